@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/hash.h"
+
+#include <sys/random.h>
+
+static uint64_t hash_key[2] = {UINT64_C(0x6d6f6f6e67617465), UINT64_C(0x676174656d6f6f6e)};
+
+struct sip_state {
+    uint64_t v0, v1, v2, v3;
+};
+
+static inline uint64_t sip_rotl(uint64_t x, int b)
+{
+    return (x << b) | (x >> (64 - b));
+}
+
+static inline void sip_round(struct sip_state *s)
+{
+    s->v0 += s->v1;
+    s->v1 = sip_rotl(s->v1, 13) ^ s->v0;
+    s->v0 = sip_rotl(s->v0, 32);
+    s->v2 += s->v3;
+    s->v3 = sip_rotl(s->v3, 16) ^ s->v2;
+    s->v0 += s->v3;
+    s->v3 = sip_rotl(s->v3, 21) ^ s->v0;
+    s->v2 += s->v1;
+    s->v1 = sip_rotl(s->v1, 17) ^ s->v2;
+    s->v2 = sip_rotl(s->v2, 32);
+}
+
+static inline void sip_word(struct sip_state *s, uint64_t m)
+{
+    s->v3 ^= m;
+    sip_round(s);
+    s->v0 ^= m;
+}
+
+static struct sip_state sip_init(void)
+{
+    return (struct sip_state){
+        .v0 = hash_key[0] ^ UINT64_C(0x736f6d6570736575),
+        .v1 = hash_key[1] ^ UINT64_C(0x646f72616e646f6d),
+        .v2 = hash_key[0] ^ UINT64_C(0x6c7967656e657261),
+        .v3 = hash_key[1] ^ UINT64_C(0x7465646279746573),
+    };
+}
+
+static uint64_t sip_fini(struct sip_state *s)
+{
+    s->v2 ^= 0xff;
+    sip_round(s);
+    sip_round(s);
+    sip_round(s);
+    return s->v0 ^ s->v1 ^ s->v2 ^ s->v3;
+}
+
+// Reads up to eight bytes, little-endian; the length's low byte closes the last word.
+static uint64_t sip_tail(const char *at, size_t left, size_t total)
+{
+    uint64_t m = (uint64_t)(total & 0xff) << 56;
+    for (size_t i = 0; i < left; i++)
+        m |= (uint64_t)(unsigned char)at[i] << (8 * i);
+    return m;
+}
+
+uint64_t moon_hash(struct moon_slice bytes)
+{
+    struct sip_state s = sip_init();
+    const char *at = bytes.data;
+    size_t left = bytes.len;
+    for (; left >= 8; left -= 8, at += 8) {
+        uint64_t m;
+        memcpy(&m, at, 8);
+        sip_word(&s, m);
+    }
+    sip_word(&s, sip_tail(at, left, bytes.len));
+    return sip_fini(&s);
+}
+
+uint64_t moon_hash_nocase(struct moon_slice bytes)
+{
+    struct sip_state s = sip_init();
+    size_t at = 0;
+    char folded[8];
+    for (; bytes.len - at >= 8; at += 8) {
+        uint64_t m;
+        for (size_t i = 0; i < 8; i++)
+            folded[i] = moon_lower(bytes.data[at + i]);
+        memcpy(&m, folded, 8);
+        sip_word(&s, m);
+    }
+    for (size_t i = 0; i < bytes.len - at; i++)
+        folded[i] = moon_lower(bytes.data[at + i]);
+    sip_word(&s, sip_tail(folded, bytes.len - at, bytes.len));
+    return sip_fini(&s);
+}
+
+void moon_hash_seed(void)
+{
+    moon_random_bytes(hash_key, sizeof(hash_key));
+}
+
+void moon_hash_set_key(const uint64_t key[2])
+{
+    hash_key[0] = key[0];
+    hash_key[1] = key[1];
+}
+
+void moon_hash_get_key(uint64_t key[2])
+{
+    key[0] = hash_key[0];
+    key[1] = hash_key[1];
+}
+
+void moon_random_bytes(void *into, size_t n)
+{
+    char *at = into;
+    while (n > 0) {
+        ssize_t got = getrandom(at, n, 0);
+        MOON_ASSERT(got > 0);
+        at += got;
+        n -= (size_t)got;
+    }
+}
+
+static uint64_t random_state;
+
+uint64_t moon_random_fast(void)
+{
+    if (random_state == 0)
+        moon_random_bytes(&random_state, sizeof(random_state));
+    random_state += UINT64_C(0x9e3779b97f4a7c15);
+    return moon_hash_mix(random_state);
+}
+
+void moon_random_seed(uint64_t seed)
+{
+    random_state = seed | 1;
+}

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/// Keyed hashing for tables that hold what peers send (SipHash-1-3), and the unkeyed finaliser for
+/// spreading small integers. One random key per process tree, made before the fork, so that workers
+/// agree on hashes in shared memory.
+
+#include "base/slice.h"
+
+/// Draws the key; called once by the first process. Without it the key is fixed (specs, fuzzers).
+void moon_hash_seed(void);
+
+/// Replaces the key, so that a new binary can read the shared memory of the old one.
+void moon_hash_set_key(const uint64_t key[2]);
+void moon_hash_get_key(uint64_t key[2]);
+
+uint64_t moon_hash(struct moon_slice bytes);
+
+/// ASCII case folded.
+uint64_t moon_hash_nocase(struct moon_slice bytes);
+
+static inline uint64_t moon_hash_mix(uint64_t x)
+{
+    x ^= x >> 33;
+    x *= UINT64_C(0xff51afd7ed558ccd);
+    x ^= x >> 33;
+    x *= UINT64_C(0xc4ceb9fe1a85ec53);
+    return x ^ (x >> 33);
+}
+
+/// Random bytes from the kernel.
+void moon_random_bytes(void *into, size_t n);
+
+/// A fast per-process generator, for jitter and balancing; never for secrets.
+uint64_t moon_random_fast(void);
+
+/// Fixes the fast generator's sequence. Specs only.
+void moon_random_seed(uint64_t seed);

@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/// The Lua files that travel inside the binary: lua/ and policies/. Ends with a row of NULLs.
+
+#include <stddef.h>
+
+struct moon_embedded {
+    const char *path; // "lua/moongate/config.lua"
+    const char *text; // NUL-terminated
+    size_t len;
+};
+
+extern const struct moon_embedded moon_embedded_files[];

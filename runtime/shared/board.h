@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/// What workers and supervisor tell one another: a slot per worker with its heartbeat, what it runs
+/// now, and its gauges; and the process-wide facts (generation, start time).
+
+#include "base/slice.h"
+#include "shared/region.h"
+
+#include <stdatomic.h>
+
+enum { MOON_BOARD_WORKERS = 256, MOON_BOARD_TEXT = 120 };
+
+/// One worker. Written by that worker only, read by all.
+struct moon_board_slot {
+    _Atomic int pid;             // 0: no worker here
+    _Atomic int64_t beat_us;     // real monotonic time of the last turn of its loop
+    _Atomic uint64_t turns;
+    _Atomic uint32_t generation; // that new requests are served from
+    _Atomic uint32_t is_draining;
+    _Atomic int64_t section_started_us; // a policy section runs since; 0: none
+    char section[MOON_BOARD_TEXT];      // "orders.get inbound"; torn reads are harmless
+    _Atomic int64_t connections;        // gauges
+    _Atomic int64_t exchanges;
+    _Atomic int64_t lua_bytes;
+    _Atomic uint64_t restarts;          // of this slot, counted by the supervisor
+};
+
+struct moon_board {
+    _Atomic uint32_t generation; // newest that all workers serve
+    _Atomic uint64_t reloads_ok, reloads_failed;
+    int64_t started_wall_ms;
+    int worker_count;
+    char last_reload_error[2048];
+    struct moon_board_slot slots[MOON_BOARD_WORKERS];
+};
+
+/// Carves it out of the region. @return NULL when there is no room
+struct moon_board *moon_board_new(struct moon_region *region, int worker_count);
