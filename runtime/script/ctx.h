@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/// The exchange as policies see it: `ctx` in Lua. The gateway embeds a struct moon_ctx in each of
+/// its exchanges, fills in what is known, and runs sections (script/run.h). Lua reads and writes
+/// through the C API; nothing is built before a policy asks for it.
+
+#include "http/message.h"
+#include "net/stream.h"
+#include "script/plan.h"
+
+struct moon_script;
+struct moon_runner;
+struct moon_ctx;
+
+enum { MOON_CTX_PARAMS = 16 };
+
+/// One `{name}` of the matched path.
+struct moon_param {
+    struct moon_slice name, value; // value percent-decoded
+};
+
+/// Who is at the other end. Lives as long as the connection.
+struct moon_client {
+    struct moon_ip ip; // after trusted proxies
+    uint16_t port;
+    char ip_text[MOON_IP_TEXT_BYTES];
+    size_t ip_len;
+    struct moon_ip peer_ip; // of the socket
+    bool is_tls;
+    bool is_trusted_proxy;
+    const struct moon_tls_info *tls; // NULL: plain
+    struct moon_ip server_ip;
+    uint16_t server_port;
+    int listener; // index
+    bool is_unix;
+};
+
+/// What a policy answers, instead of going on or as the end of a refusal. Arena.
+struct moon_reply {
+    int status;
+    struct moon_fields fields;
+    struct moon_slice body;
+    bool is_refusal;
+    struct moon_slice reason, message; // of a refusal
+};
+
+/// Why on_error runs; slices in the arena or static.
+struct moon_ctx_error {
+    bool is_set;
+    int status;
+    struct moon_slice source;  // policy's name, or "gateway"
+    struct moon_slice reason;  // "RateLimitExceeded"
+    struct moon_slice message; // for the log and for on_error; a raised error's text stays inside
+    struct moon_slice section, scope, policy; // policy: its id
+    struct moon_slice where; // "apis/orders.lua:14"
+};
+
+/// What the exchange does for its ctx.
+struct moon_ctx_ops {
+    /// Body of the request, whole, in memory. MOON_AGAIN: moon_ctx_resume follows.
+    /// @return MOON_OK, MOON_AGAIN, MOON_ERR_BODY_TOO_LARGE, or how reading it failed
+    enum moon_rc (*request_body)(struct moon_ctx *x, struct moon_slice *body);
+    enum moon_rc (*response_body)(struct moon_ctx *x, struct moon_slice *body);
+    /// Replaces a body; the bytes lie in the arena.
+    enum moon_rc (*set_request_body)(struct moon_ctx *x, struct moon_slice body);
+    enum moon_rc (*set_response_body)(struct moon_ctx *x, struct moon_slice body);
+    /// An asynchronous operation ended: go on with the section.
+    void (*resume)(struct moon_ctx *x);
+};
+
+struct moon_ctx {
+    struct moon_script *script; // of the generation the request began with
+    struct moon_runner *runner; // from the first section to the end of the exchange
+    const struct moon_ctx_ops *ops;
+    struct moon_arena *arena;
+    struct moon_request *request;
+    struct moon_response *response; // NULL before there is one
+    const struct moon_client *client;
+    const struct moon_leaf *leaf; // NULL before routing
+    struct moon_param params[MOON_CTX_PARAMS];
+    size_t param_count;
+    struct moon_slice id;
+    int64_t started_us;
+
+    const struct moon_subscription *subscription;
+    bool is_subscription_known; // looked up
+    bool is_subscription_given; // a key came, good or not
+
+    int backend; // index in the plan; -1: none
+    struct moon_slice backend_url; // set_backend_service with a URL; empty: `backend`
+    enum moon_section section; // running now
+    bool is_path_rewritten;
+    struct moon_ctx_error error;
+    struct moon_reply reply;
+
+    int64_t cpu_left_us;  // of the policies' budget
+    bool is_budget_spent;
+    int64_t lua_us;       // time spent in sections, waiting left out
+
+    // A wait in progress (script/async.h).
+    void (*cancel)(void *op);
+    void *op;
+    int (*push_results)(struct moon_ctx *x, void *lua_state, void *op);
+
+    // Objects that native plugins keep with the exchange.
+    struct moon_attachment *attachments;
+
+    struct moon_slice trace_parent;
+};
+
+void moon_ctx_init(struct moon_ctx *x, struct moon_script *script, const struct moon_ctx_ops *ops,
+                   struct moon_arena *arena);
+
+/// Gives the runner back, cancels a wait, frees attachments.
+void moon_ctx_fini(struct moon_ctx *x);
+
+/// Finds the subscription of the request's key, once: header first, then query.
+void moon_ctx_find_subscription(struct moon_ctx *x);

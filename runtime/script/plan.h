@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/// One loaded configuration as C structs, read once out of the tables that lua/moongate/config.lua
+/// returns (script/plan.c). Immutable; strings lie in the plan's arena and are NUL-terminated.
+
+#include "base/arena.h"
+#include "base/ip.h"
+#include "net/tls.h"
+#include "upstream/conf.h"
+
+enum moon_section {
+    MOON_SECTION_INBOUND,
+    MOON_SECTION_BACKEND,
+    MOON_SECTION_OUTBOUND,
+    MOON_SECTION_ON_ERROR,
+    MOON_SECTION_LOG,
+    MOON_SECTION_COUNT,
+};
+
+/// Names of limits are those of the configuration; sizes in bytes, durations in milliseconds.
+struct moon_limits_conf {
+    size_t head_bytes, uri_bytes, header_count;
+    int64_t body_bytes; // -1: no limit
+    size_t buffered_body_bytes; // what a policy may have in memory
+    int64_t head_timeout_ms, body_timeout_ms, idle_timeout_ms, send_timeout_ms, linger_ms;
+    uint64_t requests_per_connection; // 0: no limit
+    size_t connections;               // of one worker
+    size_t connections_per_address;   // of one worker; 0: no limit
+    int64_t policy_cpu_ms;
+    size_t policy_memory_bytes;
+};
+
+struct moon_listener_conf {
+    struct moon_slice name;
+    struct moon_slice address; // "0.0.0.0:8080", "unix:/run/x.sock"
+    int backlog;
+    bool is_http2;
+    bool is_management;
+    bool has_proxy_protocol;
+    bool has_tls;
+    struct moon_tls_server_conf tls;
+};
+
+enum moon_leaf_kind { MOON_LEAF_BACKEND, MOON_LEAF_REDIRECT, MOON_LEAF_REPLY, MOON_LEAF_NOT_FOUND };
+
+struct moon_redirect_conf {
+    struct moon_slice to;
+    int status;
+    bool keeps_path, keeps_query;
+};
+
+struct moon_reply_conf {
+    int status;
+    struct moon_slice body;
+    struct moon_field *fields;
+    size_t field_count;
+};
+
+/// Where a request can end up: host, path pattern and method, and what is done there.
+struct moon_leaf {
+    int id; // 1-based, as in the plan
+    struct moon_slice host, path, method; // patterns
+    const int *listeners;                 // indices; NULL: all
+    size_t listener_count;
+    const int *networks; // indices into moon_plan.networks; NULL: from anywhere
+    size_t network_count;
+    enum moon_leaf_kind kind;
+    struct moon_redirect_conf redirect;
+    struct moon_reply_conf reply;
+    int backend; // index, or -1
+    struct moon_slice site, route, api, operation;
+    int chains[MOON_SECTION_COUNT]; // registry references of the Lua functions; 0: nothing to run
+    bool needs_request_body, needs_response_body;
+    bool has_access_log;
+    bool requires_subscription;
+    struct moon_slice subscription_header, subscription_query;
+    struct moon_limits_conf limits;
+    int metric_requests[6]; // series by status class, made at load; [0]: no answer
+    int metric_latency;
+};
+
+struct moon_subscription {
+    struct moon_slice id, product, api, name, state;
+    uint8_t keys[2][32]; // SHA-256
+    size_t key_count;
+    const struct moon_slice *apis; // of the product; empty: all
+    size_t api_count;
+};
+
+struct moon_network_conf {
+    struct moon_slice name;
+    struct moon_ipset *set;
+};
+
+struct moon_redis_conf;
+
+struct moon_plan {
+    struct moon_arena arena;
+    struct moon_slice name, region, dir;
+    int workers; // 0: as many as cores
+    struct moon_slice user;
+    struct moon_slice access_log; // path; "-": standard output; empty: off
+    struct moon_slice error_log;
+    struct moon_slice dns_servers;
+    struct moon_slice redis_url;
+    struct moon_limits_conf limits;
+    struct moon_listener_conf *listeners;
+    size_t listener_count;
+    struct moon_network_conf *networks;
+    size_t network_count;
+    struct moon_ipset *trusted_proxies;
+    struct moon_slice geo_country, geo_asn;
+    struct moon_backend_conf *backends;
+    size_t backend_count;
+    struct moon_leaf *leaves;
+    size_t leaf_count;
+    struct moon_subscription *subscriptions;
+    size_t subscription_count;
+    size_t shared_counters, shared_cache_bytes;
+};
+
+/// -1 when there is no such network.
+int moon_plan_network(const struct moon_plan *plan, struct moon_slice name);

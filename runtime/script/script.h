@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/// A LuaJIT state with one loaded configuration (a generation's scripting half), and running the
+/// sections of its policy chains in pooled coroutines. A section that never waits costs one resume.
+///
+/// Thread: one worker.
+
+#include "net/dns.h"
+#include "script/bundle.h"
+#include "script/ctx.h"
+#include "script/plan.h"
+#include "shared/board.h"
+#include "shared/counters.h"
+#include "shared/metrics.h"
+#include "upstream/upstream.h"
+
+struct lua_State;
+
+/// What outlives generations. One per worker.
+struct moon_script_env {
+    struct moon_loop *loop;
+    struct moon_upstreams *upstreams;
+    struct moon_dns *dns;
+    struct moon_counters *counters;
+    struct moon_metrics *metrics;
+    struct moon_board_slot *slot; // NULL in the checker
+    void *limits;                 // struct moon_limits: limits shared by nodes; NULL: none
+    bool is_checking;             // only checks the configuration: nothing is connected
+};
+
+/// Loads a configuration: runs it in the sandbox, checks it, builds chains.
+///
+/// @param error  every mistake with file, line, field, on lines of their own; heap, freed by the
+///               caller; written on MOON_ERR_CONFIG
+MUST_CHECK enum moon_rc moon_script_load(const struct moon_script_env *env,
+                                         const struct moon_bundle *bundle, char **error,
+                                         struct moon_script **out);
+void moon_script_free(struct moon_script *script); // accepts NULL; no ctx may be in use
+
+const struct moon_plan *moon_script_plan(const struct moon_script *script);
+struct moon_plan *moon_script_plan_mutable(struct moon_script *script);
+struct lua_State *moon_script_lua(struct moon_script *script);
+
+/// Warnings of the load, on lines of their own; empty when there are none.
+const char *moon_script_warnings(const struct moon_script *script);
+const struct moon_script_env *moon_script_env(const struct moon_script *script);
+size_t moon_script_memory(const struct moon_script *script);
+
+/// `moongate explain`: text for people (or JSON). Heap, freed by the caller; NULL on failure.
+char *moon_script_explain(struct moon_script *script, const char *method, const char *url,
+                          bool is_json);
+
+enum moon_run {
+    MOON_RUN_DONE,  // go on
+    MOON_RUN_REPLY, // x->reply is the answer (is_refusal: through on_error)
+    MOON_RUN_ERROR, // x->error says what was raised
+    MOON_RUN_WAIT,  // ops->resume follows; then moon_script_resume
+};
+
+/// Runs a section of the ctx's leaf. At once MOON_RUN_DONE where the chain is empty.
+MUST_CHECK enum moon_run moon_script_run(struct moon_ctx *x, enum moon_section section);
+
+/// Goes on with a section that waited.
+MUST_CHECK enum moon_run moon_script_resume(struct moon_ctx *x);
+
+/// A step of garbage collection, for idle moments of the loop.
+void moon_script_idle(struct moon_script *script);

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/// One call of a backend: a target is chosen, a connection taken or made, the request sent, the
+/// response read; with deadlines for each stage and further tries where that is safe. A body
+/// streams in both directions and is never held here beyond the connection's buffer.
+///
+/// A call is tried again only when nothing was sent, or when the method is idempotent and nothing
+/// of the answer has come (RFC 9110 §9.2.2); and never once moon_call_write was used.
+
+#include "http/h1.h"
+#include "upstream/upstream.h"
+
+enum moon_call_state {
+    MOON_CALL_IDLE,
+    MOON_CALL_RESOLVING,
+    MOON_CALL_CONNECTING,
+    MOON_CALL_SENDING, // request under way, no answer yet
+    MOON_CALL_BODY,    // the response's head is whole
+    MOON_CALL_TUNNEL,  // after 101: bytes both ways
+    MOON_CALL_FAILED,
+};
+
+struct moon_call_events {
+    void (*on_head)(void *owner);     // call->response is whole
+    void (*on_body)(void *owner);     // moon_call_read has more, an end or an error
+    void (*on_writable)(void *owner); // moon_call_write may go on
+    void (*on_failed)(void *owner, enum moon_rc rc); // there will be no head
+};
+
+/// Microseconds since the call began; 0 where a stage was not reached.
+struct moon_call_times {
+    int64_t started_us, connected_us, sent_us, head_us;
+};
+
+/// Lies in the owner's struct.
+struct moon_call {
+    struct moon_upstreams *upstreams;
+    struct moon_backend *backend;
+    struct moon_arena *arena;
+    const struct moon_call_events *events;
+    void *owner;
+
+    enum moon_call_state state;
+    const struct moon_request *request; // borrowed until the call ends
+    struct moon_slice target_path;      // path and query as sent, without the target's prefix
+    struct moon_slice first_body;       // lent by the owner until it calls moon_call_write
+    bool is_first_last;                 // first_body is all of it
+    uint64_t hash;
+
+    struct moon_target *target; // counted as in flight while not NULL
+    struct moon_uconn *conn;
+    struct moon_dns_query *query;
+    uint64_t tried; // a bit for each target
+    int tries;
+    bool is_reused;       // the connection served a call before
+    bool is_head_sent;
+    bool is_body_sent;    // the last byte of the request
+    bool was_written;     // moon_call_write was used: no more tries
+    bool is_send_broken;  // the target stopped reading; its answer may still come
+    bool has_response_bytes;
+    bool is_upgrade_asked;
+    bool is_retry_allowed; // by the owner, for methods that are not idempotent
+    bool is_closed;        // the connection ended, for the reason in closed_rc; what came before
+    enum moon_rc closed_rc; // is read first
+
+    struct moon_timer timer;
+    int64_t stage_deadline_ms, total_deadline_ms;
+    enum moon_rc timeout_rc; // what the running stage's deadline means
+
+    struct moon_h1_scan scan;
+    struct moon_h1_body body;
+    struct moon_response response;
+    size_t used; // bytes of conn->in behind what moon_call_read lent
+    struct moon_call_times times;
+    uint64_t body_bytes;
+    enum moon_rc failure;
+};
+
+/// @param arena  of the exchange; the response lives there
+void moon_call_init(struct moon_call *call, struct moon_upstreams *upstreams,
+                    struct moon_arena *arena, const struct moon_call_events *events, void *owner);
+
+/// Starts. Events come later, never from inside (but for a failure that is known at once, which is
+/// returned).
+///
+/// @param request     head as it is to be sent: fields final, framing of the body
+/// @param path        path and query of the target
+/// @param first_body  what is there of the body already
+/// @return MOON_OK, MOON_ERR_NO_TARGET, MOON_ERR_OVERLOAD
+MUST_CHECK enum moon_rc moon_call_start(struct moon_call *call, struct moon_backend *backend,
+                                        const struct moon_request *request,
+                                        struct moon_slice path, struct moon_slice first_body,
+                                        bool is_first_last);
+
+/// Sends more of the request body; what the socket does not take is copied.
+/// @return MOON_OK, MOON_AGAIN (taken; wait for on_writable before the next)
+MUST_CHECK enum moon_rc moon_call_write(struct moon_call *call, struct moon_slice data,
+                                        bool is_last);
+
+/// True when moon_call_write makes sense now.
+bool moon_call_is_writable(const struct moon_call *call);
+
+/// Takes the next run of the response body.
+/// @param data  lent until the next moon_call_read, moon_call_end or return to the loop
+/// @return MOON_OK, MOON_AGAIN, or how the body broke: MOON_ERR_UPSTREAM_TRUNCATED,
+///         MOON_ERR_UPSTREAM_PROTOCOL, MOON_ERR_TOTAL_TIMEOUT ...
+MUST_CHECK enum moon_rc moon_call_read(struct moon_call *call, struct moon_slice *data,
+                                       bool *is_done);
+
+/// Ends the call, whole or not: the connection goes back to its pool where it can be used again.
+/// Harmless on a call that never started or has ended.
+void moon_call_end(struct moon_call *call);
