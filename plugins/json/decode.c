@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "json/value.h"
+
+#include <lauxlib.h>
+
+struct decoder {
+    struct moon_json_reader *reader;
+    bool refuse_duplicates;
+    int array_mt;                             // stack index of the arrays' metatable
+    uint32_t counts[MOON_JSON_MAX_DEPTH + 1]; // items so far of each open container; 0: of none
+};
+
+// The value on top goes into what is open: `table value` for arrays, `table key value` for objects.
+static void attach(lua_State *L, struct decoder *d, bool is_in_object)
+{
+    unsigned depth = d->reader->depth;
+    if (depth == 0) {
+        return; // the outermost value is the result
+    }
+    if (is_in_object) {
+        lua_rawset(L, -3);
+    } else {
+        lua_rawseti(L, -2, (int)++d->counts[depth]);
+    }
+}
+
+static bool is_open_object(const struct moon_json_reader *r)
+{
+    return r->depth > 0 && (r->is_object[(r->depth - 1) / 8] >> ((r->depth - 1) % 8) & 1) != 0;
+}
+
+static const char *push_key(lua_State *L, struct decoder *d)
+{
+    lua_pushlstring(L, d->reader->text.data, d->reader->text.len);
+    if (!d->refuse_duplicates) {
+        return NULL;
+    }
+    lua_pushvalue(L, -1);
+    lua_rawget(L, -3);
+    bool is_known = !lua_isnil(L, -1);
+    lua_pop(L, 1);
+    return is_known ? "duplicate member" : NULL;
+}
+
+static void push_container(lua_State *L, struct decoder *d, bool is_object)
+{
+    lua_newtable(L);
+    if (!is_object) {
+        lua_pushvalue(L, d->array_mt);
+        (void)lua_setmetatable(L, -2);
+    }
+    d->counts[d->reader->depth] = 0;
+}
+
+static const char *step(lua_State *L, struct decoder *d, enum moon_json_token token)
+{
+    struct moon_json_reader *r = d->reader;
+    switch (token) {
+    case MOON_JSON_OBJECT:
+    case MOON_JSON_ARRAY:
+        if (lua_checkstack(L, 6) == 0) {
+            return "nested too deeply";
+        }
+        push_container(L, d, token == MOON_JSON_OBJECT);
+        return NULL;
+    case MOON_JSON_KEY:
+        return push_key(L, d);
+    case MOON_JSON_STRING:
+        lua_pushlstring(L, r->text.data, r->text.len);
+        break;
+    case MOON_JSON_NUMBER:
+        lua_pushnumber(L, r->number);
+        break;
+    case MOON_JSON_TRUE:
+    case MOON_JSON_FALSE:
+        lua_pushboolean(L, token == MOON_JSON_TRUE);
+        break;
+    case MOON_JSON_NULL:
+        lua_pushlightuserdata(L, NULL);
+        break;
+    case MOON_JSON_OBJECT_END:
+    case MOON_JSON_ARRAY_END:
+        break;
+    case MOON_JSON_ERROR:
+    case MOON_JSON_DONE:
+        return r->error;
+    }
+    attach(L, d, is_open_object(r));
+    return NULL;
+}
+
+const char *moon_json_push(lua_State *L, struct moon_json_reader *r, bool refuse_duplicates)
+{
+    luaL_checkstack(L, 8, "JSON");
+    int base = lua_gettop(L);
+    (void)luaL_newmetatable(L, MOON_JSON_ARRAY_MT);
+    struct decoder d = {.reader = r, .refuse_duplicates = refuse_duplicates, .array_mt = base + 1};
+    for (;;) {
+        enum moon_json_token token = moon_json_next(r);
+        if (token == MOON_JSON_DONE) {
+            lua_replace(L, base + 1); // the value takes the metatable's place
+            return NULL;
+        }
+        const char *error = step(L, &d, token);
+        if (error != NULL) {
+            lua_settop(L, base);
+            return error;
+        }
+    }
+}

@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/// A strict JSON reader (RFC 8259) as a pull parser: one token a call, no memory of its own, no
+/// recursion. UTF-8 is checked, lone surrogates, leading zeros and bytes after the text are refused.
+/// The plugins that read JSON share it; `lua.h` makes Lua values of it.
+
+#include "moongate/types.h"
+
+#define MOON_JSON_MAX_DEPTH 512
+
+enum moon_json_token {
+    MOON_JSON_ERROR, // `error` and `at` say what and where
+    MOON_JSON_DONE,  // the whole text was read, and nothing follows it
+    MOON_JSON_OBJECT,
+    MOON_JSON_OBJECT_END,
+    MOON_JSON_ARRAY,
+    MOON_JSON_ARRAY_END,
+    MOON_JSON_KEY,    // `text`
+    MOON_JSON_STRING, // `text`
+    MOON_JSON_NUMBER, // `number`, and `text` as it was written
+    MOON_JSON_TRUE,
+    MOON_JSON_FALSE,
+    MOON_JSON_NULL,
+};
+
+enum moon_json_expect {
+    MOON_JSON_EXPECT_VALUE,
+    MOON_JSON_EXPECT_FIRST_ITEM, // a value, or the end of an empty array
+    MOON_JSON_EXPECT_FIRST_KEY,  // a key, or the end of an empty object
+    MOON_JSON_EXPECT_KEY,
+    MOON_JSON_EXPECT_MORE, // a comma, or the end of what is open
+    MOON_JSON_EXPECT_END,
+    MOON_JSON_FAILED,
+};
+
+struct moon_json_reader {
+    const char *start;
+    const char *at;
+    const char *end;
+    char *scratch;     // where unescaped strings are written, at the place they had in the text
+    const char *error; // static text; NULL unless the last token was MOON_JSON_ERROR
+    enum moon_json_expect expect;
+    unsigned depth;     // containers open now
+    unsigned max_depth; // <= MOON_JSON_MAX_DEPTH
+    struct moon_slice text;
+    double number;
+    uint8_t is_object[MOON_JSON_MAX_DEPTH / 8]; // one bit for each open container
+};
+
+/// Begins to read.
+///
+/// @param text     borrowed until the last token
+/// @param scratch  borrowed; text.len bytes where the text holds a backslash, else may be NULL.
+///                 May be the text itself, which is then overwritten.
+void moon_json_init(struct moon_json_reader *r, struct moon_slice text, char *scratch,
+                    unsigned max_depth);
+
+/// Reads the next token. After MOON_JSON_ERROR or MOON_JSON_DONE it says the same again. `r->text`
+/// lies in the text or the scratch, and stays.
+enum moon_json_token moon_json_next(struct moon_json_reader *r);
+
+/// Skips the value that `token` began. False: the text is wrong.
+bool moon_json_skip(struct moon_json_reader *r, enum moon_json_token token);
+
+/// Checks one UTF-8 sequence at `at`, whose first byte is >= 0x80.
+///
+/// @return its length, or 0 when it is wrong
+size_t moon_json_utf8(const char *at, const char *end);
