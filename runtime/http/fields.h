@@ -17,10 +17,10 @@ enum moon_field_id {
 };
 
 enum moon_field_flags {
-    MOON_FIELD_HOP = 1,       // hop-by-hop (RFC 9110 §7.6.1): never forwarded
-    MOON_FIELD_SINGLE = 2,    // several lines may not be joined by a comma
+    MOON_FIELD_HOP = 1,        // hop-by-hop (RFC 9110 §7.6.1): never forwarded
+    MOON_FIELD_SINGLE = 2,     // several lines may not be joined by a comma
     MOON_FIELD_NO_TRAILER = 4, // not allowed in trailers (RFC 9110 §6.5.1)
-    MOON_FIELD_SECRET = 8,    // redacted in logs and traces
+    MOON_FIELD_SECRET = 8,     // redacted in logs and traces
 };
 
 struct moon_fields {
@@ -41,6 +41,10 @@ unsigned moon_field_flags(enum moon_field_id id);
 /// Adds at the end; the slices are borrowed for as long as the arena lives.
 MUST_CHECK enum moon_rc moon_fields_add(struct moon_fields *fields, struct moon_slice name,
                                         struct moon_slice value);
+/// The same with the id known already (MOON_FIELD_OTHER where it is none), so that it is not looked
+/// up again.
+MUST_CHECK enum moon_rc moon_fields_add_known(struct moon_fields *fields, enum moon_field_id id,
+                                              struct moon_slice name, struct moon_slice value);
 MUST_CHECK enum moon_rc moon_fields_add_id(struct moon_fields *fields, enum moon_field_id id,
                                            struct moon_slice value);
 

@@ -1,11 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/// Request targets and paths. One normal form of the path serves routing, WAF, cache and policies:
-/// percent-encoded unreserved characters decoded, other escapes in upper case, dot segments
-/// removed, runs of slashes made one (RFC 3986 §6.2.2). What backends are known to read otherwise
-/// (an encoded slash or backslash, NUL, an escape of '%' that decodes to a second escape, a bad
-/// escape, dot segments past the root) is refused unless the route allows it.
+/// Request targets and paths. One normal form of the path serves routing, WAF, cache and policies
+/// (RFC 3986 §6.2.2); what two readers are known to understand differently is refused.
+///
+/// | in the target                               | in the normal form                          |
+/// |---------------------------------------------|---------------------------------------------|
+/// | unreserved, sub-delims, ':', '@'            | as they are                                 |
+/// | escape of an unreserved character (%41)     | the character                               |
+/// | other escape (%c3%a9, %3a)                  | upper case (%C3%A9, %3A)                    |
+/// | `" < > ^ ` { | } [ ]`                       | escaped (%22 ...)                           |
+/// | "//"                                        | "/", unless KEEP_SLASHES                    |
+/// | "/./", "/../", also as %2e                  | removed with the segment they cancel        |
+/// | ".." past the root                          | refused                                     |
+/// | %2F                                         | refused, unless ALLOW_ENCODED_SLASH; then   |
+/// |                                             | refused beside a dot segment (..%2F)        |
+/// | '\', %5C, %00                               | refused                                     |
+/// | %25 before two hex digits (a second escape) | refused                                     |
+/// | '%' without two hex digits                  | refused                                     |
+/// | "..;" and ".;" (path parameters)            | refused: some backends cut at ';' first     |
+/// | control, space, byte from 0x80 on, '#'      | refused                                     |
+///
+/// The normal form of a normal form is itself. The query is never changed.
 
 #include "base/arena.h"
 #include "base/result.h"
