@@ -1,0 +1,39 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# Runs one libFuzzer target on its seeds: spec/fuzz/seeds/NAME, and the shared corpora where they exist.
+# New inputs are kept in build/fuzz-corpus/NAME; an input that crashes, in build/test/fuzz/.
+# usage: scripts/fuzz.sh build/fuzz/NAME_fuzz SECONDS
+set -eu
+target=$1
+seconds=$2
+name=$(basename "$target" _fuzz)
+shared=${MOONGATE_SHARED:-../shared}/conformance/fuzz
+corpus=build/fuzz-corpus/$name
+mkdir -p "$corpus" build/test/fuzz
+folders=("$corpus")
+options=()
+[ -d "spec/fuzz/seeds/$name" ] && folders+=("spec/fuzz/seeds/$name")
+
+# unpacks the shared archive once and adds it to the corpus
+seeds_of() {
+  local into=build/fuzz-corpus/shared/$1
+  [ -f "$shared/$1.tar.gz" ] || return 0
+  if [ ! -d "$into" ]; then
+    mkdir -p "$into.part" && tar -xzf "$shared/$1.tar.gz" -C "$into.part" && mv -T "$into.part" "$into"
+  fi
+  folders+=("$into")
+}
+
+case $name in
+h1* | *http1*) seeds_of h2o-http1 ;;
+h2* | *http2*) seeds_of h2o-http2 && seeds_of nghttp2 ;;
+*uri* | *url*) seeds_of h2o-url && seeds_of go-json-url-multipart ;;
+*json* | *jwt* | *multipart* | *form*) seeds_of go-json-url-multipart ;;
+esac
+case $name in
+h1* | h2* | *http*) [ -f "$shared/http.dict" ] && options+=("-dict=$shared/http.dict") ;;
+esac
+[ -f "spec/fuzz/$name.dict" ] && options+=("-dict=spec/fuzz/$name.dict")
+
+exec "$target" -max_total_time="$seconds" -timeout=5 -rss_limit_mb=2048 -print_final_stats=1 \
+  -artifact_prefix=build/test/fuzz/"$name"- "${options[@]}" "${folders[@]}"

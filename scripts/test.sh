@@ -1,0 +1,189 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# Runs the checks stage by stage and adds them up. Logs: build/test/. Last line: `N passed, M failed`.
+# usage: scripts/test.sh [STAGE...]   (without a stage: all of $all_stages; `crs` only when named)
+# SPEC=part-of-a-path runs only the spec files that have it in their name.
+set -u
+cd "$(dirname "$0")/.." || exit 2
+
+all_stages="build lint unit unit-asan integration integration-asan example fuzz leaks tidy"
+stages=${*:-$all_stages}
+logs=$PWD/build/test
+jobs=${JOBS:-$(nproc)}
+fuzz_seconds=${FUZZ_SECONDS:-5}
+file_seconds=${SPEC_SECONDS:-300}
+# Absolute: specs may start processes elsewhere. Specs of shared data are pending where it is absent.
+MOONGATE_SHARED=$(realpath -m "${MOONGATE_SHARED:-../shared}")
+export MOONGATE_SHARED LC_ALL=C.UTF-8
+
+mkdir -p "$logs"
+total_passed=0 total_failed=0
+
+# count STAGE PASSED FAILED [PENDING]
+count() {
+  echo "$2 $3 ${4:-0}" >>"$logs/$1.tally"
+}
+
+# check STAGE NAME COMMAND...: one check; its output is shown only when it fails.
+check() {
+  local stage=$1 name=$2 log
+  shift 2
+  log=$logs/$stage/$(tr '/ ' '__' <<<"$name").log
+  mkdir -p "$logs/$stage"
+  if "$@" >"$log" 2>&1 </dev/null; then
+    count "$stage" 1 0
+  else
+    echo "FAIL  $stage: $name (exit $?)"
+    tail -n 40 "$log" | sed 's/^/      /'
+    count "$stage" 0 1
+  fi
+}
+
+# spec_file STAGE FILE: one busted process for one file, so that a crash costs only that file.
+spec_file() {
+  local stage=$1 file=$2 log status
+  log=$logs/$stage/${file//\//_}.log
+  timeout -k 5 "$file_seconds" busted -o spec/support/tally.lua "$file" >"$log" 2>&1 </dev/null
+  status=$?
+  if ! tail -n 1 "$log" | grep -q '^tally: '; then
+    echo "FAIL  $stage: $file ended without a tally (exit $status)"
+    tail -n 40 "$log" | sed 's/^/      /'
+    count "$stage" "$(grep -c '^ok    ' "$log")" "$(($(grep -c '^FAIL  ' "$log") + 1))"
+    return
+  fi
+  grep -A 30 '^FAIL  ' "$log" | grep -v '^\(ok\|skip\|tally\)' | sed "s|^FAIL  |FAIL  $stage: $file: |" || true
+  # shellcheck disable=SC2046 # three numbers
+  count "$stage" $(tail -n 1 "$log" | tr -dc '0-9 ')
+}
+
+# specs STAGE JOBS FOLDER...
+specs() {
+  local stage=$1 at_once=$2 file
+  shift 2
+  mkdir -p "$logs/$stage"
+  while read -r file; do
+    while [ "$(jobs -rp | wc -l)" -ge "$at_once" ]; do wait -n; done
+    spec_file "$stage" "$file" &
+  done < <(find "$@" -name '*_spec.lua' 2>/dev/null | grep -- "${SPEC:-}" | sort)
+  wait
+}
+
+# A report that a sanitizer wrote counts as a failure, even when a supervisor hid the crash.
+sanitizer_reports() {
+  local report
+  for report in "$logs/$1"/sanitizer.*; do
+    [ -s "$report" ] || continue
+    echo "FAIL  $1: sanitizer report $report"
+    head -n 30 "$report" | sed 's/^/      /'
+    count "$1" 0 1
+  done
+}
+
+stage_build() {
+  local preset
+  for preset in release dev fuzz; do
+    check build "configure $preset" cmake --preset "$preset" -DMOONGATE_WERROR=ON
+    check build "compile $preset without a warning" cmake --build --preset "$preset" -j "$jobs" -- -k 0
+  done
+}
+
+c_sources() {
+  git ls-files -co --exclude-standard 'runtime/*.[ch]' 'plugins/*.[ch]' 'spec/*.[ch]' 'bench/*.[ch]'
+}
+
+lua_sources() {
+  git ls-files -co --exclude-standard '*.lua'
+}
+
+format_check() {
+  c_sources | xargs -r clang-format --dry-run -Werror
+}
+
+lua_check() {
+  lua_sources | xargs -r luacheck --quiet --codes --no-color
+}
+
+stage_lint() {
+  check lint "clang-format" format_check
+  check lint "luacheck" lua_check
+  specs lint "$jobs" spec/lint
+}
+
+stage_tidy() {
+  mkdir -p "$logs/tidy"
+  [ -f build/dev/compile_commands.json ] || cmake --preset dev >/dev/null
+  scripts/tidy.py --build build/dev --jobs "$jobs" --seconds "${TIDY_SECONDS:-0}" >"$logs/tidy/tidy.log" 2>&1
+  grep -v '^tally: ' "$logs/tidy/tidy.log"
+  # shellcheck disable=SC2046
+  count tidy $(tail -n 1 "$logs/tidy/tidy.log" | grep '^tally: ' | tr -dc '0-9 ' | grep . || echo 0 1)
+}
+
+stage_unit() {
+  MOONGATE_BUILD=build/release specs unit "$jobs" spec/unit spec/policies spec/plugins
+}
+
+# The sanitized libraries are loaded into a LuaJIT that is not: its own leaks are not ours.
+stage_unit-asan() {
+  LD_PRELOAD="$(gcc -print-file-name=libasan.so) $(gcc -print-file-name=libubsan.so)" \
+    ASAN_OPTIONS="detect_leaks=0:log_path=$logs/unit-asan/sanitizer" \
+    UBSAN_OPTIONS="print_stacktrace=1:halt_on_error=1:log_path=$logs/unit-asan/sanitizer" \
+    MOONGATE_BUILD=build/dev specs unit-asan "$jobs" spec/unit spec/policies spec/plugins
+  sanitizer_reports unit-asan
+}
+
+stage_integration() {
+  MOONGATE_BUILD=build/release specs integration 1 spec/integration
+}
+
+stage_integration-asan() {
+  ASAN_OPTIONS="detect_leaks=0:log_path=$logs/integration-asan/sanitizer" \
+    UBSAN_OPTIONS="print_stacktrace=1:halt_on_error=1:log_path=$logs/integration-asan/sanitizer" \
+    MOONGATE_BUILD=build/dev specs integration-asan 1 spec/integration
+  sanitizer_reports integration-asan
+}
+
+stage_example() {
+  MOONGATE_BUILD=build/release specs example 1 examples
+}
+
+stage_fuzz() {
+  local target name
+  for target in build/fuzz/*_fuzz; do
+    [ -x "$target" ] || continue
+    name=$(basename "$target")
+    check fuzz "$name for $fuzz_seconds s" timeout -k 5 $((fuzz_seconds * 3 + 60)) \
+      scripts/fuzz.sh "$target" "$fuzz_seconds"
+  done
+}
+
+stage_leaks() {
+  MOONGATE_BUILD=build/dev specs leaks 1 spec/leaks
+}
+
+stage_crs() {
+  MOONGATE_BUILD=build/release SPEC_SECONDS=1800 specs crs "$jobs" spec/crs
+}
+
+# In a run of everything clang-tidy has a budget; what it did not reach is said, and left to `make lint`.
+[ "$stages" = "$all_stages" ] && : "${TIDY_SECONDS:=240}"
+
+for stage in $stages; do
+  if ! declare -F "stage_$stage" >/dev/null; then
+    echo "test: no stage '$stage'; there are: $all_stages crs" >&2
+    exit 2
+  fi
+done
+for stage in $stages; do
+  rm -rf "${logs:?}/$stage" "$logs/$stage.tally"
+  mkdir -p "$logs/$stage"
+  : >"$logs/$stage.tally"
+  SECONDS=0
+  "stage_$stage"
+  read -r passed failed pending < <(
+    awk '{ p += $1; f += $2; s += $3 } END { print p + 0, f + 0, s + 0 }' "$logs/$stage.tally")
+  printf '%-18s %5d passed, %d failed, %d pending  (%d s)\n' "$stage" "$passed" "$failed" "$pending" "$SECONDS"
+  total_passed=$((total_passed + passed)) total_failed=$((total_failed + failed))
+done
+
+echo "$total_passed passed, $total_failed failed"
+[ "$total_failed" -eq 0 ] && [ "$total_passed" -gt 0 ]
