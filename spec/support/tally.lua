@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: Apache-2.0
---- busted's output for scripts/test.sh (`busted -o spec/support/tally.lua`): a line per test with its
---- time, failures in full, and a last line `tally: P passed, F failed, S pending`.
+--- busted's output for scripts/test.sh (`busted -o spec/support/tally.lua`): a line per test, failures
+--- in full, and a last line `tally: P passed, F failed, S pending`.
 
 local pretty = require("pl.pretty")
 
@@ -16,7 +16,8 @@ end
 
 local function show_failure(failure)
   local trace = failure.trace or {}
-  io.write(("FAIL  %s\n      %s:%s\n"):format(failure.name, trace.short_src or "?", trace.currentline or "?"))
+  local place = ("%s:%s"):format(trace.short_src or "?", trace.currentline or "?")
+  io.write(("FAIL  %s\n      %s\n"):format(failure.name, place))
   io.write("      " .. text_of(failure.message):gsub("\n", "\n      ") .. "\n")
   if trace.traceback then
     io.write("      " .. trace.traceback:gsub("^\n", ""):gsub("\n", "\n      ") .. "\n")
