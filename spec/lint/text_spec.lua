@@ -5,7 +5,8 @@ local tree = require("spec.lint.tree")
 
 local sources = {
   "*.c", "*.h", "*.def", "*.lua", "*.sh", "*.py", "*.cmake", "*.yml", "*.yaml", "*.redis",
-  "Makefile", "CMakeLists.txt", ".clang-format", ".clang-tidy", ".editorconfig", ".luacheckrc", ".busted",
+  "Makefile", "CMakeLists.txt",
+  ".clang-format", ".clang-tidy", ".editorconfig", ".luacheckrc", ".busted",
 }
 local texts = { "*.md", "*.json", "*.txt", "*.conf", "*.cfg", unpack(sources) }
 

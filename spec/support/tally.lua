@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: Apache-2.0
---- busted's output for scripts/test.sh (`busted -o spec/support/tally.lua`): a line per test, failures
---- in full, and a last line `tally: P passed, F failed, S pending`.
+--- busted's output for scripts/test.sh (`busted -o spec/support/tally.lua`): a line per test,
+--- failures in full, and a last line `tally: P passed, F failed, S pending`.
 
 local pretty = require("pl.pretty")
 
