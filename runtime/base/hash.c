@@ -77,6 +77,29 @@ uint64_t moon_hash(struct moon_slice bytes)
     return sip_fini(&s);
 }
 
+void moon_hash128(uint64_t seed, struct moon_slice bytes, uint64_t out[2])
+{
+    struct sip_state s = sip_init();
+    s.v1 ^= 0xee;
+    sip_word(&s, seed);
+    const char *at = bytes.data;
+    size_t left = bytes.len;
+    for (; left >= 8; left -= 8, at += 8) {
+        uint64_t m;
+        memcpy(&m, at, 8);
+        sip_word(&s, m);
+    }
+    sip_word(&s, sip_tail(at, left, bytes.len));
+    s.v2 ^= 0xee;
+    for (int i = 0; i < 3; i++)
+        sip_round(&s);
+    out[0] = s.v0 ^ s.v1 ^ s.v2 ^ s.v3;
+    s.v1 ^= 0xdd;
+    for (int i = 0; i < 3; i++)
+        sip_round(&s);
+    out[1] = s.v0 ^ s.v1 ^ s.v2 ^ s.v3;
+}
+
 uint64_t moon_hash_nocase(struct moon_slice bytes)
 {
     struct sip_state s = sip_init();

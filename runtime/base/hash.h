@@ -19,6 +19,9 @@ uint64_t moon_hash(struct moon_slice bytes);
 /// ASCII case folded.
 uint64_t moon_hash_nocase(struct moon_slice bytes);
 
+/// 128 bits, for tables that keep the hash instead of the key. `seed` separates what must not meet.
+void moon_hash128(uint64_t seed, struct moon_slice bytes, uint64_t out[2]);
+
 static inline uint64_t moon_hash_mix(uint64_t x)
 {
     x ^= x >> 33;

@@ -11,9 +11,10 @@
 
 enum { MOON_BOARD_WORKERS = 256, MOON_BOARD_TEXT = 120 };
 
-/// One worker. Written by that worker only, read by all.
+/// One worker. Written by that worker only (restarts: by the supervisor), read by all. On cache
+/// lines of its own: a heartbeat costs the other workers nothing.
 struct moon_board_slot {
-    _Atomic int pid;             // 0: no worker here
+    _Alignas(64) _Atomic int pid; // 0: no worker here
     _Atomic int64_t beat_us;     // real monotonic time of the last turn of its loop
     _Atomic uint64_t turns;
     _Atomic uint32_t generation; // that new requests are served from

@@ -13,7 +13,7 @@ enum moon_health_state { MOON_HEALTH_UNKNOWN, MOON_HEALTH_UP, MOON_HEALTH_DOWN }
 
 /// One target. Fields are independent atomics; a reader may see a mix of old and new.
 struct moon_health {
-    _Atomic uint64_t identity;        // hash; 0: free
+    _Alignas(64) _Atomic uint64_t identity; // hash; 0: free
     char name[120];                   // for /status
     _Atomic int state;                // of active probes: enum moon_health_state
     _Atomic int64_t ejected_until_us; // passive: not used before (monotonic, clock of moon_clock_us)

@@ -13,10 +13,16 @@ struct moon_metrics;
 
 enum moon_metric_kind { MOON_METRIC_COUNTER, MOON_METRIC_GAUGE, MOON_METRIC_HISTOGRAM };
 
+/// @param workers  blocks; one more is kept for the supervisor
 /// @param series   cap on series, all families together
+/// @return NULL when there is no room (is logged)
 struct moon_metrics *moon_metrics_new(struct moon_region *region, int workers, size_t series);
 
-/// Which worker's block this process adds to.
+/// Bytes that moon_metrics_new takes out of the region.
+size_t moon_metrics_bytes(int workers, size_t series);
+
+/// Which worker's block this process adds to from now on; before, it is the supervisor's. The gauges
+/// that an earlier holder of the block left are cleared, its counters go on.
 void moon_metrics_bind(struct moon_metrics *metrics, int worker);
 
 /// Finds or makes a series. Takes a lock: not for the hot path, keep the id.
@@ -32,6 +38,9 @@ void moon_metrics_set(struct moon_metrics *metrics, int id, int64_t value); // g
 
 /// Histogram of durations: fixed buckets 0.5 ms to 60 s. @param us  microseconds
 void moon_metrics_observe(struct moon_metrics *metrics, int id, int64_t us);
+
+/// The sum of a counter or gauge over all workers; of a histogram, how many were observed.
+int64_t moon_metrics_read(const struct moon_metrics *metrics, int id);
 
 /// Appends `name="value"` with escaping, and a comma where needed.
 MUST_CHECK enum moon_rc moon_metrics_label(struct moon_buf *into, const char *name,

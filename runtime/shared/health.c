@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "shared/health.h"
+
+#include "base/clock.h"
+#include "base/hash.h"
+#include "base/log.h"
+#include "shared/lock.h"
+
+struct moon_healths {
+    struct moon_lock lock; // held to make a target; looking up takes none
+    size_t cap;
+    _Atomic size_t count;
+    _Atomic bool is_full_told;
+    struct moon_health targets[]; // an open table; a free row ends a run
+};
+
+struct moon_healths *moon_healths_new(struct moon_region *region, size_t targets)
+{
+    size_t cap = targets + targets / 4 + 1; // short runs
+    if (targets > SIZE_MAX / 4 / sizeof(struct moon_health))
+        return NULL;
+    struct moon_healths *healths = moon_region_carve(
+        region, "health", sizeof(struct moon_healths) + cap * sizeof(struct moon_health));
+    if (healths == NULL)
+        return NULL;
+    moon_lock_init(&healths->lock);
+    healths->cap = cap;
+    return healths;
+}
+
+static bool health_is_named(const struct moon_health *health, struct moon_slice identity)
+{
+    // A longer name than the field was cut; then the hash alone speaks.
+    size_t n = moon_min_size(identity.len, sizeof(health->name) - 1);
+    return memcmp(health->name, identity.data, n) == 0 && health->name[n] == '\0';
+}
+
+// The target's row, or the free row that ends its run; NULL when every row is taken by others.
+static struct moon_health *health_find(struct moon_healths *healths, struct moon_slice identity,
+                                       uint64_t hash)
+{
+    for (size_t i = 0; i < healths->cap; i++) {
+        struct moon_health *at = &healths->targets[(hash + i) % healths->cap];
+        uint64_t found = atomic_load_explicit(&at->identity, memory_order_acquire);
+        if (found == 0 || (found == hash && health_is_named(at, identity)))
+            return at;
+    }
+    return NULL;
+}
+
+// The identity is published last: whoever sees it sees the whole row, and an owner that dies before
+// leaves a row that is still free.
+static struct moon_health *health_make(struct moon_healths *healths, struct moon_slice identity,
+                                       uint64_t hash)
+{
+    struct moon_health *made = NULL;
+    if (!moon_lock_take(&healths->lock))
+        moon_log_warn("health: a worker died while it added a target; the table is whole");
+    struct moon_health *at = health_find(healths, identity, hash);
+    if (at != NULL && atomic_load(&at->identity) == hash) {
+        made = at;
+    } else if (at != NULL) {
+        memset(at->name, 0, sizeof(at->name));
+        memcpy(at->name, identity.data, moon_min_size(identity.len, sizeof(at->name) - 1));
+        atomic_store(&at->changed_wall_ms, moon_clock_wall_ms());
+        atomic_store(&at->up_since_us, moon_clock_us());
+        atomic_fetch_add(&healths->count, 1);
+        atomic_store_explicit(&at->identity, hash, memory_order_release);
+        made = at;
+    }
+    moon_lock_give(&healths->lock);
+    return made;
+}
+
+struct moon_health *moon_health_get(struct moon_healths *healths, struct moon_slice identity)
+{
+    uint64_t hash = moon_hash(identity);
+    hash += hash == 0;
+    struct moon_health *at = health_find(healths, identity, hash);
+    if (at != NULL && atomic_load_explicit(&at->identity, memory_order_acquire) == 0)
+        at = health_make(healths, identity, hash);
+    if (at == NULL && !atomic_exchange(&healths->is_full_told, true))
+        moon_log_error("health: the table of %zu targets is full; " MOON_SLICE_FMT " has no state",
+                       healths->cap, MOON_SLICE_ARG(identity));
+    return at;
+}
+
+static void health_changed(struct moon_health *health, const char *reason)
+{
+    size_t n = moon_min_size(strlen(reason), sizeof(health->reason) - 1);
+    memcpy(health->reason, reason, n); // torn by a second writer at worst
+    health->reason[n] = '\0';
+    atomic_store_explicit(&health->changed_wall_ms, moon_clock_wall_ms(), memory_order_relaxed);
+}
+
+void moon_health_success(struct moon_health *health)
+{
+    // Read before written: a healthy target's cache line stays shared.
+    if (atomic_load_explicit(&health->failures, memory_order_relaxed) != 0)
+        atomic_store_explicit(&health->failures, 0, memory_order_relaxed);
+    if (MOON_UNLIKELY(atomic_load_explicit(&health->ejections, memory_order_relaxed) != 0)) {
+        atomic_store_explicit(&health->ejections, 0, memory_order_relaxed);
+        atomic_store_explicit(&health->ejected_until_us, 0, memory_order_relaxed);
+        health_changed(health, "answers again");
+    }
+}
+
+enum { HEALTH_EJECTIONS_MOST = 10 }; // ejected for at most ten times the base
+
+bool moon_health_failure(struct moon_health *health, uint32_t threshold, int64_t base_ms,
+                         int64_t now_us, const char *reason)
+{
+    uint32_t failures = 1 + atomic_fetch_add_explicit(&health->failures, 1, memory_order_relaxed);
+    if (failures < threshold)
+        return false;
+    int64_t until = atomic_load(&health->ejected_until_us);
+    if (until > now_us)
+        return false; // another worker ejected it already
+    uint32_t ejections = atomic_load(&health->ejections) + 1;
+    int64_t times = ejections < HEALTH_EJECTIONS_MOST ? (int64_t)ejections : HEALTH_EJECTIONS_MOST;
+    if (!atomic_compare_exchange_strong(&health->ejected_until_us, &until,
+                                        now_us + times * base_ms * 1000))
+        return false;
+    atomic_store(&health->ejections, ejections);
+    health_changed(health, reason);
+    return true;
+}
+
+bool moon_health_is_usable(const struct moon_health *health, int64_t now_us)
+{
+    return atomic_load_explicit(&health->state, memory_order_relaxed) != MOON_HEALTH_DOWN &&
+           atomic_load_explicit(&health->ejected_until_us, memory_order_relaxed) <= now_us;
+}
+
+const struct moon_health *moon_health_next(const struct moon_healths *healths, size_t *at)
+{
+    while (*at < healths->cap) {
+        const struct moon_health *health = &healths->targets[(*at)++];
+        if (atomic_load_explicit(&health->identity, memory_order_acquire) != 0)
+            return health;
+    }
+    return NULL;
+}
