@@ -298,7 +298,12 @@ local function check_object(def, fields, extra)
     end
     for name, field in pairs(fields) do
       if value[name] == nil and field.default ~= nil then
-        out[name] = copy(field.default)
+        -- A table as default is checked too: its own defaults are filled in.
+        local default = copy(field.default)
+        if type(default) == "table" then
+          default = field.run(default, join(path, name), state)
+        end
+        out[name] = default
       end
     end
     return out

@@ -1,0 +1,256 @@
+-- SPDX-License-Identifier: Apache-2.0
+--- Composes the policies of nested scopes into one function per section: generated source, one call a
+--- line, nothing allocated per request. Leaves with the same policies share their chains.
+
+local fuel = require("moongate.fuel")
+local listings = require("moongate.config.listings")
+
+local concat = table.concat
+
+local M = {}
+
+---@class moongate.ChainEntry
+---@field listing moongate.Listing
+---@field product? string runs only for callers with a key of this product
+
+---@class moongate.Chain
+---@field fn? fun(ctx): table?, integer?
+---@field name string chunk name
+---@field entries moongate.ChainEntry[]
+
+-- By chunk name: what `describe` answers from.
+local book = {}
+local chain_count = 0
+
+--- Runs a policy whose errors do not end the request.
+local function guard(f, own, ctx)
+  local ok, result = pcall(f, own, ctx)
+  if ok then
+    return result
+  end
+  if fuel.is_spent() then
+    fuel.core.refill()
+  end
+  local has_log, log = pcall(require, "moongate.log")
+  if has_log then
+    log.warning(("a policy failed and was passed over: %s"):format(tostring(result)))
+  end
+  return nil
+end
+
+local function guard_function(f, _, ctx)
+  return guard(f, ctx)
+end
+
+--- Inner scopes stand inside their outer ones: where `base` is, or by the section's own habit.
+local function wrap(outer, own, section, product)
+  if #own == 0 then
+    return outer
+  end
+  local before, after, has_base = {}, {}, false
+  for _, item in ipairs(own) do
+    if item == "base" then
+      has_base = true
+    else
+      local list = has_base and after or before
+      list[#list + 1] = { listing = item, product = product }
+    end
+  end
+  if not has_base and (section == "inbound" or section == "backend") then
+    before, after = after, before
+  end
+  return before, after
+end
+
+local function joined(...)
+  local out = {}
+  for i = 1, select("#", ...) do
+    for _, entry in ipairs((select(i, ...))) do
+      out[#out + 1] = entry
+    end
+  end
+  return out
+end
+
+--- The policies of a section, outermost scope first, as the request will meet them.
+---@param scopes (moongate.Scope|moongate.Scope[])[] a list in place of a scope: products, of which the
+---request's key picks one
+---@param section string
+---@return moongate.ChainEntry[]
+function M.compose(scopes, section)
+  local list = {}
+  for _, scope in ipairs(scopes) do
+    if scope.lists then
+      local before, after = wrap(list, scope.lists[section], section)
+      if after then
+        list = joined(before, list, after)
+      end
+    else
+      local all_before, all_after = {}, {}
+      for _, product in ipairs(scope) do
+        local before, after = wrap(list, product.lists[section], section, product.name)
+        if after then
+          all_before, all_after = joined(all_before, before), joined(all_after, after)
+        end
+      end
+      list = joined(all_before, list, all_after)
+    end
+  end
+  return list
+end
+
+--- All sections at once; a policy that acts in later sections too is entered there, before those that
+--- are listed there.
+---@return table<string, moongate.ChainEntry[]>
+function M.compose_all(scopes)
+  local listed, out = {}, {}
+  for i, section in ipairs(listings.SECTIONS) do
+    listed[section] = M.compose(scopes, section)
+    local entries = {}
+    for j = 1, i - 1 do
+      for _, entry in ipairs(listed[listings.SECTIONS[j]]) do
+        if entry.listing.acts[section] then
+          entries[#entries + 1] = entry
+        end
+      end
+    end
+    for _, entry in ipairs(listed[section]) do
+      if entry.listing.acts[section] then
+        entries[#entries + 1] = entry
+      end
+    end
+    out[section] = entries
+  end
+  return out
+end
+
+-- LuaJIT lets a function have 60 upvalues; beyond that the calls go through the list itself.
+local MAX_UPVALUES = 54
+
+--- The call of one policy, without its conditions.
+local function call(entry, section, name)
+  local listing = entry.listing
+  local f, own = name.f, name.own
+  local text
+  if listing.continues then
+    local through = listing.takes_self and "guard" or "guard_function"
+    text = ("r = %s(%s, %s, ctx)"):format(through, f, own)
+  elseif listing.takes_self then
+    text = ("r = %s(%s, ctx)"):format(f, own)
+  else
+    text = ("r = %s(ctx)"):format(f)
+  end
+  if section == "log" then
+    return text
+  end
+  return text .. (" if r then return r, %d end"):format(name.line)
+end
+
+--- Generates the source of a chain. Line 1 opens the function; entries follow, one a line.
+---@return string source
+---@return any[] values what its names stand for
+---@return table<integer, moongate.ChainEntry> by_line
+function M.generate(entries, section)
+  local out, values, by_line = {}, {}, {}
+  local uses_names = #entries * 3 + 3 <= MAX_UPVALUES
+  local names, line, product_line = {}, 1, nil
+
+  local function bind(value, name)
+    values[#values + 1] = value
+    local slot = ("P[%d]"):format(#values)
+    if uses_names then
+      names[#names + 1] = ("local %s = %s "):format(name, slot)
+      return name
+    end
+    return slot
+  end
+
+  for i, entry in ipairs(entries) do
+    local listing = entry.listing
+    if entry.product and not product_line then
+      out[#out + 1] = "local q = ctx.product q = q and q.name"
+      line = line + 1
+      product_line = line
+      by_line[line] = entry
+    end
+    line = line + 1
+    local name = { line = line, f = bind(listing.acts[section], "p" .. i), own = "nil" }
+    if listing.takes_self then
+      name.own = bind(listing.own, "s" .. i)
+    end
+    local text = call(entry, section, name)
+    if listing.when then
+      text = ("if %s(ctx) then %s end"):format(bind(listing.when, "w" .. i), text)
+    end
+    if entry.product then
+      text = ("if q == %q then %s end"):format(entry.product, text)
+    end
+    out[#out + 1] = text
+    by_line[line] = entry
+  end
+  local head = ("local P, guard, guard_function = ... %sreturn function(ctx) local r"):format(
+    concat(names)
+  )
+  return head .. "\n" .. concat(out, "\n") .. "\nend\n", values, by_line
+end
+
+local function key_of(entries, section)
+  local parts = { section }
+  for _, entry in ipairs(entries) do
+    parts[#parts + 1] = entry.listing.uid .. (entry.product and "@" .. entry.product or "")
+  end
+  return concat(parts, " ")
+end
+
+--- Builds the function of a section; nil where there is nothing to run.
+---@param entries moongate.ChainEntry[]
+---@param section string
+---@param cache table chains made before in this load, by what is in them
+---@return moongate.Chain?
+function M.build(entries, section, cache)
+  if #entries == 0 then
+    return nil
+  end
+  local key = key_of(entries, section)
+  local chain = cache[key]
+  if not chain then
+    chain_count = chain_count + 1
+    local name = ("chain:%d:%s"):format(chain_count, section)
+    local source, values, by_line = M.generate(entries, section)
+    local chunk = assert(load(source, "=" .. name, "t", {}))
+    chain = {
+      fn = chunk(values, guard, guard_function),
+      name = name,
+      entries = entries,
+      source = source,
+    }
+    book[name] = { section = section, by_line = by_line }
+    cache[key] = chain
+  end
+  return chain
+end
+
+--- What runs on a line of a chain: for errors, stuck workers and refusals.
+---@param chunkname string "chain:3:inbound", with or without "="
+---@param line integer
+---@return table? place { policy, id, scope, scope_name, section, file, line }
+function M.describe(chunkname, line)
+  local page = book[(chunkname:gsub("^=", ""))]
+  local entry = page and page.by_line[line]
+  if not entry then
+    return nil
+  end
+  local listing = entry.listing
+  return {
+    policy = listing.policy,
+    id = listing.id,
+    scope = listing.scope,
+    scope_name = listing.scope_name,
+    section = page.section,
+    product = entry.product,
+    file = listing.file,
+    line = listing.line,
+  }
+end
+
+return M

@@ -1,0 +1,485 @@
+-- SPDX-License-Identifier: Apache-2.0
+--- Loads a configuration directory: `gateway.lua`, `apis/*.lua`, `policies/*.lua`, `lib/*.lua`, and
+--- gives the plan that the runtime serves, or everything that is wrong with it.
+
+local api_schema = require("moongate.config.api_schema")
+local errors_of = require("moongate.config.errors")
+local files_of = require("moongate.config.files")
+local fuel = require("moongate.fuel")
+local gateway_schema = require("moongate.config.gateway_schema")
+local listings_of = require("moongate.config.listings")
+local named_values = require("moongate.named_values")
+local near = require("moongate.near")
+local normalize = require("moongate.config.normalize")
+local records = require("moongate.policy_records")
+local router = require("moongate.router")
+local routes_of = require("moongate.config.routes")
+local sandbox = require("moongate.sandbox")
+local schema = require("moongate.schema")
+
+local M = {}
+
+local LOAD_SECONDS = 10
+
+local gateway_validator, api_validator
+
+--- One load. Fields: source, errors, warnings, files, named, gateway, apis, plan.
+local Load = {}
+Load.__index = Load
+
+--- Checks a file's table: named values first, then the schema.
+function Load:check(validator, file, given)
+  local named = self.named
+  local expanded = named:expand_all(given, "", records.is_policy, function(path, message, hint)
+    self.errors:add({ file = file, path = path, message = message, hint = hint })
+  end)
+  local result, errs = validator:check(expanded, {
+    show = named:shower(),
+    resolve = named:resolver(),
+  })
+  self.errors:add_all(file, errs)
+  return result, errs == nil
+end
+
+function Load:read_gateway()
+  local given = self.files:load_table("gateway.lua")
+  if not given then
+    return false
+  end
+  if type(given.named_values) == "table" then
+    self.named:define(given.named_values, function(name, message)
+      self.errors:add({ file = "gateway.lua", path = schema.join("named_values", name),
+        message = message })
+    end)
+  end
+  local copy = {}
+  for key, value in pairs(given) do
+    copy[key] = value
+  end
+  -- What could not be read is reported already.
+  copy.named_values = nil
+  if given.named_values ~= nil and type(given.named_values) ~= "table" then
+    copy.named_values = given.named_values
+  end
+  self.gateway = self:check(gateway_validator, "gateway.lua", copy)
+  return type(self.gateway) == "table"
+end
+
+function Load:read_apis()
+  self.apis, self.api_by_name = {}, {}
+  for _, stem in ipairs(self.files:names("apis")) do
+    local file = "apis/" .. stem .. ".lua"
+    local given = self.files:load_table(file)
+    local api, ok
+    if given then
+      api, ok = self:check(api_validator, file, given)
+    end
+    if ok then
+      api.file = file
+      local other = self.api_by_name[api.name]
+      if other then
+        self.errors:add({ file = file, path = "name",
+          message = ("an API named %q is already in %s"):format(api.name, other.file) })
+      else
+        self.api_by_name[api.name] = api
+        self.apis[#self.apis + 1] = api
+      end
+    else
+      self.has_broken_api = true
+    end
+  end
+  table.sort(self.apis, function(a, b)
+    return a.name < b.name
+  end)
+end
+
+--- Reports a name that nothing defines.
+function Load:need(known, what, name, file, path)
+  if name == nil or known[name] ~= nil then
+    return true
+  end
+  self.errors:add({ file = file, path = path, message = ("unknown %s %q"):format(what, name),
+    hint = near.find(name, near.keys(known)) })
+  return false
+end
+
+function Load:fail(path, expected, got, file)
+  local shown = self.named:shower()(got)
+  self.errors:add({ file = file or "gateway.lua", path = path, expected = expected, got = shown,
+    message = ("expected %s, got %s"):format(expected, shown) })
+end
+
+function Load:warn(file, path, message)
+  self.warnings:add({ file = file, path = path, message = message,
+    line = (self.errors:line_of(file, path)) })
+end
+
+local function sorted(map)
+  return near.keys(map or {})
+end
+
+function Load:listener(given, path)
+  if not given then
+    return nil
+  end
+  local address, expected = normalize.address(given.address or "")
+  if not address then
+    if given.address then
+      self:fail(path .. ".address", expected, given.address)
+    end
+    return nil
+  end
+  return {
+    name = given.name or given.address, address = given.address, host = address.host,
+    port = address.port, unix = address.unix, http2 = given.http2,
+    proxy_protocol = given.proxy_protocol, backlog = given.backlog, tls = given.tls,
+  }
+end
+
+function Load:networks()
+  local g = self.gateway
+  local function check(list, path)
+    for i, text in ipairs(list or {}) do
+      if not normalize.is_network(text) then
+        self:fail(("%s[%d]"):format(path, i), "a network like 10.0.0.0/8 or ::1/128", text)
+      end
+    end
+  end
+  for _, name in ipairs(sorted(g.networks)) do
+    check(g.networks[name], schema.join("networks", name))
+  end
+  check(g.trusted_proxies, "trusted_proxies")
+end
+
+function Load:backends()
+  local list, index = {}, {}
+  for _, name in ipairs(sorted(self.gateway.backends)) do
+    local at = schema.join("backends", name)
+    list[#list + 1] = normalize.backend(name, self.gateway.backends[name],
+      function(path, expected, got)
+        self:fail(at .. "." .. path, expected, got)
+      end)
+    index[name] = #list
+  end
+  self.backend_list, self.backend_index = list, index
+end
+
+local function logs(given)
+  if type(given) == "boolean" then
+    given = { enabled = given, path = "-", sample = 1, request_headers = {}, response_headers = {},
+      query = true, redact = {}, buffer_bytes = 1048576 }
+  end
+  return given
+end
+
+--- A scope for the policy lists of a table.
+function Load:scope(kind, name, id, file, path, owner, more)
+  local scope = { kind = kind, name = name, id = id, file = file, path = path,
+    policies = owner and owner.policies }
+  for key, value in pairs(more or {}) do
+    scope[key] = value
+  end
+  return self.listings:read(scope)
+end
+
+local MARKERS = { "apis", "backend", "redirect", "reply" }
+
+--- Checks a route by itself and gives it its scope.
+function Load:route(site, route, path)
+  local given = {}
+  for _, name in ipairs(MARKERS) do
+    if route[name] ~= nil and route[name] ~= false then
+      given[#given + 1] = name
+    end
+  end
+  if #given ~= 1 then
+    self.errors:add({ file = "gateway.lua", path = path,
+      message = ("a route has exactly one of apis, backend, redirect, reply; this one has %s"):format(
+        #given == 0 and "none" or table.concat(given, " and ")) })
+  end
+  local complaint = router.check_path(route.path or "/")
+  if complaint then
+    self:fail(path .. ".path", complaint, route.path)
+  end
+  self:need(self.backend_index, "backend", route.backend, "gateway.lua", path .. ".backend")
+  for i, name in ipairs(route.networks or {}) do
+    self:need(self.gateway.networks, "network", name, "gateway.lua",
+      ("%s.networks[%d]"):format(path, i))
+  end
+  if type(route.apis) == "table" and not self.has_broken_api then
+    for i, name in ipairs(route.apis) do
+      self:need(self.api_by_name, "API", name, "gateway.lua", ("%s.apis[%d]"):format(path, i))
+    end
+  end
+  route.source = { file = "gateway.lua", line = (self.errors:line_of("gateway.lua", path)),
+    path = path }
+  route.scope = self:scope("route", route.name or route.path, ("%s%s"):format(site.name, route.path),
+    "gateway.lua", path .. ".policies", route)
+end
+
+function Load:sites()
+  local owners = {}
+  for i, site in ipairs(self.gateway.sites or {}) do
+    local path = ("sites[%d]"):format(i)
+    site.hosts = site.hosts or {}
+    for j, host in ipairs(site.hosts) do
+      local at, name = ("%s.hosts[%d]"):format(path, j), normalize.host(host)
+      if not name then
+        self:fail(at, "a host name without port, *.name, or *", host)
+      elseif owners[name] then
+        self.errors:add({ file = "gateway.lua", path = at,
+          message = ("host %q is already in %s"):format(host, owners[name]) })
+      else
+        owners[name] = path
+      end
+      site.hosts[j] = name or host
+    end
+    site.name = site.name or site.hosts[1] or path
+    site.scope = self:scope("site", site.name, site.name, "gateway.lua", path .. ".policies", site)
+    for j, route in ipairs(site.routes or {}) do
+      self:route(site, route, ("%s.routes[%d]"):format(path, j))
+    end
+  end
+end
+
+function Load:products()
+  self.product_scopes = {}
+  for _, name in ipairs(sorted(self.gateway.products)) do
+    local product = self.gateway.products[name]
+    local path = schema.join("products", name)
+    for i, api in ipairs(product.apis or {}) do
+      if not self.has_broken_api then
+        self:need(self.api_by_name, "API", api, "gateway.lua", ("%s.apis[%d]"):format(path, i))
+      end
+    end
+    self.product_scopes[name] = self:scope("product", name, "product:" .. name, "gateway.lua",
+      path .. ".policies", product)
+  end
+end
+
+function Load:subscriptions()
+  local ids, keys, list = {}, {}, {}
+  for i, given in ipairs(self.gateway.subscriptions or {}) do
+    local path = ("subscriptions[%d]"):format(i)
+    self:need(self.gateway.products, "product", given.product, "gateway.lua", path .. ".product")
+    if not self.has_broken_api then
+      self:need(self.api_by_name, "API", given.api, "gateway.lua", path .. ".api")
+    end
+    if given.id and ids[given.id] then
+      self.errors:add({ file = "gateway.lua", path = path .. ".id",
+        message = ("subscription %q is already at subscriptions[%d]"):format(given.id,
+          ids[given.id]) })
+    end
+    ids[given.id or path] = i
+    for j, key in ipairs(given.keys or {}) do
+      if keys[key] then
+        self.errors:add({ file = "gateway.lua", path = ("%s.keys[%d]"):format(path, j),
+          message = ("the same key is already at %s"):format(keys[key]) })
+      end
+      keys[key] = ("%s.keys[%d]"):format(path, j)
+    end
+    list[i] = { id = given.id, name = given.name, product = given.product, api = given.api,
+      keys = given.keys, state = given.state }
+  end
+  self.subscription_list = list
+end
+
+--- Products that hold an API, by name.
+local function products_of(products, api)
+  local names = {}
+  for _, name in ipairs(sorted(products)) do
+    for _, one in ipairs(products[name].apis or {}) do
+      if one == api then
+        names[#names + 1] = name
+        break
+      end
+    end
+  end
+  return names
+end
+
+--- The key check that an API with `subscription` gets, inside the route and outside the product.
+function Load:subscription_scope(api, product_names)
+  local conf = api.subscription
+  if not conf then
+    return nil
+  end
+  local scope = { kind = "api", name = api.name, id = "api:" .. api.name, file = api.file,
+    path = "subscription", api = api.name, products = product_names, lists = {} }
+  for _, section in ipairs(listings_of.SECTIONS) do
+    scope.lists[section] = {}
+  end
+  scope.lists.inbound[1] = self.listings:built_in("subscription", conf, scope, "inbound", api.file,
+    (self.errors:line_of(api.file, "subscription")))
+  return scope
+end
+
+function Load:operation(api, name, path)
+  local operation = api.operations[name]
+  operation.name = name
+  self:need(self.backend_index, "backend", operation.backend, api.file, path .. ".backend")
+  local complaint = router.check_path(operation.path)
+  if complaint then
+    self:fail(path .. ".path", complaint, operation.path, api.file)
+  end
+  operation.source = { file = api.file, line = (self.errors:line_of(api.file, path)), path = path }
+  operation.scope = self:scope("operation", name, ("api:%s/%s"):format(api.name, name), api.file,
+    path .. ".policies", operation, { api = api.name })
+  return operation
+end
+
+function Load:api_scopes()
+  self.examples = {}
+  for _, api in ipairs(self.apis) do
+    self.examples[api.name] = {}
+    for name, operation in pairs(api.operations) do
+      self.examples[api.name][name] = operation.examples
+    end
+  end
+  self.listings.env.examples = self.examples
+  for _, api in ipairs(self.apis) do
+    self:need(self.backend_index, "backend", api.backend, api.file, "backend")
+    local names = products_of(self.gateway.products, api.name)
+    api.subscription_scope = self:subscription_scope(api, names)
+    api.product_scopes = { key = "products:" .. table.concat(names, ",") }
+    for i, name in ipairs(names) do
+      api.product_scopes[i] = self.product_scopes[name]
+    end
+    api.scope = self:scope("api", api.name, "api:" .. api.name, api.file, "policies", api,
+      { api = api.name, products = names })
+    api.operation_list = {}
+    for _, name in ipairs(sorted(api.operations)) do
+      local path = schema.join("operations", name)
+      api.operation_list[#api.operation_list + 1] = self:operation(api, name, path)
+    end
+  end
+end
+
+--- What is there and never used, or used and cannot work.
+function Load:review()
+  local used = {}
+  for _, leaf in ipairs(self.plan.routes) do
+    if leaf.backend then
+      used[self.backend_list[leaf.backend].name] = true
+    end
+    for _, entry in ipairs(leaf.entries.inbound) do
+      local conf = entry.listing.conf
+      if type(conf) == "table" and type(conf.backend) == "string" then
+        used[conf.backend] = true
+      end
+      self.has_free_policies = self.has_free_policies or entry.listing.policy == "function"
+    end
+  end
+  for _, name in ipairs(sorted(self.gateway.backends)) do
+    if not used[name] and not self.has_free_policies then
+      self:warn("gateway.lua", schema.join("backends", name),
+        ("backend %q is used by no route, API or policy"):format(name))
+    end
+  end
+  for _, api in ipairs(self.apis) do
+    if not api.is_reached then
+      self:warn(api.file, "paths", ("no route reaches API %q"):format(api.name))
+    end
+  end
+end
+
+function Load:make_plan()
+  local g = self.gateway
+  local listeners = {}
+  for i, given in ipairs(g.listeners or {}) do
+    listeners[#listeners + 1] = self:listener(given, ("listeners[%d]"):format(i))
+  end
+  self:networks()
+  self:backends()
+  local redis = normalize.milliseconds(g.redis)
+  local plan = {
+    name = g.name, region = g.region, workers = g.workers == "auto" and 0 or g.workers,
+    in_process = g.workers == 0, user = g.user,
+    limits = normalize.milliseconds(g.limits), listeners = listeners,
+    management = self:listener(g.management, "management"),
+    networks = g.networks or {}, trusted_proxies = g.trusted_proxies or {},
+    redis = redis, geoip = g.geoip, access_log = logs(g.access_log), error_log = g.error_log,
+    backends = self.backend_list, subscriptions = {}, routes = {}, products = {},
+  }
+  self.plan = plan
+  local env = self.listings.env
+  env.plan, env.source, env.backends = plan, self.source, self.backend_index
+  env.named_values, env.networks = self.named.values, plan.networks
+  env.log = function(text)
+    self.warnings:add({ file = "gateway.lua", message = tostring(text) })
+  end
+  self.scope_gateway = self:scope("gateway", g.name, "gateway", "gateway.lua", "policies", g)
+  self:sites()
+  self:products()
+  self:subscriptions()
+  self:api_scopes()
+  plan.subscriptions = self.subscription_list
+  for _, name in ipairs(sorted(g.products)) do
+    plan.products[#plan.products + 1] = { name = name, apis = g.products[name].apis }
+  end
+end
+
+function Load:flatten()
+  local flattening = routes_of.new({
+    errors = self.errors, warnings = self.warnings, apis = self.apis,
+    backend_index = self.backend_index, gateway = self.scope_gateway,
+  })
+  self.plan.routes = flattening:run(self.gateway.sites, self.plan.access_log.enabled)
+end
+
+function Load:run()
+  local is_whole = self:read_gateway()
+  self:read_apis()
+  if not is_whole then
+    return
+  end
+  self:make_plan()
+  if #self.errors.list > 0 then
+    return
+  end
+  self:flatten()
+  self:review()
+end
+
+--- Loads a configuration.
+---@param source moongate.Source
+---@return table? plan
+---@return moongate.ConfigError[]? errors
+function M.load(source)
+  gateway_validator = gateway_validator or schema.compile(gateway_schema)
+  api_validator = api_validator or schema.compile(api_schema)
+  sandbox.install()
+  local named = named_values.new(source)
+  local errors, warnings = errors_of.new(), errors_of.new()
+  errors.redact = function(text)
+    return named:redact(text)
+  end
+  warnings.redact = errors.redact
+  local files = files_of.new(source, errors)
+  local self = setmetatable({
+    source = source, errors = errors, warnings = warnings, files = files, named = named,
+    listings = listings_of.new(files, errors, named),
+  }, Load)
+  fuel.begin(LOAD_SECONDS)
+  local ok, err = xpcall(self.run, function(e)
+    return type(e) == "string" and debug.traceback(e, 2) or e
+  end, self)
+  local is_spent = fuel.is_spent()
+  fuel.finish()
+  if is_spent then
+    errors:add({ file = "gateway.lua",
+      message = ("loading did not end within its budget of CPU time") })
+  elseif not ok then
+    error(err, 0)
+  end
+  if #errors.list > 0 then
+    return nil, errors:sort()
+  end
+  self.plan.warnings = warnings:sort()
+  return self.plan
+end
+
+M.format_error = errors_of.format
+M.format_errors = errors_of.format_all
+
+return M

@@ -1,0 +1,207 @@
+-- SPDX-License-Identifier: Apache-2.0
+--- Loads the Lua files of a configuration directory in the sandbox, and what they may require.
+
+local near = require("moongate.near")
+local policies = require("moongate.policies")
+local sandbox = require("moongate.sandbox")
+
+local M = {}
+M.__index = M
+
+-- Modules of ours that user code may require; the other names are in DIR/lib/.
+local modules = {}
+for name in
+  ([[clock counters crypto expression geo http json jwt log net policies regex reply]]):gmatch("%a+")
+do
+  modules["moongate." .. name] = true
+end
+
+---@class moongate.Source
+---@field dir? string
+---@field read fun(path: string): string?, string?
+---@field list fun(dir: string): string[]?
+---@field env fun(name: string): string?
+---@field builtin fun(name: string): string?
+---@field builtin_list fun(): string[]
+
+---@param source moongate.Source
+---@param errors table
+function M.new(source, errors)
+  return setmetatable({ source = source, errors = errors, libs = {}, policies = {} }, M)
+end
+
+--- What `require` does in user code.
+function M:require(name)
+  if name == "moongate.policies" then
+    return policies
+  elseif modules[name] then
+    local ok, module = pcall(require, name)
+    if not ok then
+      error(("module %s is not part of this build"):format(name), 3)
+    end
+    return type(module) == "table" and sandbox.freeze(module, name) or module
+  end
+  local short = type(name) == "string" and name:gsub("^lib%.", "")
+  if not short or not short:find("^[%w_][%w_.]*$") or short:find("..", 1, true) then
+    error(("module %q cannot be required here"):format(tostring(name)), 3)
+  end
+  local lib = self.libs[short]
+  if lib == nil then
+    local path = "lib/" .. short:gsub("%.", "/") .. ".lua"
+    if not self.source.read(path) then
+      local known = near.keys(modules)
+      local hint = near.find(name, known)
+      error(("module %q cannot be required here: it is no module for policies, and there is no %s%s")
+        :format(name, path, hint and ("; did you mean %q?"):format(hint) or ""), 3)
+    end
+    self.libs[short] = false -- while it loads: a circle ends here
+    local ok, value = self:run(path)
+    if not ok then
+      self.libs[short] = nil
+      error(value, 0)
+    end
+    lib = value == nil and true or value
+    self.libs[short] = lib
+  elseif lib == false then
+    error(("module %q requires itself"):format(name), 3)
+  end
+  return lib
+end
+
+--- Compiles and runs a user's file.
+---@return boolean ok
+---@return any value what it returned, or the error
+function M:run(path)
+  local text, err = self.source.read(path)
+  if not text then
+    return false, ("%s: cannot be read: %s"):format(path, err or "not found")
+  end
+  self.errors:add_source(path, text)
+  local env = sandbox.new_env({
+    require = function(name)
+      return self:require(name)
+    end,
+  })
+  local chunk
+  chunk, err = sandbox.load(text, "@" .. path, env)
+  if not chunk then
+    return false, err
+  end
+  return pcall(chunk)
+end
+
+--- The table that a file returns; what is wrong is reported.
+---@return table?
+function M:load_table(path)
+  local ok, value = self:run(path)
+  if not ok then
+    self.errors:add_raised(path, value)
+    return nil
+  elseif type(value) ~= "table" then
+    self.errors:add({
+      file = path,
+      message = ("the file must return a table, and returned %s"):format(
+        value == nil and "nothing" or "a " .. type(value)
+      ),
+    })
+    return nil
+  end
+  return value
+end
+
+--- Names of the Lua files of a folder, sorted.
+function M:names(dir)
+  local names = {}
+  for _, name in ipairs(self.source.list(dir) or {}) do
+    local stem = name:match("^([%w_-]+)%.lua$")
+    if stem and not stem:find("_spec$") then
+      names[#names + 1] = stem
+    end
+  end
+  table.sort(names)
+  return names
+end
+
+--- Every policy's name, built-in and the user's.
+function M:policy_names()
+  if not self.all_policies then
+    local names = {}
+    for _, name in ipairs(self.source.builtin_list and self.source.builtin_list() or {}) do
+      names[#names + 1] = (name:gsub("%.lua$", ""))
+    end
+    for _, name in ipairs(self:names("policies")) do
+      names[#names + 1] = name
+    end
+    self.all_policies = names
+  end
+  return self.all_policies
+end
+
+local function load_builtin(source, name)
+  local key = "policies." .. name
+  local loaded = package.loaded[key]
+  if loaded then
+    return loaded
+  end
+  local text = source.builtin and source.builtin(name)
+  if not text then
+    return nil
+  end
+  local chunk = assert(load(text, "@policies/" .. name .. ".lua", "t", _G))
+  loaded = chunk(key)
+  package.loaded[key] = loaded
+  return loaded
+end
+
+local SECTIONS = { "inbound", "backend", "outbound", "on_error", "log" }
+
+--- The module of a policy, or nil and the reason.
+---@param name string
+---@return table? module
+---@return string? err
+---@return string? hint
+function M:policy(name)
+  local known = self.policies[name]
+  if known then
+    return known.module, known.err, known.hint
+  end
+  known = {}
+  self.policies[name] = known
+  local path = "policies/" .. name .. ".lua"
+  local is_users = self.source.read(path) ~= nil
+  local builtin = load_builtin(self.source, name)
+  if is_users and builtin then
+    known.err = ("policy %q is built in: give %s another name"):format(name, path)
+  elseif builtin then
+    known.module = builtin
+  elseif not is_users then
+    known.err = ("unknown policy %q"):format(name)
+    known.hint = near.find(name, self:policy_names())
+  else
+    local ok, value = self:run(path)
+    if not ok then
+      self.errors:add_raised(path, value)
+      known.err = ("policy %q could not be loaded"):format(name)
+    elseif type(value) ~= "table" then
+      self.errors:add({ file = path, message = "a policy must return a table" })
+      known.err = ("policy %q could not be loaded"):format(name)
+    else
+      known.module = value
+    end
+  end
+  if known.module then
+    local acts = false
+    for _, section in ipairs(SECTIONS) do
+      acts = acts or type(known.module[section]) == "function"
+    end
+    if not acts then
+      known.module = nil
+      known.err = ("policy %q has no function inbound, backend, outbound, on_error or log"):format(
+        name
+      )
+    end
+  end
+  return known.module, known.err, known.hint
+end
+
+return M

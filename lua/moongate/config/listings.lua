@@ -1,0 +1,315 @@
+-- SPDX-License-Identifier: Apache-2.0
+--- From the four lists of a scope to listings: each policy found, its options checked, prepared once.
+
+local expression = require("moongate.expression")
+local policies = require("moongate.policies")
+local records = require("moongate.policy_records")
+local schema = require("moongate.schema")
+
+local M = {}
+M.__index = M
+
+M.SECTIONS = { "inbound", "backend", "outbound", "on_error", "log" }
+local rank = { inbound = 1, backend = 2, outbound = 3, on_error = 4, log = 5 }
+
+---@class moongate.Listing
+---@field uid integer
+---@field policy string name, or "function"
+---@field id string what logs and counters call it; stable over reloads
+---@field scope string gateway, site, route, product, api, operation
+---@field scope_name string
+---@field section string where it is listed
+---@field file string
+---@field line? integer
+---@field module table
+---@field own any what prepare returned
+---@field acts table<string, function> the function of each section in which it acts
+---@field takes_self boolean
+---@field when? fun(ctx): any
+---@field continues boolean a raised error is logged, and the next policy runs
+---@field needs table
+---@field is_marker boolean says something to the runtime; nothing runs for it
+
+local common = schema.compile({
+  type = "object",
+  properties = {
+    id = { type = "string", minLength = 1, maxLength = 200 },
+    when = { type = { "string", "function" } },
+    on_error = { enum = { "raise", "continue" } },
+  },
+})
+
+--- What every policy accepts beside its own options; the reference shows it.
+M.common_fields = {
+  { "id", "string", "Name of this listing in logs, metrics and counters." },
+  { "when", "string or function", "Runs only where this holds: a Lua expression of `ctx`, or a "
+    .. "function of it." },
+  { "on_error", '"raise" or "continue"', 'What a raised error does: "raise" (default) ends the '
+    .. 'request with 500, "continue" logs it and goes on.' },
+}
+
+---@param files table
+---@param errors table
+---@param named moongate.NamedValues
+function M.new(files, errors, named)
+  return setmetatable({
+    files = files,
+    errors = errors,
+    named = named,
+    env = {}, -- what prepare gets; completed by the configuration
+    validators = {},
+    count = 0,
+  }, M)
+end
+
+function M:validator(module)
+  local v = self.validators[module]
+  if not v then
+    v = module.schema and schema.compile(module.schema) or false
+    self.validators[module] = v
+  end
+  return v
+end
+
+--- Place of an error in a policy's options: the field's line where it can be read from the file that
+--- the list stands in, else the line of the call.
+function M:place(record, scope, path)
+  local file = record.file or scope.file
+  if file == scope.file then
+    local line, is_exact = self.errors:line_of(file, path)
+    if is_exact then
+      return file, line
+    end
+  end
+  return file, record.line
+end
+
+function M:fail(record, scope, path, err)
+  err.path = path
+  err.file, err.line = self:place(record, scope, path)
+  self.errors:add(err)
+end
+
+--- Takes `id`, `when`, `on_error` off the options.
+function M:split_common(record, scope, path, conf)
+  local shared, own = {}, {}
+  for key, value in pairs(conf) do
+    if key == "id" or key == "when" or key == "on_error" then
+      shared[key] = value
+    else
+      own[key] = value
+    end
+  end
+  local _, errs = common:check(shared, { path = path })
+  for _, err in ipairs(errs or {}) do
+    self:fail(record, scope, err.path, err)
+  end
+  if errs then
+    return {}, own
+  end
+  if type(shared.when) == "string" then
+    local f, err = expression.compile(shared.when, "when")
+    if not f then
+      self:fail(record, scope, path .. ".when", { message = "the expression is no Lua: " .. err })
+    end
+    shared.when = f
+  end
+  return shared, own
+end
+
+--- Where a listing in `section` acts. `sections` names where a policy may be listed; its functions for
+--- other sections follow any listing. Without it, a listing acts from its own section onwards.
+local function find_acts(module, section)
+  local acts, listable = {}, nil
+  if module.sections then
+    listable = {}
+    for _, name in ipairs(module.sections) do
+      listable[name] = true
+    end
+  end
+  for _, name in ipairs(M.SECTIONS) do
+    local f = module[name]
+    if type(f) == "function" then
+      if name == section or listable and not listable[name]
+        or not listable and rank[name] > rank[section]
+      then
+        acts[name] = f
+      end
+    end
+  end
+  if listable and not listable[section] then
+    acts[section] = nil
+  end
+  return acts
+end
+
+local function legal_sections(module)
+  local names = {}
+  for _, name in ipairs(module.sections or M.SECTIONS) do
+    if type(module[name]) == "function" and name ~= "log" then
+      names[#names + 1] = name
+    end
+  end
+  return table.concat(names, ", ")
+end
+
+function M:check_conf(module, record, scope, path, conf)
+  local validator = self:validator(module)
+  if not validator then
+    return conf, true
+  end
+  local result, errs = validator:check(conf, {
+    path = path,
+    show = self.named:shower(),
+    resolve = self.named:resolver(),
+  })
+  for _, err in ipairs(errs or {}) do
+    self:fail(record, scope, err.path, err)
+  end
+  return result, errs == nil
+end
+
+function M:new_listing(scope, section, fields)
+  self.count = self.count + 1
+  fields.uid = self.count
+  fields.scope, fields.scope_name, fields.section = scope.kind, scope.name, section
+  fields.needs = fields.needs or {}
+  return fields
+end
+
+--- A function in a list.
+function M:from_function(f, scope, section, path)
+  local info = debug.getinfo(f, "S")
+  local file = info.source:match("^@(.*)$")
+  return self:new_listing(scope, section, {
+    policy = "function",
+    id = scope.id .. "/" .. path:match("[^.]*$"),
+    file = file or scope.file,
+    line = info.linedefined > 0 and info.linedefined or nil,
+    acts = { [section] = f },
+    takes_self = false,
+    continues = false,
+  })
+end
+
+--- A recorded policy. `own_conf` is its options already expanded.
+function M:from_record(record, scope, section, path)
+  local module, err, hint = self.files:policy(record.name)
+  if not module then
+    self:fail(record, scope, path, { message = err, hint = hint })
+    return nil
+  end
+  local acts = find_acts(module, section)
+  if not acts[section] and not (module.sections == nil and next(acts)) then
+    self:fail(record, scope, path, {
+      message = ("policy %q cannot stand in %s; it can in %s"):format(
+        record.name, section, legal_sections(module)
+      ),
+    })
+    return nil
+  end
+  local conf, is_table = record.conf, type(record.conf) == "table"
+  if is_table then
+    conf = self.named:expand_all(conf, path, records.is_policy, function(at, message, near_miss)
+      self:fail(record, scope, at, { message = message, hint = near_miss })
+    end)
+  end
+  local shared, own = {}, conf
+  if is_table then
+    shared, own = self:split_common(record, scope, path, conf)
+  end
+  local checked, ok = self:check_conf(module, record, scope, path, own)
+  if not ok then
+    return nil
+  end
+  local file, line = self:place(record, scope, path)
+  local listing = self:new_listing(scope, section, {
+    policy = record.name,
+    id = shared.id or scope.id .. "/" .. path:match("[^.]*$") .. ":" .. record.name,
+    file = file,
+    line = record.line or line,
+    path = path,
+    module = module,
+    conf = checked,
+    acts = acts,
+    takes_self = true,
+    is_marker = module.is_marker or false,
+    when = shared.when,
+    continues = shared.on_error == "continue",
+  })
+  self:prepare(listing, record, scope)
+  return listing
+end
+
+--- Runs the policy's own `prepare`.
+function M:prepare(listing, record, scope)
+  local module = listing.module
+  local needs = module.needs
+  local ok, result = true, nil
+  if module.prepare then
+    local env = setmetatable({
+      id = listing.id, scope = scope.kind, scope_name = scope.name, section = listing.section,
+      file = listing.file, line = listing.line, api = scope.api, products = scope.products,
+    }, { __index = self.env })
+    ok, result = pcall(module.prepare, listing.conf, env)
+    if not ok then
+      local message = type(result) == "string" and result:gsub("^policies/[%w_]+%.lua:%d+: ", "")
+        or "an error that is no text"
+      self:fail(record, scope, listing.path, {
+        message = ("policy %q refuses these options: %s"):format(record.name, message),
+      })
+      return
+    end
+  end
+  if type(needs) == "function" then
+    needs = needs(listing.conf)
+  end
+  listing.needs = needs or {}
+  listing.own = result == nil and listing.conf or result
+end
+
+---@class moongate.Scope
+---@field kind string
+---@field name string
+---@field id string
+---@field file string
+---@field path string path of its `policies`
+---@field policies? table
+---@field lists? table<string, (moongate.Listing|"base")[]>
+
+--- Fills `scope.lists`.
+---@param scope moongate.Scope
+function M:read(scope)
+  scope.lists = {}
+  for _, section in ipairs(M.SECTIONS) do
+    local list, base_at = {}, nil
+    for i, item in ipairs(scope.policies and scope.policies[section] or {}) do
+      local path = ("%s.%s[%d]"):format(scope.path, section, i)
+      if item == policies.base then
+        if base_at then
+          self.errors:add({ file = scope.file, path = path, message = "base stands here twice" })
+        end
+        base_at = i
+        list[#list + 1] = "base"
+      elseif type(item) == "function" then
+        list[#list + 1] = self:from_function(item, scope, section, path)
+      else
+        local record = records.record_of(item)
+        if record then
+          list[#list + 1] = self:from_record(record, scope, section, path)
+        end
+      end
+    end
+    scope.lists[section] = list
+  end
+  return scope
+end
+
+--- A listing that the gateway adds by itself.
+function M:built_in(name, conf, scope, section, file, line)
+  local one = self:from_record({ name = name, conf = conf, file = file, line = line }, scope, section,
+    scope.path)
+  return one
+end
+
+return M

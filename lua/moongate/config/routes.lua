@@ -1,0 +1,332 @@
+-- SPDX-License-Identifier: Apache-2.0
+--- Flattens sites, routes and APIs to leaves: one per host, path and method, with its chains.
+
+local chain = require("moongate.chain")
+local listings = require("moongate.config.listings")
+local normalize = require("moongate.config.normalize")
+local router = require("moongate.router")
+
+local M = {}
+M.__index = M
+
+---@class moongate.Flattening what is needed to make leaves
+---@field errors table
+---@field warnings table
+---@field apis table[] checked APIs, by name, each with its scopes
+---@field backend_index table<string, integer>
+---@field gateway moongate.Scope
+
+function M.new(fields)
+  fields.leaves, fields.chains = {}, {}
+  fields.composed = {}
+  return setmetatable(fields, M)
+end
+
+local function merge_limits(...)
+  local out
+  for i = 1, select("#", ...) do
+    local limits = select(i, ...)
+    if limits then
+      out = out or {}
+      for name, value in pairs(normalize.milliseconds(limits)) do
+        out[name] = value
+      end
+    end
+  end
+  return out
+end
+
+--- The first of several switches that is set; the innermost comes first.
+local function first_set(default, ...)
+  for i = 1, select("#", ...) do
+    local value = select(i, ...)
+    if value ~= nil then
+      return value
+    end
+  end
+  return default
+end
+
+local function merge_needs(entries_of)
+  local needs = { request_body = false, response_body = false }
+  local who
+  for _, section in ipairs(listings.SECTIONS) do
+    for _, entry in ipairs(entries_of[section]) do
+      local own = entry.listing.needs
+      if own.request_body or own.response_body then
+        who = who or entry.listing
+        needs.request_body = needs.request_body or own.request_body == true
+        needs.response_body = needs.response_body or own.response_body == true
+        if own.max_body_bytes then
+          needs.max_body_bytes = math.max(needs.max_body_bytes or 0, own.max_body_bytes)
+        end
+      end
+    end
+  end
+  return needs, who
+end
+
+--- Entries less the markers.
+local function running(entries)
+  local out = {}
+  for _, entry in ipairs(entries) do
+    if not entry.listing.is_marker then
+      out[#out + 1] = entry
+    end
+  end
+  return out
+end
+
+--- What the innermost `forward_request` says, for the runtime.
+local function innermost_forward(entries)
+  for i = #entries, 1, -1 do
+    local listing = entries[i].listing
+    if listing.policy == "forward_request" then
+      local conf = listing.conf
+      return {
+        timeout_ms = conf.timeout and math.floor(conf.timeout * 1000 + 0.5),
+        retries = conf.retries,
+        fail_on_error_status = conf.fail_on_error_status,
+        buffer_request = conf.buffer_request,
+        buffer_response = conf.buffer_response,
+      }
+    end
+  end
+  return nil
+end
+
+--- Chains for a list of scopes; made once for equal lists. Products come in as a list.
+function M:compose(scopes)
+  local parts = {}
+  for i, scope in ipairs(scopes) do
+    parts[i] = scope.key or tostring(scope)
+  end
+  local key = table.concat(parts, "|")
+  local done = self.composed[key]
+  if not done then
+    local entries = chain.compose_all(scopes)
+    local chains, built = {}, {}
+    for _, section in ipairs(listings.SECTIONS) do
+      local one = chain.build(running(entries[section]), section, self.chains)
+      built[section] = one
+      chains[section] = one and one.fn
+    end
+    local needs, who = merge_needs(entries)
+    done = { entries = entries, chains = chains, built = built, needs = needs, needs_who = who,
+      forward = innermost_forward(entries.backend) }
+    self.composed[key] = done
+  end
+  return done
+end
+
+function M:add(leaf, composed)
+  leaf.id = #self.leaves + 1
+  leaf.chains, leaf.needs, leaf.forward = composed.chains, composed.needs, composed.forward
+  leaf.entries, leaf.built = composed.entries, composed.built
+  self.leaves[leaf.id] = leaf
+  if leaf.streaming and composed.needs_who then
+    local who = composed.needs_who
+    self.errors:add({
+      file = leaf.source.file, line = leaf.source.line, path = leaf.source.path,
+      message = ("its bodies must stream, and policy %q (%s:%s) keeps a body"):format(
+        who.policy, who.file, who.line or "?"
+      ),
+    })
+  end
+  return leaf
+end
+
+--- Only the cors listings of a chain: what a preflight meets.
+local function cors_only(composed)
+  local entries = {}
+  for _, entry in ipairs(composed.entries.inbound) do
+    if entry.listing.policy == "cors" then
+      entries[#entries + 1] = entry
+    end
+  end
+  return entries
+end
+
+local function methods_of(operation)
+  return type(operation.method) == "table" and operation.method or { operation.method }
+end
+
+--- Paths under which an operation is reached: "/" stands for the API's path with and without slash.
+local function paths_of(api_path, path)
+  local prefix = api_path:gsub("/+$", "")
+  if path == "/" then
+    return prefix == "" and { "/" } or { prefix, prefix .. "/" }
+  end
+  return { prefix .. path }
+end
+
+--- Whether an API's path lies within a route's pattern.
+local function lies_within(api_path, pattern)
+  local want, have = router.segments(pattern), router.segments((api_path:gsub("(.)/+$", "%1")))
+  for i, segment in ipairs(want) do
+    if segment == "*" and i == #want then
+      return true
+    elseif not have[i] or segment ~= have[i] and not (segment:find("^{") and have[i] ~= "") then
+      return false
+    end
+  end
+  return #want == #have
+end
+
+--- Leaves of one API at one of its paths.
+function M:add_api(site, route, host, api, api_path, base)
+  local outer = { self.gateway, site.scope, route.scope }
+  if api.subscription_scope then
+    outer[#outer + 1] = api.subscription_scope
+  end
+  if #api.product_scopes > 0 then
+    outer[#outer + 1] = api.product_scopes
+  end
+  outer[#outer + 1] = api.scope
+  local taken, preflights = {}, {}
+  for _, operation in ipairs(api.operation_list) do
+    local scopes = {}
+    for i, scope in ipairs(outer) do
+      scopes[i] = scope
+    end
+    scopes[#scopes + 1] = operation.scope
+    local composed = self:compose(scopes)
+    for _, path in ipairs(paths_of(api_path, operation.path)) do
+      for _, method in ipairs(methods_of(operation)) do
+        local shape = path:gsub("{[^}]*}", "{}")
+        taken[shape .. " " .. method] = true
+        local leaf = {}
+        for key, value in pairs(base) do
+          leaf[key] = value
+        end
+        leaf.host, leaf.path, leaf.method, leaf.kind = host, path, method, "backend"
+        leaf.backend = self.backend_index[operation.backend or api.backend]
+        leaf.api, leaf.operation = api.name, operation.name
+        -- Where the runtime finds the key, before any policy asks for `ctx.subscription`
+        leaf.subscription = api.subscription
+        leaf.access_log = first_set(base.access_log, operation.access_log, api.access_log)
+        leaf.streaming = first_set(base.streaming, operation.streaming, api.streaming)
+        leaf.limits = merge_limits(site.limits, route.limits, api.limits, operation.limits)
+        leaf.source = operation.source
+        self:add(leaf, composed)
+        local cors = cors_only(composed)
+        if #cors > 0 and not preflights[shape] then
+          preflights[shape] = { leaf = leaf, cors = cors }
+        end
+      end
+    end
+  end
+  self:add_preflights(preflights, taken)
+  if #api.operation_list > 0 then
+    api.is_reached = true
+  end
+end
+
+--- Where an operation has a cors policy and nobody takes OPTIONS, a preflight meets that policy.
+function M:add_preflights(preflights, taken)
+  local shapes = {}
+  for shape in pairs(preflights) do
+    shapes[#shapes + 1] = shape
+  end
+  table.sort(shapes)
+  for _, shape in ipairs(shapes) do
+    if not taken[shape .. " OPTIONS"] and not taken[shape .. " *"] then
+      local like = preflights[shape].leaf
+      local leaf = {}
+      for key, value in pairs(like) do
+        leaf[key] = value
+      end
+      leaf.method, leaf.kind, leaf.operation, leaf.backend = "OPTIONS", "not_found", nil, nil
+      local entries = {}
+      for _, section in ipairs(listings.SECTIONS) do
+        entries[section] = {}
+      end
+      entries.inbound = preflights[shape].cors
+      local built = chain.build(entries.inbound, "inbound", self.chains)
+      self:add(leaf, {
+        entries = entries, chains = { inbound = built.fn }, built = { inbound = built },
+        needs = { request_body = false, response_body = false },
+      })
+    end
+  end
+end
+
+--- Leaves of a route with `apis`.
+function M:add_apis(site, route, host, base)
+  local names
+  if type(route.apis) == "table" then
+    names = {}
+    for _, name in ipairs(route.apis) do
+      names[name] = true
+    end
+  end
+  local found = false
+  for _, api in ipairs(self.apis) do
+    if not names or names[api.name] then
+      for _, path in ipairs(api.paths) do
+        if lies_within(path, route.path) then
+          found = true
+          self:add_api(site, route, host, api, path, base)
+        end
+      end
+    end
+  end
+  if not found then
+    self.warnings:add({ file = base.source.file, line = base.source.line, path = base.source.path,
+      message = ("no API has a path below %s"):format(route.path) })
+  end
+  local rest = {}
+  for key, value in pairs(base) do
+    rest[key] = value
+  end
+  rest.host, rest.path, rest.method, rest.kind = host, route.path, "*", "not_found"
+  rest.limits = merge_limits(site.limits, route.limits)
+  self:add(rest, self:compose({ self.gateway, site.scope, route.scope }))
+end
+
+--- Leaves of a route on one host.
+function M:add_route(site, route, host, access_log)
+  local base = {
+    site = site.name, route = route.name or route.path, networks = route.networks,
+    access_log = first_set(access_log, route.access_log, site.access_log),
+    streaming = route.streaming, source = route.source,
+  }
+  if route.apis then
+    return self:add_apis(site, route, host, base)
+  end
+  local composed = self:compose({ self.gateway, site.scope, route.scope })
+  for _, method in ipairs(route.methods or { "*" }) do
+    local leaf = {}
+    for key, value in pairs(base) do
+      leaf[key] = value
+    end
+    leaf.host, leaf.path, leaf.method = host, route.path, method
+    leaf.kind = route.backend and "backend" or route.redirect and "redirect" or "reply"
+    leaf.backend = route.backend and self.backend_index[route.backend] or nil
+    leaf.redirect, leaf.reply = route.redirect, route.reply
+    leaf.limits = merge_limits(site.limits, route.limits)
+    self:add(leaf, composed)
+  end
+end
+
+--- All leaves; conflicts are errors, leaves out of reach are warnings.
+function M:run(sites, access_log)
+  for _, site in ipairs(sites) do
+    for _, host in ipairs(site.hosts) do
+      for _, route in ipairs(site.routes) do
+        self:add_route(site, route, host, access_log)
+      end
+    end
+  end
+  local function report(list)
+    return function(leaf, message)
+      list:add({ file = leaf.source.file, line = leaf.source.line, path = leaf.source.path,
+        message = message })
+    end
+  end
+  router.find_conflicts(self.leaves, report(self.errors))
+  router.find_shadowed(self.leaves, report(self.warnings))
+  return self.leaves
+end
+
+return M

@@ -1,0 +1,135 @@
+-- SPDX-License-Identifier: Apache-2.0
+--- Values that depend on the request: a function of `ctx`, or a text with `${…}` in it, where `…` is
+--- a Lua expression. Compiled once, in the sandbox; plain texts stay plain.
+
+local sandbox = require("moongate.sandbox")
+
+local concat, tostring, type = table.concat, tostring, type
+
+local M = {}
+
+--- Compiles a Lua expression into a function of `ctx`.
+---@param text string "ctx.request.method == 'GET'"
+---@param where? string what an error names
+---@return (fun(ctx: moongate.Ctx): any)? f
+---@return string? err
+function M.compile(text, where)
+  local name = "=" .. (where or "expression")
+  -- The expression must stand by itself, or it could close the function around it.
+  local alone, err = sandbox.load("return " .. text, name)
+  if not alone then
+    return nil, err
+  end
+  local chunk
+  chunk, err = sandbox.load("local ctx = ... return function(ctx) return " .. text .. "\nend", name)
+  if not chunk then
+    return nil, err
+  end
+  return chunk(nil)
+end
+
+--- Position of the brace that closes the one before `at`; strings are stepped over.
+local function closing(text, at)
+  local depth, quote = 1, nil
+  while at <= #text do
+    local c = text:sub(at, at)
+    if quote then
+      if c == "\\" then
+        at = at + 1
+      elseif c == quote then
+        quote = nil
+      end
+    elseif c == '"' or c == "'" then
+      quote = c
+    elseif c == "{" then
+      depth = depth + 1
+    elseif c == "}" then
+      depth = depth - 1
+      if depth == 0 then
+        return at
+      end
+    end
+    at = at + 1
+  end
+  return nil
+end
+
+--- Splits "a ${b} c" into literal texts and functions.
+local function split(text, where)
+  local parts, at = {}, 1
+  while true do
+    local from = text:find("${", at, true)
+    if not from then
+      parts[#parts + 1] = at <= #text and text:sub(at) or nil
+      return parts
+    end
+    local to = closing(text, from + 2)
+    if not to then
+      return nil, ("%s: ${ without }"):format(where)
+    end
+    if from > at then
+      parts[#parts + 1] = text:sub(at, from - 1)
+    end
+    local f, err = M.compile(text:sub(from + 2, to - 1), where)
+    if not f then
+      return nil, err
+    end
+    parts[#parts + 1] = f
+    at = to + 1
+  end
+end
+
+local function show(value)
+  if value == nil then
+    return ""
+  end
+  return type(value) == "string" and value or tostring(value)
+end
+
+--- Makes a value ready for `M.get`: a function of `ctx`, or the value itself.
+---@param value any a text, with or without ${…}; a function; or anything else, which stays
+---@param where? string what an error names
+---@return any prepared
+---@return string? err
+function M.prepare(value, where)
+  if type(value) ~= "string" or not value:find("${", 1, true) then
+    return value
+  end
+  local parts, err = split(value, where or "template")
+  if not parts then
+    return nil, err
+  end
+  if #parts == 1 and type(parts[1]) == "function" then
+    return parts[1]
+  end
+  local n = #parts
+  return function(ctx)
+    local out = {}
+    for i = 1, n do
+      local part = parts[i]
+      out[i] = type(part) == "string" and part or show(part(ctx))
+    end
+    return concat(out)
+  end
+end
+
+--- Like `prepare`, but raises: for use in a policy's own `prepare`.
+function M.required(value, where)
+  local prepared, err = M.prepare(value, where)
+  if err then
+    error(err, 0)
+  end
+  return prepared
+end
+
+--- The value for a request.
+---@param prepared any what `prepare` gave
+---@param ctx moongate.Ctx
+function M.get(prepared, ctx)
+  if type(prepared) == "function" then
+    return prepared(ctx)
+  end
+  return prepared
+end
+
+return M

@@ -1,0 +1,160 @@
+-- SPDX-License-Identifier: Apache-2.0
+--- `{{name}}` in strings. Values that come from the environment or a file are secret: `show` gives
+--- the text as it was written instead, and nothing else may be printed.
+
+local near = require("moongate.near")
+
+local M = {}
+M.__index = M
+
+---@class moongate.NamedValues
+---@field values table<string, string>
+
+--- Reads what a reference names.
+---@param source moongate.Source
+---@param reference table { env = "NAME" } or { file = "path" }
+---@return string? secret
+---@return string? err
+function M.read(source, reference)
+  if reference.env then
+    local value = source.env and source.env(reference.env)
+    if not value or value == "" then
+      return nil, ("environment variable %s is not set"):format(reference.env)
+    end
+    return value
+  end
+  local text, err = source.read(reference.file)
+  if not text then
+    return nil, ("file %s cannot be read: %s"):format(reference.file, err or "not found")
+  end
+  text = text:gsub("[\r\n]+$", "")
+  if text == "" then
+    return nil, ("file %s is empty"):format(reference.file)
+  end
+  return text
+end
+
+---@param source moongate.Source
+---@return moongate.NamedValues
+function M.new(source)
+  return setmetatable({
+    source = source,
+    values = {},
+    is_secret = {},
+    originals = {}, -- expanded text with a secret in it -> the text as written
+  }, M)
+end
+
+--- The resolver that schemas use for fields marked `secret`.
+function M:resolver()
+  return function(reference)
+    local value, err = M.read(self.source, reference)
+    if value then
+      self.originals[value] = reference.env and ("(env %s)"):format(reference.env)
+        or ("(file %s)"):format(reference.file)
+    end
+    return value, err
+  end
+end
+
+--- How an error shows a value, where it must not show it as it is.
+function M:shower()
+  local show = require("moongate.schema").show
+  return function(value)
+    local original = type(value) == "string" and self.originals[value]
+    if original then
+      return original:find("^%(") and original or show(original)
+    end
+    return show(value)
+  end
+end
+
+--- Removes secrets from a text that goes to people: the message of an error, say.
+---@param text string
+---@return string
+function M:redact(text)
+  for secret, original in pairs(self.originals) do
+    if #secret >= 4 then
+      local at = text:find(secret, 1, true)
+      while at do
+        text = text:sub(1, at - 1) .. original .. text:sub(at + #secret)
+        at = text:find(secret, at + #original, true)
+      end
+    end
+  end
+  return text
+end
+
+--- Takes the `named_values` of the configuration.
+---@param given table<string, string|table>
+---@param report fun(name: string, message: string)
+function M:define(given, report)
+  for name, value in pairs(given) do
+    if type(value) == "table" and (type(value.env) == "string" or type(value.file) == "string") then
+      local text, err = M.read(self.source, value)
+      if text then
+        self.values[name], self.is_secret[name] = text, true
+        self.originals[text] = ("{{%s}}"):format(name)
+      else
+        self.values[name] = ""
+        report(name, err)
+      end
+    elseif type(value) == "string" then
+      self.values[name] = value
+    end
+  end
+end
+
+--- Replaces `{{name}}` in a text.
+---@param text string
+---@return string
+---@return string[]? errs one for each name that nobody defined
+function M:expand(text)
+  if not text:find("{{", 1, true) then
+    return text
+  end
+  local errs, has_secret
+  local out = text:gsub("{{%s*([%w_][%w_.-]*)%s*}}", function(name)
+    local value = self.values[name]
+    if value == nil then
+      local hint = near.find(name, near.keys(self.values))
+      errs = errs or {}
+      errs[#errs + 1] = { name = name, hint = hint }
+      return nil
+    end
+    has_secret = has_secret or self.is_secret[name]
+    return value
+  end)
+  if has_secret then
+    self.originals[out] = text
+  end
+  return out, errs
+end
+
+--- Copies tables, every string in them expanded. What is no plain table stays itself.
+---@param value any
+---@param path string
+---@param is_opaque fun(value: any): boolean
+---@param report fun(path: string, message: string, hint: string?)
+function M:expand_all(value, path, is_opaque, report)
+  local join = require("moongate.schema").join
+  local function walk(item, at, depth)
+    if type(item) == "string" then
+      local text, errs = self:expand(item)
+      for _, err in ipairs(errs or {}) do
+        report(at, ("unknown named value %q"):format(err.name), err.hint)
+      end
+      return text
+    elseif type(item) ~= "table" or is_opaque(item) or depth > 64 then
+      return item
+    end
+    local out = {}
+    for key, inner in next, item do
+      out[key] = walk(inner, join(at, key), depth + 1)
+    end
+    return out
+  end
+  return walk(value, path, 1)
+end
+
+return M

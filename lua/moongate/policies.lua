@@ -1,0 +1,89 @@
+-- SPDX-License-Identifier: Apache-2.0
+--- What configuration requires as `p`: `p.rate_limit { … }` records a policy and the line of the
+--- call; `p.base` marks where the outer scopes' policies run. What is recorded is checked later, with
+--- everything else, so that all errors are told at once.
+
+local schema = require("moongate.schema")
+
+local M = {}
+
+---@class moongate.PolicyRecord
+---@field name string
+---@field conf any
+---@field file? string
+---@field line? integer
+
+local records = setmetatable({}, { __mode = "k" })
+local base = setmetatable({}, {
+  __tostring = function()
+    return "base"
+  end,
+  __newindex = function()
+    error("base cannot be changed", 2)
+  end,
+  __metatable = false,
+})
+
+--- The record behind a value of a policy list, or nil.
+---@param value any
+---@return moongate.PolicyRecord?
+local function record_of(value)
+  return records[value]
+end
+
+local function is_policy(value)
+  return value == base or type(value) == "table" and records[value] ~= nil
+end
+schema.set_policy_test(is_policy)
+
+local sealed = {
+  __newindex = function()
+    error("a policy cannot be changed once it is made", 2)
+  end,
+  __metatable = false,
+}
+
+local function constructor(name)
+  return function(conf)
+    local info = debug.getinfo(2, "Sl")
+    local source = info and info.source or ""
+    local handle = setmetatable({}, sealed)
+    records[handle] = {
+      name = name,
+      conf = conf == nil and {} or conf,
+      file = source:sub(1, 1) == "@" and source:sub(2) or nil,
+      line = info and info.currentline or nil,
+    }
+    return handle
+  end
+end
+
+local made = {}
+
+setmetatable(M, {
+  __index = function(_, name)
+    if type(name) ~= "string" then
+      return nil
+    elseif name == "base" then
+      return base
+    end
+    local make = made[name]
+    if not make then
+      make = constructor(name)
+      made[name] = make
+    end
+    return make
+  end,
+  __newindex = function(_, name)
+    error(("policies.%s: the policy library cannot be changed"):format(tostring(name)), 2)
+  end,
+  __metatable = false,
+})
+
+-- The other side, for the configuration alone: not reachable through `p`.
+package.loaded["moongate.policy_records"] = {
+  record_of = record_of,
+  is_policy = is_policy,
+}
+
+return M

@@ -1,0 +1,142 @@
+-- SPDX-License-Identifier: Apache-2.0
+--- Sets, appends or removes a header field of the request or the response.
+local expression = require("moongate.expression")
+
+local get, type, concat = expression.get, type, table.concat
+
+local M = {
+  name = "set_header",
+  summary = "Sets, appends or removes a header field.",
+  description = "In `inbound` and `backend` it acts on the request that goes to the backend, in "
+    .. "`outbound` and `on_error` on the response that goes to the client. Several values become "
+    .. "one field with commas, or a field line each where the standard wants that (`Set-Cookie`, "
+    .. "`WWW-Authenticate`, …).",
+  sections = { "inbound", "backend", "outbound", "on_error" },
+  azure = "set-header",
+  differences = "`Server` can be removed. Fields that belong to a connection (`Connection`, "
+    .. "`Content-Length`, `Transfer-Encoding`, …) are refused when the configuration is loaded.",
+  example = 'p.set_header { name = "X-Client", value = "${ctx.request.client_ip}" }',
+}
+
+local of_connection = {}
+for name in
+  ([[connection content-length keep-alive proxy-connection te trailer transfer-encoding
+     upgrade]]):gmatch("%S+")
+do
+  of_connection[name] = true
+end
+
+local own_line = {}
+for name in
+  ([[cookie date expires if-modified-since if-unmodified-since last-modified proxy-authenticate
+     set-cookie user-agent warning www-authenticate]]):gmatch("%S+")
+do
+  own_line[name] = true
+end
+
+local value = {
+  type = { "string", "number", "boolean", "function" },
+  description = "A text, with `${…}` where it depends on the request, or a function of `ctx`.",
+}
+
+M.schema = {
+  type = "object", required = { "name" }, additionalProperties = false,
+  order = { "name", "value", "exists_action" },
+  properties = {
+    name = {
+      type = "string", pattern = "^[%w!#$%%&'*+.^_`|~-]+$", description = "Name of the field.",
+      expected = "a header field that a policy may set",
+      check = function(name)
+        return not of_connection[name:lower()],
+          "a field that does not belong to the connection itself"
+      end,
+    },
+    value = {
+      oneOf = { value, { type = "array", items = value, minItems = 1 } },
+      description = "A text, with `${…}` where it depends on the request, a function of `ctx`, or "
+        .. "a list of these. Left out with `delete` only; nil at run time removes the field.",
+    },
+    exists_action = {
+      enum = { "override", "skip", "append", "delete" }, default = "override",
+      description = "`override` replaces, `skip` leaves a field that is there, `append` adds to it, "
+        .. "`delete` removes it.",
+    },
+  },
+}
+
+function M.prepare(conf)
+  local action = conf.exists_action or "override"
+  if action ~= "delete" and conf.value == nil then
+    error('value is missing; only exists_action = "delete" goes without', 0)
+  end
+  local self = { name = conf.name, action = action }
+  if type(conf.value) == "table" then
+    self.values = {}
+    for i, item in ipairs(conf.value) do
+      self.values[i] = expression.required(item, "value")
+    end
+    self.has_own_lines = own_line[conf.name:lower()] or false
+  else
+    local one = conf.value
+    if type(one) == "number" or type(one) == "boolean" then
+      one = tostring(one)
+    end
+    self.value = expression.required(one, "value")
+  end
+  return self
+end
+
+local function text(prepared, ctx)
+  local v = get(prepared, ctx)
+  if v == nil or type(v) == "string" then
+    return v
+  end
+  return tostring(v)
+end
+
+local function evaluate(self, ctx)
+  if not self.values then
+    return text(self.value, ctx)
+  end
+  local out = {}
+  for i = 1, #self.values do
+    out[#out + 1] = text(self.values[i], ctx)
+  end
+  return self.has_own_lines and out or concat(out, ", ")
+end
+
+local function apply(self, ctx, message)
+  local headers, name, action = message.headers, self.name, self.action
+  if action == "override" then
+    headers[name] = evaluate(self, ctx)
+  elseif action == "delete" then
+    headers[name] = nil
+  elseif action == "skip" then
+    if headers[name] == nil then
+      headers[name] = evaluate(self, ctx)
+    end
+  else
+    local v = evaluate(self, ctx)
+    if type(v) == "table" then
+      for i = 1, #v do
+        message:add_header(name, v[i])
+      end
+    elseif v then
+      message:add_header(name, v)
+    end
+  end
+end
+
+function M.inbound(self, ctx)
+  apply(self, ctx, ctx.request)
+end
+
+M.backend = M.inbound
+
+function M.outbound(self, ctx)
+  apply(self, ctx, ctx.response)
+end
+
+M.on_error = M.outbound
+
+return M
