@@ -6,3 +6,5 @@ exclude_files = { "build/**" }
 files["spec"] = { std = "+busted" }
 files["examples/**/spec"] = { std = "+busted" }
 files["examples"] = { ignore = { "212/ctx" } }
+files["bench/wrk"] = { globals = { "wrk", "init", "request", "done" } }
+files["bench/conf/nginx-lua"] = { globals = { "ngx" } }

@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Starts the origin and, one at a time, the gateways that are compared. All are configured by hand
+for speed: keep-alive to the origin, no access log, one worker."""
+
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import time
+
+import accounting
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(HERE)
+BUILD = os.path.join(ROOT, "build", "bench")
+UNPACKED = os.path.join(BUILD, "peers")
+NGINX_LUA_MODULE = os.path.join(UNPACKED, "usr/lib/nginx/modules/ngx_http_lua_module.so")
+
+
+class Missing(Exception):
+    """A peer that this machine does not have, or that has no configuration for the scenario."""
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def fill(path, values):
+    with open(path, encoding="utf-8") as file:
+        text = file.read()
+    for name, value in values.items():
+        text = text.replace(f"@{name}@", str(value))
+    return text
+
+
+def write(path, text):
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
+    return path
+
+
+def wait_until_it_accepts(port, process, seconds=10):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise Missing(f"ended at once with status {process.returncode}")
+        try:
+            socket.create_connection(("127.0.0.1", port), 0.2).close()
+            return
+        except OSError:
+            time.sleep(0.02)
+    raise Missing(f"does not listen on port {port} after {seconds} s")
+
+
+class Server:
+    """A process group of its own, pinned to one core."""
+
+    def __init__(self, name, argv, core, port, env=None):
+        self.name, self.port, self.core = name, port, core
+        self.log = open(os.path.join(BUILD, f"{name}.out"), "wb")
+        try:
+            self.process = subprocess.Popen(
+                ["taskset", "-c", str(core), *argv], stdout=self.log, stderr=self.log,
+                stdin=subprocess.DEVNULL, start_new_session=True, env={**os.environ, **(env or {})})
+            wait_until_it_accepts(port, self.process)
+        except FileNotFoundError as error:
+            raise Missing(str(error)) from error
+        except Missing:
+            self.stop()
+            raise
+
+    def pids(self):
+        return accounting.pids_of_session(self.process.pid)
+
+    def stop(self):
+        try:
+            os.killpg(self.process.pid, signal.SIGTERM)
+            self.process.wait(5)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait(5)
+        except ProcessLookupError:
+            pass
+        self.log.close()
+
+
+class Bench:
+    """Files, ports and cores that all servers share."""
+
+    def __init__(self, proxy_core, other_core):
+        self.proxy_core, self.other_core = proxy_core, other_core
+        os.makedirs(BUILD, exist_ok=True)
+        self.values = {
+            "DIR": BUILD, "PEERS": UNPACKED, "WWW": os.path.join(BUILD, "www"),
+            "CONF": os.path.join(HERE, "conf", "nginx-lua"),
+            "USER": pwd.getpwuid(os.getuid()).pw_name, "ORIGIN": free_port(),
+            "CERTIFICATE": os.path.join(BUILD, "tls", "api.pem"),
+            "KEY": os.path.join(BUILD, "tls", "api.key"), "MODULES": "", "CACHE_TOKENS": "false",
+        }
+        self.make_bodies()
+        self.make_certificate()
+
+    def make_bodies(self):
+        for name, size in (("10k", 10 << 10), ("1m", 1 << 20)):
+            write(os.path.join(self.values["WWW"], "body", name), "m" * size)
+
+    def make_certificate(self):
+        certificate, key = self.values["CERTIFICATE"], self.values["KEY"]
+        if os.path.exists(certificate):
+            return
+        os.makedirs(os.path.dirname(certificate), exist_ok=True)
+        subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+             "-nodes", "-days", "3650", "-subj", "/CN=api.contoso.test", "-keyout", key,
+             "-out", certificate, "-addext", "subjectAltName=DNS:api.contoso.test"],
+            check=True, capture_output=True)
+        with open(certificate + ".all", "w", encoding="ascii") as both:
+            for part in (certificate, key):
+                with open(part, encoding="ascii") as file:
+                    both.write(file.read())
+
+    def origin(self):
+        conf = write(os.path.join(BUILD, "run", "origin.conf"),
+                     fill(os.path.join(HERE, "conf", "origin.conf"), self.values))
+        return Server("origin", [nginx(), "-p", BUILD, "-c", conf], self.other_core,
+                      self.values["ORIGIN"])
+
+    def gateway(self, name, scenario):
+        kind = scenario.conf
+        port = free_port()
+        values = {**self.values, "PORT": port}
+        argv, env = STARTERS[name](kind, values, scenario)
+        return Server(name, argv, self.proxy_core, port, env)
+
+
+def nginx():
+    path = shutil.which("nginx", path=os.environ.get("PATH", "") + ":/usr/sbin")
+    if not path:
+        raise Missing("nginx is not installed")
+    return path
+
+
+def nginx_conf(folder, kind, values, name):
+    server = os.path.join(HERE, "conf", folder, kind + ".conf")
+    if not os.path.exists(server):
+        raise Missing(f"has no configuration {kind}")
+    common = fill(os.path.join(HERE, "conf", "nginx", "common.conf"), values)
+    return write(os.path.join(BUILD, "run", f"{name}.conf"),
+                 common.replace("@SERVER@", fill(server, values)))
+
+
+def start_nginx(kind, values, _):
+    conf = nginx_conf("nginx", kind, values, "nginx")
+    return [nginx(), "-p", BUILD, "-c", conf], None
+
+
+def start_nginx_lua(kind, values, scenario):
+    if not os.path.exists(NGINX_LUA_MODULE):
+        raise Missing("nginx's Lua module is not unpacked (bench/peers.sh)")
+    modules = os.path.dirname(NGINX_LUA_MODULE)
+    values = {**values, "MODULES": f"load_module {modules}/ndk_http_module.so;\n"
+                                   f"load_module {NGINX_LUA_MODULE};",
+              "CACHE_TOKENS": "true" if scenario.is_caching_tokens else "false"}
+    conf = nginx_conf("nginx-lua", kind, values, "nginx-lua")
+    libraries = os.path.join(UNPACKED, "usr/lib/x86_64-linux-gnu")
+    return [nginx(), "-p", BUILD, "-c", conf], {"LD_LIBRARY_PATH": libraries}
+
+
+def start_haproxy(kind, values, _):
+    program = shutil.which("haproxy", path=os.environ.get("PATH", "") + ":/usr/sbin")
+    if not program:
+        raise Missing("haproxy is not installed")
+    if kind not in ("plain", "tls"):
+        raise Missing(f"has no configuration {kind}")
+    bind = f"ssl crt {values['CERTIFICATE']}.all" if kind == "tls" else ""
+    conf = write(os.path.join(BUILD, "run", "haproxy.cfg"),
+                 fill(os.path.join(HERE, "conf", "haproxy", "common.cfg"), {**values, "BIND": bind}))
+    return [program, "-db", "-f", conf], None
+
+
+def start_moongate(kind, values, _):
+    program = os.environ.get("MOONGATE", os.path.join(ROOT, "build", "release", "moongate"))
+    if not os.path.exists(program):
+        raise Missing("is not built (make build)")
+    source = os.path.join(HERE, "conf", "moongate", kind)
+    if not os.path.isdir(source):
+        raise Missing(f"has no configuration {kind}")
+    target = os.path.join(BUILD, "run", "moongate")
+    shutil.rmtree(target, ignore_errors=True)
+    for folder, _, names in os.walk(source):
+        for name in names:
+            path = os.path.join(folder, name)
+            write(os.path.join(target, os.path.relpath(path, source)), fill(path, values))
+    return [program, "run", target], None
+
+
+STARTERS = {"moongate": start_moongate, "nginx": start_nginx, "haproxy": start_haproxy,
+            "nginx-lua": start_nginx_lua}
