@@ -103,7 +103,8 @@ bool moon_stream_has_pending(const struct moon_stream *stream);
 /// No more will be written: FIN, or close_notify and FIN, after what is queued.
 void moon_stream_shutdown_write(struct moon_stream *stream);
 
-/// Closes so that the peer sees a reset: a cut answer must not look whole.
+/// Closes so that the peer sees a reset: a cut answer must not look whole. moon_stream_free must
+/// still follow.
 void moon_stream_abort(struct moon_stream *stream);
 
 /// NULL for a plain stream.
@@ -113,3 +114,6 @@ struct moon_slice moon_stream_client_pem(struct moon_stream *stream);
 int moon_stream_fd(const struct moon_stream *stream);
 uint64_t moon_stream_bytes_in(const struct moon_stream *stream);
 uint64_t moon_stream_bytes_out(const struct moon_stream *stream);
+
+/// Frees the structs kept for reuse (before the process ends, for leak checkers).
+void moon_stream_trim(void);
