@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Writes every Lua file of lua/ and policies/ (and Redis scripts) as one C table, so that the binary needs no
-# installed files. usage: embed.sh SOURCE_DIR OUTPUT.c
+# Writes every Lua file of lua/ and policies/ (and Redis scripts) as one C table, so that the binary
+# needs no installed files. usage: embed.sh SOURCE_DIR OUTPUT.c
 set -eu
 root=$1
 out=$2
@@ -12,10 +12,10 @@ cd "$root"
   i=0
   rows=
   for file in $(find lua policies -name '*.lua' -o -name '*.redis' | LC_ALL=C sort); do
-    printf 'static const char embedded_%d[] = {\n' "$i"
+    printf 'static const unsigned char embedded_%d[] = {\n' "$i"
     od -An -v -tx1 "$file" | sed 's/ \([0-9a-f][0-9a-f]\)/0x\1,/g'
     echo '0x00};'
-    rows="$rows    {\"$file\", embedded_$i, sizeof(embedded_$i) - 1},
+    rows="$rows    {\"$file\", (const char *)embedded_$i, sizeof(embedded_$i) - 1},
 "
     i=$((i + 1))
   done
