@@ -164,6 +164,39 @@ function M:match(method, host, path, in_network)
   return leaf, params
 end
 
+--- The normal form of a path: unreserved characters decoded, other escapes in capitals, no empty and
+--- no dot segments. What the gateway refuses gives nil.
+---@param path string
+---@return string?
+---@return string? err
+function M.normal_path(path)
+  if path:sub(1, 1) ~= "/" then
+    return nil, "the path does not start with /"
+  elseif path:find("%%%X") or path:find("%%%x%X") or path:find("%%%x?$") then
+    return nil, "the path has a broken escape"
+  elseif path:find("%%2[fF]") or path:find("%%5[cC]") or path:find("%%00") or path:find("\\") then
+    return nil, "the path has an ambiguous character"
+  end
+  path = path:gsub("%%(%x%x)", function(hex)
+    local c = string.char(tonumber(hex, 16))
+    return c:find("[%w%-._~]") and c or "%" .. hex:upper()
+  end)
+  path = path:gsub("/+", "/")
+  local out, ends_in_slash = {}, path:find("/%.?%.?$") ~= nil
+  for segment in path:gmatch("[^/]+") do
+    if segment == ".." then
+      if #out == 0 then
+        return nil, "the path leaves its root"
+      end
+      out[#out] = nil
+    elseif segment ~= "." then
+      out[#out + 1] = segment
+    end
+  end
+  local normal = "/" .. table.concat(out, "/")
+  return ends_in_slash and #out > 0 and normal .. "/" or normal
+end
+
 --- What is wrong with a pattern, or nil.
 ---@param path string
 ---@return string?

@@ -289,7 +289,7 @@ function M:add_route(site, route, host, access_log)
   local base = {
     site = site.name, route = route.name or route.path, networks = route.networks,
     access_log = first_set(access_log, route.access_log, site.access_log),
-    streaming = route.streaming, source = route.source,
+    streaming = route.streaming, source = route.source, route_source = route.source,
   }
   if route.apis then
     return self:add_apis(site, route, host, base)

@@ -1,0 +1,207 @@
+---@meta
+-- SPDX-License-Identifier: Apache-2.0
+--- What policies see, for editors (LuaCATS). Nothing here runs.
+
+---@class moongate.Headers: { [string]: string|string[]|nil }
+--- Reading gives the field's value, several of one name joined by ", ". Assigning replaces all of
+--- that name; a list makes a line each; nil removes. Names are compared without regard to case.
+
+---@class moongate.Query: { [string]: string|nil }
+--- Reading gives the first value, decoded. Assigning replaces all of that name; nil removes.
+
+---@class moongate.Tls
+---@field version string "TLSv1.3"
+---@field cipher string
+---@field sni? string
+---@field ja4? string fingerprint of the client hello
+---@field client? moongate.TlsClient the client's certificate, where it sent one
+
+---@class moongate.TlsClient
+---@field subject string
+---@field issuer string
+---@field serial string
+---@field fingerprint string SHA-256 in hex
+---@field verified boolean
+
+---@class moongate.Request
+---@field method string assignable
+---@field scheme "http"|"https"
+---@field host string as the client sent it, port included
+---@field path string normal form; assigning changes what the backend gets
+---@field query_string string without "?"; assignable
+---@field params table<string, string> path parameters, decoded
+---@field query moongate.Query
+---@field headers moongate.Headers
+---@field cookies table<string, string>
+---@field version string "1.1", "2"
+---@field client_ip string behind trusted proxies
+---@field peer_ip string of the connection
+---@field tls? moongate.Tls
+local Request = {}
+
+--- The whole body; waits for it. Reading does not consume it.
+---@return string
+function Request:body() end
+
+--- The body as JSON, or nil and what is wrong with it.
+---@return any
+---@return string? err
+function Request:json() end
+
+--- The body as form fields.
+---@return table<string, string>?
+---@return string? err
+function Request:form() end
+
+--- Replaces the body; Content-Length follows.
+---@param text string
+function Request:set_body(text) end
+
+--- Adds a field line.
+---@param name string
+---@param value string
+function Request:add_header(name, value) end
+
+--- Adds a query parameter; name and value are encoded as they need.
+---@param name string
+---@param value string
+function Request:add_query(name, value) end
+
+---@class moongate.Response
+---@field status integer assignable
+---@field headers moongate.Headers
+local Response = {}
+
+---@return string
+function Response:body() end
+
+---@return any
+---@return string? err
+function Response:json() end
+
+---@param text string
+function Response:set_body(text) end
+
+---@param name string
+---@param value string
+function Response:add_header(name, value) end
+
+---@class moongate.Subscription
+---@field id string
+---@field name? string
+---@field product? string
+---@field api? string
+---@field state "active"|"suspended"|"cancelled"
+
+---@class moongate.Product
+---@field name string
+
+---@class moongate.Deployment
+---@field name string
+---@field region? string
+---@field node? string
+
+---@class moongate.Error
+---@field source string what raised it: a policy's name, "backend", "gateway"
+---@field reason string one word: "RateLimitExceeded", "BackendConnectionFailure", "Timeout"
+---@field message string
+---@field section "inbound"|"backend"|"outbound"|"on_error"
+---@field scope? string
+---@field policy? string
+
+---@class moongate.Log
+---@field debug fun(self: moongate.Log, message: string)
+---@field info fun(self: moongate.Log, message: string)
+---@field warning fun(self: moongate.Log, message: string)
+---@field error fun(self: moongate.Log, message: string)
+
+--- The exchange, as policies see it.
+---@class moongate.Ctx
+---@field id string
+---@field request moongate.Request
+---@field response moongate.Response from `outbound` on
+---@field vars table<string, any> what policies leave for one another
+---@field jwt? table claims, after `validate_jwt`
+---@field geo? { country: string?, asn: integer? }
+---@field subscription? moongate.Subscription the one whose key came with the request
+---@field subscription_given boolean whether a key came, good or bad
+---@field product? moongate.Product
+---@field user? table
+---@field api? { name: string }
+---@field operation? { name: string }
+---@field backend string? assignable: a name from `backends`
+---@field deployment moongate.Deployment
+---@field error? moongate.Error in `on_error`
+---@field http moongate.Http
+---@field log moongate.Log
+local Ctx = {}
+
+--- Waits.
+---@param seconds number
+function Ctx:sleep(seconds) end
+
+---@class moongate.HttpRequest
+---@field method? string default GET
+---@field url? string either a URL,
+---@field backend? string or a backend
+---@field path? string with a path
+---@field headers? table<string, string|string[]>
+---@field body? string
+---@field timeout? number seconds, default 60
+
+---@class moongate.HttpResponse
+---@field status integer
+---@field headers moongate.Headers
+---@field body string
+
+---@class moongate.Http
+local Http = {}
+
+--- Calls and waits for the answer.
+---@param request moongate.HttpRequest
+---@return moongate.HttpResponse?
+---@return string? err
+function Http:request(request) end
+
+--- Calls and does not wait.
+---@param request moongate.HttpRequest
+---@return boolean queued
+function Http:send(request) end
+
+--- An answer of a policy's own: what `moongate.reply` makes.
+---@class moongate.Reply
+---@field status integer
+---@field headers table<string, string|string[]>
+---@field body? string
+---@field refuse? { reason: string, message: string } goes through `on_error` first
+
+---@class moongate.PrepareEnv
+---@field id string of this listing; stable over reloads
+---@field scope string gateway, site, route, product, api, operation
+---@field scope_name string
+---@field section string
+---@field file string
+---@field line? integer
+---@field api? string
+---@field products? string[] products that hold the API
+---@field named_values table<string, string>
+---@field networks table<string, string[]>
+---@field backends table<string, integer>
+---@field plan table
+---@field source moongate.Source
+---@field log fun(text: string) adds a warning to the load
+
+--- A policy: what a file of `policies/` returns.
+---@class moongate.Policy
+---@field name string
+---@field summary string
+---@field schema table
+---@field sections? string[] where it may be listed; its other functions follow any listing
+---@field needs? { request_body?: boolean, response_body?: boolean, max_body_bytes?: integer }
+---|fun(conf: table): table
+---@field prepare? fun(conf: table, env: moongate.PrepareEnv): table
+---@field inbound? fun(self: table, ctx: moongate.Ctx): moongate.Reply?
+---@field backend? fun(self: table, ctx: moongate.Ctx): moongate.Reply?
+---@field outbound? fun(self: table, ctx: moongate.Ctx): moongate.Reply?
+---@field on_error? fun(self: table, ctx: moongate.Ctx): moongate.Reply?
+---@field log? fun(self: table, ctx: moongate.Ctx)
