@@ -54,7 +54,8 @@ def look_at(entry, args, deadline):
         return "passed", path, ""
     if deadline and time.monotonic() > deadline:
         return "left", path, ""
-    run = subprocess.run(["clang-tidy", "--quiet", path, "--", *flags], text=True,
+    fix = ["--fix", "--format-style=file"] if args.fix else []
+    run = subprocess.run(["clang-tidy", "--quiet", *fix, path, "--", *flags], text=True,
                          capture_output=True, check=False)
     if run.returncode == 0:
         if cached:
@@ -70,8 +71,11 @@ def main():
     parser.add_argument("--cache", default="build/tidy")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=0, help="0: no budget")
+    parser.add_argument("--fix", action="store_true", help="write what clang-tidy can mend by itself")
     parser.add_argument("only", nargs="*", help="parts of paths")
     args = parser.parse_args()
+    if args.fix:
+        args.jobs = 1  # two files may want to mend the same header
 
     os.makedirs(args.cache, exist_ok=True)
     root = os.getcwd() + os.sep
