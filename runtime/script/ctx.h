@@ -9,6 +9,7 @@
 #include "net/stream.h"
 #include "script/plan.h"
 
+struct lua_State;
 struct moon_script;
 struct moon_runner;
 struct moon_ctx;
@@ -56,6 +57,14 @@ struct moon_ctx_error {
     struct moon_slice where; // "apis/orders.lua:14"
 };
 
+/// An object that a native plugin keeps with the exchange. Arena.
+struct moon_attachment {
+    struct moon_attachment *next;
+    const char *plugin; // static
+    void *object;
+    void (*free_object)(void *object);
+};
+
 /// What the exchange does for its ctx.
 struct moon_ctx_ops {
     /// Body of the request, whole, in memory. MOON_AGAIN: moon_ctx_resume follows.
@@ -101,7 +110,7 @@ struct moon_ctx {
     // A wait in progress (script/async.h).
     void (*cancel)(void *op);
     void *op;
-    int (*push_results)(struct moon_ctx *x, void *lua_state, void *op);
+    int (*push_results)(struct moon_ctx *x, struct lua_State *co, void *op);
 
     // Objects that native plugins keep with the exchange.
     struct moon_attachment *attachments;
@@ -114,6 +123,9 @@ void moon_ctx_init(struct moon_ctx *x, struct moon_script *script, const struct 
 
 /// Gives the runner back, cancels a wait, frees attachments.
 void moon_ctx_fini(struct moon_ctx *x);
+
+/// The body that ops->request_body or response_body answered MOON_AGAIN for is whole.
+void moon_ctx_body_ready(struct moon_ctx *x);
 
 /// Finds the subscription of the request's key, once: header first, then query.
 void moon_ctx_find_subscription(struct moon_ctx *x);

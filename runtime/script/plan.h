@@ -80,9 +80,11 @@ struct moon_leaf {
     int metric_latency;
 };
 
+enum { MOON_SUBSCRIPTION_KEYS = 8 };
+
 struct moon_subscription {
     struct moon_slice id, product, api, name, state;
-    uint8_t keys[2][32]; // SHA-256
+    uint8_t keys[MOON_SUBSCRIPTION_KEYS][32]; // SHA-256
     size_t key_count;
     const struct moon_slice *apis; // of the product; empty: all
     size_t api_count;
@@ -93,15 +95,14 @@ struct moon_network_conf {
     struct moon_ipset *set;
 };
 
-struct moon_redis_conf;
-
 struct moon_plan {
     struct moon_arena arena;
     struct moon_slice name, region, dir;
     int workers; // 0: as many as cores
+    bool is_in_process; // workers = 0
     struct moon_slice user;
     struct moon_slice access_log; // path; "-": standard output; empty: off
-    struct moon_slice error_log;
+    struct moon_slice error_log, error_log_level;
     struct moon_slice dns_servers;
     struct moon_slice redis_url;
     struct moon_limits_conf limits;
@@ -117,6 +118,8 @@ struct moon_plan {
     size_t leaf_count;
     struct moon_subscription *subscriptions;
     size_t subscription_count;
+    uint32_t *key_slots; // 1-based numbers of keys; 0: free
+    size_t key_slot_count; // a power of two
     size_t shared_counters, shared_cache_bytes;
 };
 

@@ -1,0 +1,459 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/// `ctx` itself: a userdata with the request's parts, and what is made when it is first asked for.
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "script/ctx_internal.h"
+
+enum ctx_key {
+    CTX_REQUEST = 1,
+    CTX_RESPONSE,
+    CTX_VARS,
+    CTX_JWT,
+    CTX_GEO,
+    CTX_SUBSCRIPTION,
+    CTX_SUBSCRIPTION_GIVEN,
+    CTX_PRODUCT,
+    CTX_USER,
+    CTX_API,
+    CTX_OPERATION,
+    CTX_BACKEND,
+    CTX_BACKEND_URL,
+    CTX_DEPLOYMENT,
+    CTX_ERROR,
+    CTX_ID,
+    CTX_SECTION,
+    CTX_ELAPSED,
+    CTX_ROUTE,
+    CTX_SITE,
+};
+
+static const struct ctx_name ctx_names[] = {
+    {"request", CTX_REQUEST},
+    {"response", CTX_RESPONSE},
+    {"vars", CTX_VARS},
+    {"jwt", CTX_JWT},
+    {"geo", CTX_GEO},
+    {"subscription", CTX_SUBSCRIPTION},
+    {"subscription_given", CTX_SUBSCRIPTION_GIVEN},
+    {"product", CTX_PRODUCT},
+    {"user", CTX_USER},
+    {"api", CTX_API},
+    {"operation", CTX_OPERATION},
+    {"backend", CTX_BACKEND},
+    {"backend_url", CTX_BACKEND_URL},
+    {"deployment", CTX_DEPLOYMENT},
+    {"error", CTX_ERROR},
+    {"id", CTX_ID},
+    {"section", CTX_SECTION},
+    {"elapsed", CTX_ELAPSED},
+    {"route", CTX_ROUTE},
+    {"site", CTX_SITE},
+    {NULL, 0},
+};
+
+static const char *const ctx_kind_names[MOON_HANDLE_COUNT] = {
+    "ctx",           "ctx.request", "ctx.response", "ctx.request.headers", "ctx.response.headers",
+    "ctx.request.query", "ctx.request.cookies", "ctx.request.params", "ctx.request.tls",
+};
+
+bool moon_handle_is(lua_State *L, int index, enum moon_handle_kind kind)
+{
+    const struct moon_handle *handle = lua_touserdata(L, index);
+    return handle != NULL && lua_type(L, index) == LUA_TUSERDATA &&
+           lua_objlen(L, index) == sizeof(*handle) &&
+           handle->magic == (MOON_HANDLE_MAGIC ^ (uint64_t)kind);
+}
+
+struct moon_ctx *moon_handle_check(lua_State *L, int index, enum moon_handle_kind kind)
+{
+    if (MOON_UNLIKELY(!moon_handle_is(L, index, kind)))
+        luaL_error(L, "%s expected, got %s (call methods with a colon)", ctx_kind_names[kind],
+                   luaL_typename(L, index));
+    const struct moon_handle *handle = lua_touserdata(L, index);
+    if (MOON_UNLIKELY(handle->runner == NULL || handle->runner->x == NULL))
+        luaL_error(L, "%s is used after its request has ended", ctx_kind_names[kind]);
+    return handle->runner->x;
+}
+
+int moon_raise_full(lua_State *L)
+{
+    return luaL_error(L, "the request's memory is used up");
+}
+
+struct moon_slice moon_check_copy(lua_State *L, int index, struct moon_ctx *x)
+{
+    struct moon_slice copy;
+    if (!moon_arena_copy(x->arena, moon_check_slice(L, index), &copy))
+        moon_raise_full(L);
+    return copy;
+}
+
+void moon_ctx_push_part(lua_State *L, int part)
+{
+    lua_getfenv(L, 1);
+    lua_rawgeti(L, -1, part);
+    lua_remove(L, -2);
+}
+
+bool moon_ctx_push_cached(lua_State *L, const char *name)
+{
+    lua_getfenv(L, 1);
+    lua_pushstring(L, name);
+    lua_rawget(L, -2);
+    lua_remove(L, -2);
+    if (!lua_isnil(L, -1))
+        return true;
+    lua_pop(L, 1);
+    return false;
+}
+
+void moon_ctx_cache(lua_State *L, struct moon_ctx *x, const char *name)
+{
+    lua_getfenv(L, 1);
+    lua_pushstring(L, name);
+    lua_pushvalue(L, -3);
+    lua_rawset(L, -3);
+    lua_pop(L, 1);
+    x->runner->has_vars = true;
+}
+
+static int ctx_push_slot(lua_State *L, struct moon_ctx *x, const char *name, bool is_made)
+{
+    if (moon_ctx_push_cached(L, name))
+        return 1;
+    if (!is_made)
+        return 0;
+    lua_newtable(L);
+    moon_ctx_cache(L, x, name);
+    return 1;
+}
+
+static int ctx_push_geo(lua_State *L, struct moon_ctx *x)
+{
+    if (moon_ctx_push_cached(L, "geo"))
+        return lua_isboolean(L, -1) ? 0 : 1;
+    lua_getfield(L, LUA_REGISTRYINDEX, "moongate.geo_lookup");
+    if (!lua_isfunction(L, -1))
+        return 0;
+    lua_pushlstring(L, x->client->ip_text, x->client->ip_len);
+    lua_call(L, 1, 1);
+    bool is_known = lua_istable(L, -1);
+    if (!is_known) {
+        lua_pop(L, 1);
+        lua_pushboolean(L, 0);
+    }
+    moon_ctx_cache(L, x, "geo");
+    return is_known ? 1 : 0;
+}
+
+static void ctx_set_text(lua_State *L, const char *name, struct moon_slice text)
+{
+    if (text.len == 0)
+        return;
+    moon_push_slice(L, text);
+    lua_setfield(L, -2, name);
+}
+
+static int ctx_push_subscription(lua_State *L, struct moon_ctx *x)
+{
+    moon_ctx_find_subscription(x);
+    if (x->subscription == NULL)
+        return 0;
+    if (moon_ctx_push_cached(L, "subscription"))
+        return 1;
+    lua_createtable(L, 0, 5);
+    ctx_set_text(L, "id", x->subscription->id);
+    ctx_set_text(L, "name", x->subscription->name);
+    ctx_set_text(L, "product", x->subscription->product);
+    ctx_set_text(L, "api", x->subscription->api);
+    ctx_set_text(L, "state", x->subscription->state);
+    moon_ctx_cache(L, x, "subscription");
+    return 1;
+}
+
+static int ctx_push_product(lua_State *L, struct moon_ctx *x)
+{
+    moon_ctx_find_subscription(x);
+    if (x->subscription == NULL || x->subscription->product.len == 0)
+        return 0;
+    if (moon_ctx_push_cached(L, "product"))
+        return 1;
+    lua_createtable(L, 0, 1);
+    ctx_set_text(L, "name", x->subscription->product);
+    ctx_set_text(L, "id", x->subscription->product);
+    moon_ctx_cache(L, x, "product");
+    return 1;
+}
+
+static int ctx_push_named(lua_State *L, struct moon_ctx *x, const char *slot, struct moon_slice name)
+{
+    if (name.len == 0)
+        return 0;
+    if (moon_ctx_push_cached(L, slot))
+        return 1;
+    lua_createtable(L, 0, 4);
+    ctx_set_text(L, "name", name);
+    ctx_set_text(L, "id", name);
+    if (x->leaf != NULL) {
+        ctx_set_text(L, "method", x->leaf->method);
+        ctx_set_text(L, "path", x->leaf->path);
+    }
+    moon_ctx_cache(L, x, slot);
+    return 1;
+}
+
+static int ctx_push_deployment(lua_State *L, struct moon_ctx *x)
+{
+    if (moon_ctx_push_cached(L, "deployment"))
+        return 1;
+    lua_createtable(L, 0, 2);
+    ctx_set_text(L, "name", x->script->plan->name);
+    ctx_set_text(L, "region", x->script->plan->region);
+    moon_ctx_cache(L, x, "deployment");
+    return 1;
+}
+
+static int ctx_push_error(lua_State *L, struct moon_ctx *x)
+{
+    if (!x->error.is_set)
+        return 0;
+    lua_createtable(L, 0, 8);
+    ctx_set_text(L, "source", x->error.source);
+    ctx_set_text(L, "reason", x->error.reason);
+    ctx_set_text(L, "message", x->error.message);
+    ctx_set_text(L, "section", x->error.section);
+    ctx_set_text(L, "scope", x->error.scope);
+    ctx_set_text(L, "policy", x->error.policy);
+    lua_pushinteger(L, x->error.status);
+    lua_setfield(L, -2, "status");
+    return 1;
+}
+
+static int ctx_push_backend(lua_State *L, struct moon_ctx *x)
+{
+    if (x->backend < 0)
+        return 0;
+    moon_push_slice(L, x->script->plan->backends[x->backend].name);
+    return 1;
+}
+
+static const char *const ctx_sections[MOON_SECTION_COUNT] = {"inbound", "backend", "outbound",
+                                                             "on_error", "log"};
+
+static int ctx_push_slice(lua_State *L, struct moon_slice s)
+{
+    if (s.data == NULL)
+        return 0;
+    moon_push_slice(L, s);
+    return 1;
+}
+
+static int ctx_push_key(lua_State *L, struct moon_ctx *x, enum ctx_key key)
+{
+    switch (key) {
+    case CTX_REQUEST:
+        moon_ctx_push_part(L, MOON_HANDLE_REQUEST);
+        return 1;
+    case CTX_RESPONSE:
+        if (x->response == NULL)
+            return 0;
+        moon_ctx_push_part(L, MOON_HANDLE_RESPONSE);
+        return 1;
+    case CTX_VARS:
+        return ctx_push_slot(L, x, "vars", true);
+    case CTX_JWT:
+        return ctx_push_slot(L, x, "jwt", false);
+    case CTX_USER:
+        return ctx_push_slot(L, x, "user", false);
+    case CTX_GEO:
+        return ctx_push_geo(L, x);
+    case CTX_SUBSCRIPTION:
+        return ctx_push_subscription(L, x);
+    case CTX_SUBSCRIPTION_GIVEN:
+        moon_ctx_find_subscription(x);
+        lua_pushboolean(L, x->is_subscription_given);
+        return 1;
+    case CTX_PRODUCT:
+        return ctx_push_product(L, x);
+    case CTX_API:
+        return ctx_push_named(L, x, "api", x->leaf == NULL ? moon_slice(NULL, 0) : x->leaf->api);
+    case CTX_OPERATION:
+        return ctx_push_named(L, x, "operation",
+                              x->leaf == NULL ? moon_slice(NULL, 0) : x->leaf->operation);
+    case CTX_BACKEND:
+        return ctx_push_backend(L, x);
+    case CTX_BACKEND_URL:
+        return ctx_push_slice(L, x->backend_url);
+    case CTX_DEPLOYMENT:
+        return ctx_push_deployment(L, x);
+    case CTX_ERROR:
+        return ctx_push_error(L, x);
+    case CTX_ID:
+        return ctx_push_slice(L, x->id);
+    case CTX_SECTION:
+        lua_pushstring(L, ctx_sections[x->section]);
+        return 1;
+    case CTX_ELAPSED:
+        lua_pushnumber(L, (double)(moon_clock_us() - x->started_us) / 1e6);
+        return 1;
+    case CTX_ROUTE:
+        return ctx_push_slice(L, x->leaf == NULL ? moon_slice(NULL, 0) : x->leaf->route);
+    case CTX_SITE:
+        return ctx_push_slice(L, x->leaf == NULL ? moon_slice(NULL, 0) : x->leaf->site);
+    }
+    return 0;
+}
+
+/// ctx.name
+static int ctx_index(lua_State *L)
+{
+    struct moon_ctx *x = moon_handle_check(L, 1, MOON_HANDLE_CTX);
+    int key = moon_ctx_key(L);
+    return key == 0 ? 1 : ctx_push_key(L, x, (enum ctx_key)key);
+}
+
+static int ctx_find_backend(lua_State *L, const struct moon_plan *plan, struct moon_slice name)
+{
+    for (size_t i = 0; i < plan->backend_count; i++) {
+        if (moon_slice_is(plan->backends[i].name, name))
+            return (int)i;
+    }
+    return luaL_error(L, "ctx.backend: there is no backend named \"%s\"", name.data);
+}
+
+/// ctx.name = value
+/// @lua-raises "ctx has no field 'foo' that can be set; keep values for later in ctx.vars"
+static int ctx_newindex(lua_State *L)
+{
+    struct moon_ctx *x = moon_handle_check(L, 1, MOON_HANDLE_CTX);
+    int key = moon_ctx_key(L);
+    switch (key) {
+    case CTX_JWT:
+    case CTX_USER:
+        lua_pushvalue(L, 3);
+        moon_ctx_cache(L, x, key == CTX_JWT ? "jwt" : "user");
+        return 0;
+    case CTX_BACKEND:
+        x->backend = ctx_find_backend(L, x->script->plan, moon_check_slice(L, 3));
+        x->backend_url = moon_slice(NULL, 0);
+        return 0;
+    case CTX_BACKEND_URL:
+        x->backend_url = lua_isnil(L, 3) ? moon_slice(NULL, 0) : moon_check_copy(L, 3, x);
+        return 0;
+    default:
+        return luaL_error(
+            L, "ctx has no field '%s' that can be set; keep values for later in ctx.vars",
+            lua_tostring(L, 2) == NULL ? "?" : lua_tostring(L, 2));
+    }
+}
+
+int moon_ctx_key(lua_State *L)
+{
+    lua_pushvalue(L, 2);
+    lua_rawget(L, lua_upvalueindex(1));
+    if (lua_type(L, -1) == LUA_TNUMBER) {
+        int key = (int)lua_tointeger(L, -1);
+        lua_pop(L, 1);
+        return key;
+    }
+    return 0; // a method, or nil, is on top
+}
+
+struct ctx_sleep {
+    struct moon_timer timer;
+    struct moon_ctx *x;
+};
+
+static int ctx_sleep_push(struct moon_ctx *x, lua_State *co, void *op)
+{
+    (void)x;
+    (void)co;
+    (void)op;
+    return 0;
+}
+
+static void ctx_sleep_fired(struct moon_timer *timer)
+{
+    struct ctx_sleep *op = timer->owner;
+    moon_async_done(op->x, ctx_sleep_push, op);
+}
+
+static void ctx_sleep_cancel(void *op)
+{
+    moon_timer_stop(&((struct ctx_sleep *)op)->timer);
+}
+
+/// ctx:sleep(seconds)
+/// @lua-raises "ctx:sleep: seconds must be between 0 and 3600, got -1"
+static int ctx_sleep(lua_State *L)
+{
+    struct moon_ctx *x = moon_handle_check(L, 1, MOON_HANDLE_CTX);
+    double seconds = luaL_checknumber(L, 2);
+    if (!(seconds >= 0 && seconds <= 3600))
+        return luaL_error(L, "ctx:sleep: seconds must be between 0 and 3600, got %f", seconds);
+    (void)moon_async_ctx(L);
+    struct ctx_sleep *op = moon_arena_zalloc(x->arena, sizeof(*op));
+    if (op == NULL)
+        return moon_raise_full(L);
+    op->x = x;
+    moon_timer_init(&op->timer, x->script->env.loop, ctx_sleep_fired, op);
+    moon_timer_set(&op->timer, (int64_t)(seconds * 1000.0));
+    return moon_async_wait(L, x, ctx_sleep_cancel, op);
+}
+
+static const luaL_Reg ctx_methods[] = {{"sleep", ctx_sleep}, {NULL, NULL}};
+
+void moon_ctx_new_class(lua_State *L, struct moon_script *script, enum moon_handle_kind kind,
+                        const struct ctx_name *names, const luaL_Reg *methods, lua_CFunction index,
+                        lua_CFunction newindex)
+{
+    lua_newtable(L); // the metatable
+    lua_newtable(L); // its keys: numbers for fields, functions for methods
+    for (; names != NULL && names->name != NULL; names++) {
+        lua_pushinteger(L, names->key);
+        lua_setfield(L, -2, names->name);
+    }
+    if (methods != NULL)
+        luaL_register(L, NULL, methods);
+    lua_pushvalue(L, -1);
+    lua_setfield(L, -3, "methods");
+    lua_pushvalue(L, -1);
+    lua_pushcclosure(L, index, 1);
+    lua_setfield(L, -3, "__index");
+    lua_pushcclosure(L, newindex, 1);
+    lua_setfield(L, -2, "__newindex");
+    lua_pushstring(L, ctx_kind_names[kind]);
+    lua_setfield(L, -2, "__metatable");
+    script->handle_metatables[kind] = luaL_ref(L, LUA_REGISTRYINDEX);
+}
+
+void moon_ctx_open(lua_State *L, struct moon_script *script)
+{
+    moon_ctx_new_class(L, script, MOON_HANDLE_CTX, ctx_names, ctx_methods, ctx_index, ctx_newindex);
+    moon_ctx_open_request(L, script);
+    moon_ctx_open_response(L, script);
+    moon_ctx_open_fields(L, script);
+}
+
+void moon_ctx_push_new(lua_State *L, struct moon_script *script, struct moon_runner *runner)
+{
+    lua_createtable(L, MOON_HANDLE_COUNT, 4); // shared by all parts
+    int shared = lua_gettop(L);
+    for (int kind = 0; kind < MOON_HANDLE_COUNT; kind++) {
+        struct moon_handle *handle = lua_newuserdata(L, sizeof(*handle));
+        handle->magic = MOON_HANDLE_MAGIC ^ (uint64_t)kind;
+        handle->runner = runner;
+        lua_rawgeti(L, LUA_REGISTRYINDEX, script->handle_metatables[kind]);
+        lua_setmetatable(L, -2);
+        lua_pushvalue(L, shared);
+        lua_setfenv(L, -2);
+        if (kind != MOON_HANDLE_CTX) {
+            lua_pushvalue(L, -1);
+            lua_rawseti(L, shared, kind);
+            lua_pop(L, 1);
+        }
+    }
+    lua_remove(L, shared);
+}

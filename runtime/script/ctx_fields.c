@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/// `headers`, `query`, `cookies` and `params`: read by name without building anything else.
+
+#include "http/cookies.h"
+#include "http/uri.h"
+#include "script/ctx_internal.h"
+
+/// headers[name] -> value | nil; several lines are joined by ", " (RFC 9110 §5.3).
+static int fields_push(lua_State *L, const struct moon_fields *fields)
+{
+    struct moon_slice value = moon_fields_joined(fields, moon_check_slice(L, 2));
+    if (value.data == NULL)
+        return 0;
+    moon_push_slice(L, value);
+    return 1;
+}
+
+static bool fields_are_fixed(struct moon_slice name)
+{
+    switch ((int)moon_field_id(name)) {
+    case MOON_FIELD_CONTENT_LENGTH:
+    case MOON_FIELD_TRANSFER_ENCODING:
+    case MOON_FIELD_CONNECTION:
+    case MOON_FIELD_KEEP_ALIVE:
+    case MOON_FIELD_TRAILER:
+    case MOON_FIELD_UPGRADE:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static struct moon_slice fields_check_value(lua_State *L, int index, struct moon_ctx *x)
+{
+    struct moon_slice value = moon_slice_trim(moon_check_copy(L, index, x));
+    if (!moon_field_value_is_valid(value))
+        luaL_error(L, "headers: the value of %s holds control characters", lua_tostring(L, 2));
+    return value;
+}
+
+static void fields_store(lua_State *L, struct moon_ctx *x, struct moon_fields *fields,
+                         struct moon_slice name)
+{
+    enum moon_rc rc = MOON_OK;
+    if (!lua_istable(L, 3)) {
+        rc = moon_fields_set(fields, name, fields_check_value(L, 3, x));
+    } else {
+        moon_fields_remove(fields, name);
+        size_t n = lua_objlen(L, 3);
+        for (size_t i = 1; rc == MOON_OK && i <= n; i++) {
+            lua_rawgeti(L, 3, (int)i);
+            rc = moon_fields_add(fields, name, fields_check_value(L, lua_gettop(L), x));
+            lua_pop(L, 1);
+        }
+    }
+    if (rc != MOON_OK)
+        moon_raise_full(L);
+}
+
+/// headers[name] = value | { values } | nil
+/// @lua-raises "headers: Content-Length is the gateway's own and cannot be set"
+static int fields_set(lua_State *L, struct moon_ctx *x, struct moon_fields *fields)
+{
+    struct moon_slice name = moon_check_slice(L, 2);
+    if (!moon_field_name_is_valid(name))
+        return luaL_error(L, "headers: \"%s\" is no field name", name.data);
+    if (fields_are_fixed(name))
+        return luaL_error(L, "headers: %s is the gateway's own and cannot be set", name.data);
+    if (lua_isnil(L, 3)) {
+        moon_fields_remove(fields, name);
+        return 0;
+    }
+    fields_store(L, x, fields, moon_check_copy(L, 2, x));
+    return 0;
+}
+
+static int request_headers_index(lua_State *L)
+{
+    return fields_push(L, &moon_handle_check(L, 1, MOON_HANDLE_REQUEST_HEADERS)->request->fields);
+}
+
+static int request_headers_newindex(lua_State *L)
+{
+    struct moon_ctx *x = moon_handle_check(L, 1, MOON_HANDLE_REQUEST_HEADERS);
+    return fields_set(L, x, &x->request->fields);
+}
+
+static struct moon_ctx *response_headers_check(lua_State *L)
+{
+    struct moon_ctx *x = moon_handle_check(L, 1, MOON_HANDLE_RESPONSE_HEADERS);
+    if (x->response == NULL)
+        luaL_error(L, "ctx.response.headers: there is no response yet");
+    return x;
+}
+
+static int response_headers_index(lua_State *L)
+{
+    return fields_push(L, &response_headers_check(L)->response->fields);
+}
+
+static int response_headers_newindex(lua_State *L)
+{
+    struct moon_ctx *x = response_headers_check(L);
+    return fields_set(L, x, &x->response->fields);
+}
+
+/// query[name] -> first value, decoded | nil
+static int query_index(lua_State *L)
+{
+    struct moon_ctx *x = moon_handle_check(L, 1, MOON_HANDLE_QUERY);
+    struct moon_slice wanted = moon_check_slice(L, 2);
+    struct moon_slice rest = x->request->query, name, value;
+    while (moon_query_next(&rest, &name, &value)) {
+        if (moon_slice_is(name, wanted) ||
+            moon_slice_is(moon_uri_decode(x->arena, name, true), wanted)) {
+            moon_push_slice(L, moon_uri_decode(x->arena, value, true));
+            return 1;
+        }
+    }
+    return 0;
+}
+
+static void query_append(lua_State *L, struct moon_buf *out, struct moon_slice name,
+                         struct moon_slice value)
+{
+    enum moon_rc rc = moon_buf_len(out) > 0 ? moon_buf_append(out, MOON_S("&")) : MOON_OK;
+    if (rc == MOON_OK)
+        rc = moon_buf_append(out, name);
+    if (rc == MOON_OK && value.data != NULL)
+        rc = moon_buf_append(out, MOON_S("="));
+    if (rc == MOON_OK)
+        rc = moon_buf_append(out, value);
+    if (rc != MOON_OK) {
+        moon_buf_fini(out);
+        moon_raise_full(L);
+    }
+}
+
+// Appends the new values of the parameter: a string, or each of a table.
+static void query_append_new(lua_State *L, struct moon_ctx *x, struct moon_buf *out,
+                             struct moon_slice wanted)
+{
+    struct moon_slice name = moon_uri_encode(x->arena, wanted);
+    if (!lua_istable(L, 3)) {
+        query_append(L, out, name, moon_uri_encode(x->arena, moon_check_slice(L, 3)));
+        return;
+    }
+    size_t n = lua_objlen(L, 3);
+    for (size_t i = 1; i <= n; i++) {
+        lua_rawgeti(L, 3, (int)i);
+        struct moon_slice value = moon_slice(NULL, 0);
+        if (lua_isstring(L, -1))
+            value = moon_uri_encode(x->arena, moon_check_slice(L, -1));
+        query_append(L, out, name, value);
+        lua_pop(L, 1);
+    }
+}
+
+/// query[name] = value | { values } | nil; the others stay as the client wrote them.
+static int query_newindex(lua_State *L)
+{
+    struct moon_ctx *x = moon_handle_check(L, 1, MOON_HANDLE_QUERY);
+    struct moon_slice wanted = moon_check_slice(L, 2);
+    struct moon_slice rest = x->request->query, name, value;
+    struct moon_buf out;
+    if (!lua_isnil(L, 3) && !lua_istable(L, 3))
+        (void)luaL_checkstring(L, 3);
+    moon_buf_init(&out, 65536);
+    bool is_placed = lua_isnil(L, 3);
+    while (moon_query_next(&rest, &name, &value)) {
+        if (!moon_slice_is(moon_uri_decode(x->arena, name, true), wanted)) {
+            query_append(L, &out, name, value);
+        } else if (!is_placed) {
+            query_append_new(L, x, &out, wanted);
+            is_placed = true;
+        }
+    }
+    if (!is_placed)
+        query_append_new(L, x, &out, wanted);
+    struct moon_slice query = moon_slice(NULL, 0);
+    bool is_full = moon_buf_len(&out) > 0 && !moon_arena_copy(x->arena, moon_buf_slice(&out), &query);
+    moon_buf_fini(&out);
+    if (is_full)
+        return moon_raise_full(L);
+    x->request->query = query;
+    x->is_path_rewritten = true;
+    return 0;
+}
+
+/// cookies[name] -> value | nil
+static int cookies_index(lua_State *L)
+{
+    struct moon_ctx *x = moon_handle_check(L, 1, MOON_HANDLE_COOKIES);
+    struct moon_slice wanted = moon_check_slice(L, 2), name, value;
+    size_t at = 0;
+    const struct moon_field *field;
+    while ((field = moon_fields_next(&x->request->fields, MOON_S("cookie"), &at)) != NULL) {
+        struct moon_slice rest = field->value;
+        while (moon_cookies_next(&rest, &name, &value)) {
+            if (moon_slice_is(name, wanted)) {
+                moon_push_slice(L, value);
+                return 1;
+            }
+        }
+    }
+    return 0;
+}
+
+/// params[name] -> value, decoded | nil
+static int params_index(lua_State *L)
+{
+    struct moon_ctx *x = moon_handle_check(L, 1, MOON_HANDLE_PARAMS);
+    struct moon_slice wanted = moon_check_slice(L, 2);
+    for (size_t i = 0; i < x->param_count; i++) {
+        if (moon_slice_is(x->params[i].name, wanted)) {
+            moon_push_slice(L, x->params[i].value);
+            return 1;
+        }
+    }
+    return 0;
+}
+
+static int fields_read_only(lua_State *L)
+{
+    return luaL_error(L, "cookies and params cannot be set");
+}
+
+static int tls_index(lua_State *L)
+{
+    struct moon_ctx *x = moon_handle_check(L, 1, MOON_HANDLE_TLS);
+    const struct moon_tls_info *tls = x->client->tls;
+    const char *name = luaL_checkstring(L, 2);
+    if (tls == NULL)
+        return 0;
+    if (strcmp(name, "version") == 0)
+        lua_pushstring(L, tls->version);
+    else if (strcmp(name, "cipher") == 0)
+        lua_pushstring(L, tls->cipher);
+    else if (strcmp(name, "sni") == 0)
+        moon_push_slice(L, tls->sni);
+    else if (strcmp(name, "alpn") == 0)
+        moon_push_slice(L, tls->alpn);
+    else if (strcmp(name, "ja4") == 0)
+        moon_push_slice(L, tls->ja4);
+    else if (strcmp(name, "resumed") == 0)
+        lua_pushboolean(L, tls->is_resumed);
+    else
+        return 0;
+    return 1;
+}
+
+/// ctx.request.tls.client: a table of the client certificate's facts, or nil.
+static int tls_client(lua_State *L, const struct moon_tls_info *tls)
+{
+    const struct {
+        const char *name;
+        struct moon_slice value;
+    } texts[] = {
+        {"subject", tls->client_subject},         {"issuer", tls->client_issuer},
+        {"serial", tls->client_serial},           {"fingerprint", tls->client_fingerprint},
+        {"common_name", tls->client_common_name}, {"not_before", tls->client_not_before},
+        {"not_after", tls->client_not_after},     {"dns_names", tls->client_dns_names},
+        {"verify_error", tls->client_verify_error},
+    };
+    lua_createtable(L, 0, 10);
+    for (size_t i = 0; i < MOON_COUNT(texts); i++) {
+        moon_push_slice(L, texts[i].value);
+        lua_setfield(L, -2, texts[i].name);
+    }
+    lua_pushboolean(L, tls->is_client_verified);
+    lua_setfield(L, -2, "verified");
+    return 1;
+}
+
+static int tls_index_or_client(lua_State *L)
+{
+    struct moon_ctx *x = moon_handle_check(L, 1, MOON_HANDLE_TLS);
+    const struct moon_tls_info *tls = x->client->tls;
+    if (moon_slice_is(moon_check_slice(L, 2), MOON_S("client")))
+        return tls == NULL || !tls->has_client_certificate ? 0 : tls_client(L, tls);
+    return tls_index(L);
+}
+
+void moon_ctx_open_fields(lua_State *L, struct moon_script *script)
+{
+    moon_ctx_new_class(L, script, MOON_HANDLE_REQUEST_HEADERS, NULL, NULL, request_headers_index,
+                       request_headers_newindex);
+    moon_ctx_new_class(L, script, MOON_HANDLE_RESPONSE_HEADERS, NULL, NULL, response_headers_index,
+                       response_headers_newindex);
+    moon_ctx_new_class(L, script, MOON_HANDLE_QUERY, NULL, NULL, query_index, query_newindex);
+    moon_ctx_new_class(L, script, MOON_HANDLE_COOKIES, NULL, NULL, cookies_index,
+                       fields_read_only);
+    moon_ctx_new_class(L, script, MOON_HANDLE_PARAMS, NULL, NULL, params_index, fields_read_only);
+    moon_ctx_new_class(L, script, MOON_HANDLE_TLS, NULL, NULL, tls_index_or_client,
+                       fields_read_only);
+}

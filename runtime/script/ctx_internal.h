@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/// What the files that make up `ctx` share.
+
+#include "script/internal.h"
+
+struct ctx_name {
+    const char *name;
+    int key;
+};
+
+/// Makes a metatable: `names` are fields (their key is what moon_ctx_key answers), `methods` are
+/// functions called with a colon.
+void moon_ctx_new_class(lua_State *L, struct moon_script *script, enum moon_handle_kind kind,
+                        const struct ctx_name *names, const luaL_Reg *methods, lua_CFunction index,
+                        lua_CFunction newindex);
+
+/// The field behind the key at index 2. @return 0 for a method or an unknown name, with that method
+/// or nil pushed
+int moon_ctx_key(lua_State *L);
+
+/// Pushes another part of the ctx that the userdata at index 1 belongs to.
+void moon_ctx_push_part(lua_State *L, int part);
+
+/// A value kept with the ctx until its request ends. @return false (nothing pushed) when not there
+bool moon_ctx_push_cached(lua_State *L, const char *name);
+
+/// Keeps the value on top of the stack, which stays there.
+void moon_ctx_cache(lua_State *L, struct moon_ctx *x, const char *name);
+
+/// header_names, header_values and add_header of either message.
+int moon_ctx_fields_push_names(lua_State *L, const struct moon_fields *fields);
+int moon_ctx_fields_push_values(lua_State *L, const struct moon_fields *fields);
+enum moon_rc moon_ctx_fields_add(lua_State *L, struct moon_ctx *x, struct moon_fields *fields);
+
+/// Adds `json` (and `form`) to a class that has `body`.
+void moon_ctx_add_body_methods(lua_State *L, struct moon_script *script,
+                               enum moon_handle_kind kind);
+void moon_ctx_cancel_body(void *op);
+
+void moon_ctx_open_request(lua_State *L, struct moon_script *script);
+void moon_ctx_open_response(lua_State *L, struct moon_script *script);
+void moon_ctx_open_fields(lua_State *L, struct moon_script *script);

@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/// What the files of runtime/script share with one another and with nobody else.
+
+#include "script/async.h"
+#include "script/embedded.h"
+#include "script/script.h"
+
+#include <lauxlib.h>
+#include <lua.h>
+#include <lualib.h>
+
+/// A coroutine with the ctx objects that go with it; pooled. Held from an exchange's first section
+/// to its end, so that `ctx` and `ctx.vars` are the same objects in all sections.
+struct moon_runner {
+    struct moon_runner *next; // in the pool
+    lua_State *co;
+    int co_ref;  // keeps the coroutine
+    int ctx_ref; // the `ctx` userdata
+    struct moon_ctx *x; // NULL: the objects belong to no request now
+    bool has_vars;      // ctx.vars was used
+    bool is_dead;       // the coroutine raised; it is not used again
+};
+
+/// What every userdata of ours starts with.
+enum moon_handle_kind {
+    MOON_HANDLE_CTX,
+    MOON_HANDLE_REQUEST,
+    MOON_HANDLE_RESPONSE,
+    MOON_HANDLE_REQUEST_HEADERS,
+    MOON_HANDLE_RESPONSE_HEADERS,
+    MOON_HANDLE_QUERY,
+    MOON_HANDLE_COOKIES,
+    MOON_HANDLE_PARAMS,
+    MOON_HANDLE_TLS,
+    MOON_HANDLE_COUNT,
+};
+
+struct moon_handle {
+    uint64_t magic; // MOON_HANDLE_MAGIC ^ kind
+    struct moon_runner *runner;
+};
+
+#define MOON_HANDLE_MAGIC UINT64_C(0x6d6f6f6e63747800)
+
+struct moon_script {
+    lua_State *L;
+    struct moon_script_env env;
+    struct moon_plan *plan;
+    struct moon_bundle *bundle; // own copy
+    struct moon_runner *idle_runners;
+    size_t idle_runner_count;
+    struct moon_ctx *current; // whose section runs now
+    int handle_metatables[MOON_HANDLE_COUNT]; // registry references
+    int describe_ref;                          // moongate.chain.describe
+    char *warnings;
+
+    // Fuel (script_fuel.c) and memory (state.c).
+    int32_t fuel;
+    int64_t deadline_us; // real time at which the running section has used up its budget
+    bool is_spent;
+    size_t lua_bytes;
+    size_t memory_floor; // after loading; the limit counts from here
+    size_t memory_limit;
+    bool is_memory_spent;
+    void *(*real_alloc)(void *ud, void *ptr, size_t osize, size_t nsize);
+    void *real_alloc_ud;
+
+    struct moon_list dynamic_backends; // of ctx.http to URLs (script_http.c)
+};
+
+enum { MOON_FUEL_QUANTUM = 10000 };
+
+/// The script that owns a state.
+struct moon_script *moon_script_of(lua_State *L);
+
+/// Registers the modules that C gives: one function per file.
+void moon_script_open_fuel(lua_State *L);
+void moon_script_open_net(lua_State *L);
+void moon_script_open_clock(lua_State *L);
+void moon_script_open_log(lua_State *L);
+void moon_script_open_http(lua_State *L);
+void moon_script_open_counters(lua_State *L);
+void moon_script_open_metrics(lua_State *L);
+void moon_script_open_plugins(lua_State *L);
+void moon_script_close_http(struct moon_script *script);
+
+/// Makes the metatables of ctx and its parts.
+void moon_ctx_open(lua_State *L, struct moon_script *script);
+
+/// Pushes new userdata for a runner's ctx, with all its parts. 
+void moon_ctx_push_new(lua_State *L, struct moon_script *script, struct moon_runner *runner);
+
+/// The exchange behind a handle; raises a Lua error when it is none, or its request is over.
+struct moon_ctx *moon_handle_check(lua_State *L, int index, enum moon_handle_kind kind);
+bool moon_handle_is(lua_State *L, int index, enum moon_handle_kind kind);
+
+/// Reads the reply table at `index` into x->reply. @return false with a message pushed
+bool moon_reply_read(lua_State *L, int index, struct moon_ctx *x);
+
+static inline void moon_push_slice(lua_State *L, struct moon_slice s)
+{
+    lua_pushlstring(L, s.data == NULL ? "" : s.data, s.len);
+}
+
+/// The bytes of a string argument. Lent: while the string is on the stack.
+static inline struct moon_slice moon_check_slice(lua_State *L, int index)
+{
+    size_t len;
+    const char *data = luaL_checklstring(L, index, &len);
+    return moon_slice(data, len);
+}
+
+/// A copy of a string argument in the exchange's arena; raises where it is full.
+struct moon_slice moon_check_copy(lua_State *L, int index, struct moon_ctx *x);
+
+/// Raises "out of memory for this request".
+int moon_raise_full(lua_State *L);
+
+/// Reads the plan table at `index` into C (plan.c). @return NULL with `*error` (heap) set
+struct moon_plan *moon_plan_read(lua_State *L, int index, const char *dir, char **error);
+void moon_plan_free(struct moon_plan *plan); // accepts NULL
+
+/// Registers a preload module.
+void moon_preload(lua_State *L, const char *name, lua_CFunction open);
+
+/// Sets up and ends the CPU budget of a run (script_fuel.c).
+void moon_fuel_begin(struct moon_script *script, struct moon_ctx *x);
+void moon_fuel_end(struct moon_script *script, struct moon_ctx *x);

@@ -1,0 +1,317 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/clock.h"
+#include "base/log.h"
+#include "script/internal.h"
+
+enum { RUN_IDLE_RUNNERS = 256 };
+
+static const char *const run_section_names[MOON_SECTION_COUNT] = {"inbound", "backend", "outbound",
+                                                                  "on_error", "log"};
+
+static struct moon_runner *runner_new(struct moon_script *script)
+{
+    lua_State *L = script->L;
+    struct moon_runner *runner = calloc(1, sizeof(*runner));
+    if (runner == NULL)
+        return NULL;
+    runner->co = lua_newthread(L);
+    runner->co_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+    moon_ctx_push_new(L, script, runner);
+    runner->ctx_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+    return runner;
+}
+
+static void runner_free(struct moon_script *script, struct moon_runner *runner)
+{
+    luaL_unref(script->L, LUA_REGISTRYINDEX, runner->co_ref);
+    luaL_unref(script->L, LUA_REGISTRYINDEX, runner->ctx_ref);
+    free(runner);
+}
+
+static struct moon_runner *runner_take(struct moon_script *script, struct moon_ctx *x)
+{
+    struct moon_runner *runner = script->idle_runners;
+    if (runner != NULL) {
+        script->idle_runners = runner->next;
+        script->idle_runner_count--;
+    } else {
+        runner = runner_new(script);
+    }
+    if (runner != NULL)
+        runner->x = x;
+    return runner;
+}
+
+// A coroutine that raised or was left waiting is replaced; the ctx objects stay.
+static void runner_renew(struct moon_script *script, struct moon_runner *runner)
+{
+    lua_State *L = script->L;
+    luaL_unref(L, LUA_REGISTRYINDEX, runner->co_ref);
+    runner->co = lua_newthread(L);
+    runner->co_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+    runner->is_dead = false;
+}
+
+static void runner_clear_vars(struct moon_script *script, struct moon_runner *runner)
+{
+    lua_State *L = script->L;
+    lua_rawgeti(L, LUA_REGISTRYINDEX, runner->ctx_ref);
+    lua_getfenv(L, -1);
+    lua_pushnil(L);
+    while (lua_next(L, -2) != 0) {
+        lua_pop(L, 1);
+        if (lua_type(L, -1) != LUA_TSTRING)
+            continue; // the parts, under integer keys, are kept
+        lua_pushvalue(L, -1);
+        lua_pushnil(L);
+        lua_rawset(L, -4);
+    }
+    lua_pop(L, 2);
+    runner->has_vars = false;
+}
+
+static void runner_give(struct moon_script *script, struct moon_runner *runner)
+{
+    runner->x = NULL;
+    bool is_waiting = lua_status(runner->co) == LUA_YIELD;
+    if (script->idle_runner_count >= RUN_IDLE_RUNNERS) {
+        runner_free(script, runner);
+        return;
+    }
+    if (runner->is_dead || is_waiting)
+        runner_renew(script, runner);
+    if (runner->has_vars)
+        runner_clear_vars(script, runner);
+    runner->next = script->idle_runners;
+    script->idle_runners = runner;
+    script->idle_runner_count++;
+}
+
+void moon_ctx_fini(struct moon_ctx *x)
+{
+    if (x->cancel != NULL) {
+        x->cancel(x->op);
+        x->cancel = NULL;
+    }
+    if (x->runner != NULL)
+        runner_give(x->script, x->runner);
+    x->runner = NULL;
+    while (x->attachments != NULL) {
+        struct moon_attachment *attachment = x->attachments;
+        x->attachments = attachment->next;
+        attachment->free_object(attachment->object);
+    }
+}
+
+static struct moon_slice run_field(lua_State *L, struct moon_ctx *x, const char *name)
+{
+    struct moon_slice text = {NULL, 0};
+    lua_getfield(L, -1, name);
+    if (lua_isstring(L, -1) && !moon_arena_copy(x->arena, moon_check_slice(L, -1), &text))
+        text = moon_slice(NULL, 0);
+    lua_pop(L, 1);
+    return text;
+}
+
+// Fills x->error's place fields from a chain's source and line.
+static void run_describe(struct moon_ctx *x, const char *chunk, int line)
+{
+    struct moon_script *script = x->script;
+    lua_State *L = script->L;
+    if (script->describe_ref == LUA_NOREF)
+        return;
+    int top = lua_gettop(L);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, script->describe_ref);
+    lua_pushstring(L, chunk);
+    lua_pushinteger(L, line);
+    if (lua_pcall(L, 2, 1, 0) == 0 && lua_istable(L, -1)) {
+        x->error.source = run_field(L, x, "policy");
+        x->error.scope = run_field(L, x, "scope");
+        x->error.policy = run_field(L, x, "id");
+        struct moon_slice file = run_field(L, x, "file");
+        struct moon_slice at = run_field(L, x, "line");
+        struct moon_slice parts[3] = {file, MOON_S(":"), at};
+        if (!moon_arena_join(x->arena, parts, 3, &x->error.where))
+            x->error.where = moon_slice(NULL, 0);
+    }
+    lua_settop(L, top);
+}
+
+// The chain function's frame: its source and the line of the policy that is being called.
+static bool run_find_chain(lua_State *co, lua_Debug *at)
+{
+    bool is_found = false;
+    for (int level = 0; lua_getstack(co, level, at) == 1; level++) {
+        if (lua_getinfo(co, "Sl", at) != 0 && strncmp(at->source, "=chain:", 7) == 0) {
+            is_found = true;
+            break; // the innermost: product and outer scopes nest
+        }
+    }
+    return is_found;
+}
+
+static void run_set_error(struct moon_ctx *x, lua_State *co)
+{
+    lua_Debug at;
+    struct moon_slice message = MOON_S("error object is not a string");
+    if (lua_isstring(co, -1) && !moon_arena_copy(x->arena, moon_check_slice(co, -1), &message))
+        message = MOON_S("error message is too long");
+    bool is_spent = x->script->is_spent || x->is_budget_spent || x->script->is_memory_spent;
+    x->error = (struct moon_ctx_error){
+        .is_set = true,
+        .status = is_spent ? 503 : 500,
+        .source = MOON_S("policy"),
+        .reason = is_spent ? MOON_S("PolicyBudgetExceeded") : MOON_S("ExpressionValueEvaluationFailure"),
+        .message = message,
+        .section = moon_slice_text(run_section_names[x->section]),
+    };
+    if (run_find_chain(co, &at))
+        run_describe(x, at.source, at.currentline);
+}
+
+static void run_publish(struct moon_ctx *x, bool is_running)
+{
+    struct moon_board_slot *slot = x->script->env.slot;
+    if (slot == NULL)
+        return;
+    if (is_running) {
+        const struct moon_leaf *leaf = x->leaf;
+        size_t n = moon_min_size(leaf->api.len, 48);
+        memcpy(slot->section, leaf->api.data == NULL ? "" : leaf->api.data, n);
+        slot->section[n++] = ' ';
+        const char *name = run_section_names[x->section];
+        size_t m = strlen(name) + 1;
+        memcpy(slot->section + n, name, m);
+        atomic_store_explicit(&slot->section_started_us, moon_clock_real_us(),
+                              memory_order_release);
+    } else {
+        atomic_store_explicit(&slot->section_started_us, 0, memory_order_release);
+    }
+}
+
+static enum moon_run run_result(struct moon_ctx *x, lua_State *co)
+{
+    int n = lua_gettop(co);
+    if (n == 0 || lua_isnil(co, 1)) {
+        lua_settop(co, 0);
+        return MOON_RUN_DONE;
+    }
+    if (!moon_reply_read(co, 1, x)) {
+        run_set_error(x, co);
+        lua_settop(co, 0);
+        return MOON_RUN_ERROR;
+    }
+    if (x->reply.is_refusal) {
+        x->error = (struct moon_ctx_error){
+            .is_set = true,
+            .status = x->reply.status,
+            .source = MOON_S("policy"),
+            .reason = x->reply.reason,
+            .message = x->reply.message,
+            .section = moon_slice_text(run_section_names[x->section]),
+        };
+        int line = n >= 2 ? (int)lua_tointeger(co, 2) : 0;
+        lua_settop(co, 0);
+        lua_Debug chain;
+        lua_rawgeti(co, LUA_REGISTRYINDEX, x->leaf->chains[x->section]);
+        if (line > 0 && lua_getinfo(co, ">S", &chain) != 0)
+            run_describe(x, chain.source, line);
+        lua_settop(co, 0);
+        return MOON_RUN_REPLY;
+    }
+    lua_settop(co, 0);
+    return MOON_RUN_REPLY;
+}
+
+static enum moon_run run_go_on(struct moon_ctx *x, int args)
+{
+    struct moon_script *script = x->script;
+    struct moon_runner *runner = x->runner;
+    struct moon_ctx *outer = script->current; // sections do not nest, but a spec's may
+    run_publish(x, true);
+    moon_fuel_begin(script, x);
+    int status = lua_resume(runner->co, args);
+    enum moon_run result;
+    if (status == LUA_YIELD) {
+        result = MOON_RUN_WAIT;
+    } else if (status == 0) {
+        result = run_result(x, runner->co);
+    } else {
+        run_set_error(x, runner->co);
+        runner->is_dead = true;
+        result = MOON_RUN_ERROR;
+    }
+    moon_fuel_end(script, x);
+    script->current = outer;
+    run_publish(x, false);
+    return result;
+}
+
+enum moon_run moon_script_run(struct moon_ctx *x, enum moon_section section)
+{
+    int chain = x->leaf == NULL ? 0 : x->leaf->chains[section];
+    if (chain == 0)
+        return MOON_RUN_DONE;
+    if (x->runner == NULL)
+        x->runner = runner_take(x->script, x);
+    if (x->runner == NULL) {
+        x->error = (struct moon_ctx_error){.is_set = true, .status = 503,
+                                           .source = MOON_S("gateway"),
+                                           .reason = MOON_S("OutOfMemory")};
+        return MOON_RUN_ERROR;
+    }
+    if (x->runner->is_dead || lua_status(x->runner->co) == LUA_YIELD)
+        runner_renew(x->script, x->runner);
+    x->section = section;
+    lua_State *co = x->runner->co;
+    lua_rawgeti(co, LUA_REGISTRYINDEX, chain);
+    lua_rawgeti(co, LUA_REGISTRYINDEX, x->runner->ctx_ref);
+    return run_go_on(x, 1);
+}
+
+enum moon_run moon_script_resume(struct moon_ctx *x)
+{
+    MOON_ASSERT(x->runner != NULL && x->push_results != NULL);
+    moon_async_push_fn *push = x->push_results;
+    void *op = x->op;
+    x->push_results = NULL;
+    x->op = NULL;
+    return run_go_on(x, push(x, x->runner->co, op));
+}
+
+struct moon_ctx *moon_async_ctx(lua_State *L)
+{
+    struct moon_script *script = moon_script_of(L);
+    struct moon_ctx *x = script->current;
+    if (x == NULL)
+        luaL_error(L, "this waits, and can be used only while a request is handled");
+    if (x->runner->co != L)
+        luaL_error(L, "this waits, and cannot be used inside a coroutine of the policy");
+    return x;
+}
+
+int moon_async_wait(lua_State *L, struct moon_ctx *x, void (*cancel)(void *op), void *op)
+{
+    x->cancel = cancel;
+    x->op = op;
+    return lua_yield(L, 0);
+}
+
+void moon_async_done(struct moon_ctx *x, moon_async_push_fn *push, void *op)
+{
+    MOON_ASSERT(x->cancel != NULL);
+    x->cancel = NULL;
+    x->op = op;
+    x->push_results = push;
+    x->ops->resume(x);
+}
+
+void moon_ctx_init(struct moon_ctx *x, struct moon_script *script, const struct moon_ctx_ops *ops,
+                   struct moon_arena *arena)
+{
+    memset(x, 0, sizeof(*x));
+    x->script = script;
+    x->ops = ops;
+    x->arena = arena;
+    x->backend = -1;
+}

@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/// The CPU and memory budget of policies. lua/moongate/sandbox instruments user code with a counter;
+/// when it runs out, the functions here look at the clock. Once spent, the budget stays spent until
+/// the request ends, whatever the policy catches.
+
+#include "base/clock.h"
+#include "script/internal.h"
+
+#include <stdint.h>
+
+static int fuel_raise(lua_State *L, const struct moon_script *script)
+{
+    lua_pushstring(L, script->is_memory_spent ? "policy memory budget is spent"
+                                              : "policy CPU budget is spent");
+    return lua_error(L);
+}
+
+/// refill(): called by instrumented code when the counter is empty.
+/// @lua-raises "policy CPU budget is spent", "policy memory budget is spent"
+static int fuel_refill(lua_State *L)
+{
+    struct moon_script *script = moon_script_of(L);
+    struct moon_ctx *x = script->current;
+    if (x == NULL && script->deadline_us == 0) {
+        script->fuel = MOON_FUEL_QUANTUM; // no budget was begun
+        return 0;
+    }
+    if (!script->is_spent)
+        script->is_spent = script->is_memory_spent || moon_clock_real_us() > script->deadline_us;
+    if (script->is_spent) {
+        script->fuel = 0;
+        return fuel_raise(L, script);
+    }
+    script->fuel = MOON_FUEL_QUANTUM;
+    return 0;
+}
+
+/// is_spent() -> boolean
+static int fuel_is_spent(lua_State *L)
+{
+    lua_pushboolean(L, moon_script_of(L)->is_spent);
+    return 1;
+}
+
+/// begin(budget_s, memory_bytes): a budget outside requests: loading a configuration
+static int fuel_begin(lua_State *L)
+{
+    struct moon_script *script = moon_script_of(L);
+    double seconds = luaL_checknumber(L, 1);
+    script->is_spent = script->is_memory_spent = false;
+    script->deadline_us = moon_clock_real_us() + (int64_t)(seconds * 1e6);
+    script->fuel = MOON_FUEL_QUANTUM;
+    return 0;
+}
+
+/// finish()
+static int fuel_finish(lua_State *L)
+{
+    struct moon_script *script = moon_script_of(L);
+    script->is_spent = script->is_memory_spent = false;
+    script->deadline_us = 0;
+    script->fuel = MOON_FUEL_QUANTUM;
+    return 0;
+}
+
+static int fuel_open(lua_State *L)
+{
+    struct moon_script *script = moon_script_of(L);
+    lua_newtable(L);
+    lua_pushlightuserdata(L, &script->fuel);
+    lua_setfield(L, -2, "cell");
+    lua_pushcfunction(L, fuel_refill);
+    lua_setfield(L, -2, "refill");
+    lua_pushcfunction(L, fuel_is_spent);
+    lua_setfield(L, -2, "is_spent");
+    lua_pushcfunction(L, fuel_begin);
+    lua_setfield(L, -2, "begin");
+    lua_pushcfunction(L, fuel_finish);
+    lua_setfield(L, -2, "finish");
+    return 1;
+}
+
+void moon_script_open_fuel(lua_State *L)
+{
+    moon_preload(L, "moongate.fuel.core", fuel_open);
+}
+
+void moon_fuel_begin(struct moon_script *script, struct moon_ctx *x)
+{
+    script->current = x;
+    script->is_spent = x->is_budget_spent;
+    script->is_memory_spent = false;
+    script->fuel = script->is_spent ? 0 : MOON_FUEL_QUANTUM;
+    int64_t now = moon_clock_real_us();
+    script->deadline_us = now + x->cpu_left_us;
+}
+
+void moon_fuel_end(struct moon_script *script, struct moon_ctx *x)
+{
+    int64_t left = script->deadline_us - moon_clock_real_us();
+    x->lua_us += x->cpu_left_us - left;
+    x->cpu_left_us = left > 0 ? left : 0;
+    if (script->is_spent)
+        x->is_budget_spent = true;
+    if (script->is_memory_spent)
+        lua_gc(script->L, LUA_GCCOLLECT, 0);
+    script->is_spent = script->is_memory_spent = false;
+    script->fuel = MOON_FUEL_QUANTUM;
+    script->current = NULL;
+}

@@ -1,0 +1,460 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/clock.h"
+#include "base/log.h"
+#include "script/internal.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static const char state_key = 0; // its address is the registry key of the script
+
+struct moon_script *moon_script_of(lua_State *L)
+{
+    lua_pushlightuserdata(L, (void *)(uintptr_t)&state_key);
+    lua_rawget(L, LUA_REGISTRYINDEX);
+    struct moon_script *script = lua_touserdata(L, -1);
+    lua_pop(L, 1);
+    return script;
+}
+
+// Counts what the state holds. Past the policies' limit the fuel runs out at once, which ends the
+// running section cleanly; twice as much is refused outright.
+static void *state_alloc(void *ud, void *ptr, size_t osize, size_t nsize)
+{
+    struct moon_script *script = ud;
+    if (nsize > osize && script->memory_limit > 0 && script->current != NULL) {
+        size_t after = script->lua_bytes + (nsize - osize);
+        if (after > script->memory_floor + script->memory_limit) {
+            script->is_memory_spent = true;
+            script->fuel = 0;
+        }
+        if (after > script->memory_floor + script->memory_limit * 2)
+            return NULL;
+    }
+    void *p = script->real_alloc(script->real_alloc_ud, ptr, osize, nsize);
+    if (p != NULL || nsize == 0)
+        script->lua_bytes += nsize - osize;
+    return p;
+}
+
+void moon_preload(lua_State *L, const char *name, lua_CFunction open)
+{
+    lua_getglobal(L, "package");
+    lua_getfield(L, -1, "preload");
+    lua_pushcfunction(L, open);
+    lua_setfield(L, -2, name);
+    lua_pop(L, 2);
+}
+
+static const struct moon_embedded *state_find_embedded(const char *path)
+{
+    for (const struct moon_embedded *file = moon_embedded_files; file->path != NULL; file++) {
+        if (strcmp(file->path, path) == 0)
+            return file;
+    }
+    return NULL;
+}
+
+/// Searcher for require: the modules inside the binary.
+static int state_search_embedded(lua_State *L)
+{
+    const char *name = luaL_checkstring(L, 1);
+    char path[256];
+    char chunk[260];
+    bool is_policy = strncmp(name, "policies.", 9) == 0;
+    size_t n = 0;
+    if (strlen(name) > 200)
+        return 0;
+    n = (size_t)snprintf(path, sizeof(path), "%s", is_policy ? "" : "lua/");
+    for (const char *at = name; *at != '\0'; at++)
+        path[n++] = *at == '.' ? '/' : *at;
+    (void)snprintf(path + n, sizeof(path) - n, ".lua");
+    const struct moon_embedded *file = state_find_embedded(path);
+    if (file == NULL) {
+        (void)snprintf(path + n, sizeof(path) - n, "/init.lua");
+        file = state_find_embedded(path);
+    }
+    if (file == NULL) {
+        lua_pushfstring(L, "\n\tno file %s inside the binary", path);
+        return 1;
+    }
+    (void)snprintf(chunk, sizeof(chunk), "@%s", file->path);
+    if (luaL_loadbuffer(L, file->text, file->len, chunk) != 0)
+        return lua_error(L);
+    return 1;
+}
+
+// Modules come from preload and from inside the binary, from nowhere else.
+static void state_set_searchers(lua_State *L)
+{
+    lua_getglobal(L, "package");
+    lua_getfield(L, -1, "loaders");
+    lua_pushcfunction(L, state_search_embedded);
+    lua_rawseti(L, -2, 2);
+    for (int i = 3; i <= 8; i++) {
+        lua_pushnil(L);
+        lua_rawseti(L, -2, i);
+    }
+    lua_pop(L, 2);
+}
+
+static bool state_read_disk(const struct moon_bundle *bundle, const char *path, struct moon_buf *out)
+{
+    char full[PATH_MAX];
+    int n = path[0] == '/' ? snprintf(full, sizeof(full), "%s", path)
+                           : snprintf(full, sizeof(full), "%s/%s", moon_bundle_dir(bundle), path);
+    if (n < 0 || (size_t)n >= sizeof(full))
+        return false;
+    int fd = open(full, O_RDONLY | O_CLOEXEC);
+    if (fd == -1)
+        return false;
+    bool is_read = false;
+    for (;;) {
+        char *room;
+        size_t left;
+        if (moon_buf_room(out, 65536, &room, &left) != MOON_OK)
+            break;
+        ssize_t got = read(fd, room, left);
+        if (got <= 0) {
+            is_read = got == 0;
+            break;
+        }
+        moon_buf_wrote(out, (size_t)got);
+    }
+    (void)close(fd);
+    return is_read;
+}
+
+/// source.read(path) -> text | nil, err
+static int source_read(lua_State *L)
+{
+    struct moon_script *script = moon_script_of(L);
+    const char *path = luaL_checkstring(L, 1);
+    struct moon_slice text;
+    if (moon_bundle_find(script->bundle, moon_slice_text(path), &text)) {
+        moon_push_slice(L, text);
+        return 1;
+    }
+    struct moon_buf bytes;
+    moon_buf_init(&bytes, 32 << 20);
+    if (state_read_disk(script->bundle, path, &bytes)) {
+        moon_push_slice(L, moon_buf_slice(&bytes));
+        moon_buf_fini(&bytes);
+        return 1;
+    }
+    moon_buf_fini(&bytes);
+    lua_pushnil(L);
+    lua_pushfstring(L, "%s cannot be read", path);
+    return 2;
+}
+
+/// source.list(dir) -> names | nil
+static int source_list(lua_State *L)
+{
+    struct moon_script *script = moon_script_of(L);
+    struct moon_slice dir = moon_check_slice(L, 1);
+    int n = 0;
+    lua_newtable(L);
+    for (size_t i = 0; i < moon_bundle_count(script->bundle); i++) {
+        struct moon_slice path = moon_bundle_path(script->bundle, i);
+        bool is_below = path.len > dir.len + 1 && moon_slice_starts(path, dir) &&
+                        path.data[dir.len] == '/';
+        struct moon_slice name = moon_slice_from(path, dir.len + 1);
+        if (!is_below || moon_slice_find(name, '/') < name.len)
+            continue;
+        moon_push_slice(L, name);
+        lua_rawseti(L, -2, ++n);
+    }
+    if (n == 0)
+        lua_pushnil(L);
+    return 1;
+}
+
+/// source.env(name) -> value | nil
+static int source_env(lua_State *L)
+{
+    const char *value = getenv(luaL_checkstring(L, 1)); // NOLINT(concurrency-mt-unsafe)
+    lua_pushstring(L, value);
+    return 1;
+}
+
+/// source.builtin(name) -> text | nil
+static int source_builtin(lua_State *L)
+{
+    char path[256];
+    (void)snprintf(path, sizeof(path), "policies/%s.lua", luaL_checkstring(L, 1));
+    const struct moon_embedded *file = state_find_embedded(path);
+    if (file == NULL)
+        return 0;
+    lua_pushlstring(L, file->text, file->len);
+    return 1;
+}
+
+/// source.builtin_list() -> names
+static int source_builtin_list(lua_State *L)
+{
+    int n = 0;
+    lua_newtable(L);
+    for (const struct moon_embedded *file = moon_embedded_files; file->path != NULL; file++) {
+        struct moon_slice path = moon_slice_text(file->path);
+        if (!moon_slice_starts(path, MOON_S("policies/")) || !moon_slice_ends(path, MOON_S(".lua")))
+            continue;
+        lua_pushlstring(L, path.data + 9, path.len - 13);
+        lua_rawseti(L, -2, ++n);
+    }
+    return 1;
+}
+
+static const luaL_Reg source_functions[] = {
+    {"read", source_read},       {"list", source_list},
+    {"env", source_env},         {"builtin", source_builtin},
+    {"builtin_list", source_builtin_list}, {NULL, NULL},
+};
+
+static void state_push_source(lua_State *L, const struct moon_script *script)
+{
+    lua_newtable(L);
+    luaL_register(L, NULL, source_functions);
+    lua_pushstring(L, moon_bundle_dir(script->bundle));
+    lua_setfield(L, -2, "dir");
+}
+
+static void state_push_options(lua_State *L, const struct moon_script *script)
+{
+    lua_newtable(L);
+    lua_pushboolean(L, script->env.is_checking);
+    lua_setfield(L, -2, "is_checking");
+}
+
+/// The traceback of a failure of our own Lua code, for the log.
+static int state_traceback(lua_State *L)
+{
+    lua_getglobal(L, "debug");
+    lua_getfield(L, -1, "traceback");
+    lua_pushvalue(L, 1);
+    lua_pushinteger(L, 2);
+    lua_call(L, 2, 1);
+    return 1;
+}
+
+static void state_open_libraries(struct moon_script *script)
+{
+    lua_State *L = script->L;
+    luaL_openlibs(L);
+    lua_pushlightuserdata(L, (void *)(uintptr_t)&state_key);
+    lua_pushlightuserdata(L, script);
+    lua_rawset(L, LUA_REGISTRYINDEX);
+    state_set_searchers(L);
+    moon_script_open_fuel(L);
+    moon_script_open_net(L);
+    moon_script_open_clock(L);
+    moon_script_open_log(L);
+    moon_script_open_http(L);
+    moon_script_open_counters(L);
+    moon_script_open_metrics(L);
+    moon_script_open_plugins(L);
+    moon_ctx_open(L, script);
+}
+
+static char *state_take_text(lua_State *L, int index)
+{
+    size_t len;
+    const char *text = lua_tolstring(L, index, &len);
+    return text == NULL ? strdup("(no message)") : strndup(text, len);
+}
+
+// Calls moongate.config's format_errors on the table at `index`.
+static char *state_format(lua_State *L, int index)
+{
+    lua_pushvalue(L, index);
+    lua_getglobal(L, "require");
+    lua_pushliteral(L, "moongate.config");
+    if (lua_pcall(L, 1, 1, 0) != 0)
+        return state_take_text(L, -1);
+    lua_getfield(L, -1, "format_errors");
+    lua_pushvalue(L, -3);
+    (void)lua_pcall(L, 1, 1, 0);
+    char *text = state_take_text(L, -1);
+    lua_pop(L, 3);
+    return text;
+}
+
+static enum moon_rc state_read_plan(struct moon_script *script, char **error)
+{
+    lua_State *L = script->L;
+    int plan = lua_gettop(L);
+    script->plan = moon_plan_read(L, plan, moon_bundle_dir(script->bundle), error);
+    if (script->plan == NULL)
+        return MOON_ERR_CONFIG;
+    lua_getfield(L, plan, "warnings");
+    if (lua_istable(L, -1) && lua_objlen(L, -1) > 0)
+        script->warnings = state_format(L, lua_gettop(L));
+    lua_pop(L, 1);
+    lua_setfield(L, LUA_REGISTRYINDEX, "moongate.plan");
+    return MOON_OK;
+}
+
+static void state_find_describe(struct moon_script *script)
+{
+    lua_State *L = script->L;
+    lua_getglobal(L, "require");
+    lua_pushliteral(L, "moongate.chain");
+    if (lua_pcall(L, 1, 1, 0) == 0) {
+        lua_getfield(L, -1, "describe");
+        script->describe_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+    }
+    lua_pop(L, 1);
+}
+
+static enum moon_rc state_load_config(struct moon_script *script, char **error)
+{
+    lua_State *L = script->L;
+    lua_pushcfunction(L, state_traceback);
+    int handler = lua_gettop(L);
+    lua_getglobal(L, "require");
+    lua_pushliteral(L, "moongate.config");
+    if (lua_pcall(L, 1, 1, handler) != 0) {
+        *error = state_take_text(L, -1);
+        return MOON_ERR_CONFIG;
+    }
+    lua_getfield(L, -1, "load");
+    state_push_source(L, script);
+    state_push_options(L, script);
+    if (lua_pcall(L, 2, 2, handler) != 0) {
+        *error = state_take_text(L, -1);
+        return MOON_ERR_CONFIG;
+    }
+    if (!lua_istable(L, -2)) {
+        *error = lua_istable(L, -1) ? state_format(L, lua_gettop(L)) : state_take_text(L, -1);
+        return MOON_ERR_CONFIG;
+    }
+    lua_pop(L, 1);
+    enum moon_rc rc = state_read_plan(script, error);
+    lua_settop(L, 0);
+    return rc;
+}
+
+static enum moon_rc state_copy_bundle(const struct moon_bundle *bundle, struct moon_bundle **out)
+{
+    int fd = moon_bundle_to_fd(bundle);
+    if (fd == -1)
+        return MOON_ERR_SYSTEM;
+    enum moon_rc rc = moon_bundle_from_fd(fd, out);
+    (void)close(fd);
+    return rc;
+}
+
+enum moon_rc moon_script_load(const struct moon_script_env *env, const struct moon_bundle *bundle,
+                              char **error, struct moon_script **out)
+{
+    struct moon_script *script = calloc(1, sizeof(*script));
+    *error = NULL;
+    if (script == NULL)
+        return MOON_ERR_MEMORY;
+    script->env = *env;
+    script->fuel = MOON_FUEL_QUANTUM;
+    script->describe_ref = LUA_NOREF;
+    moon_list_init(&script->dynamic_backends);
+    enum moon_rc rc = state_copy_bundle(bundle, &script->bundle);
+    if (rc != MOON_OK)
+        goto fail;
+    rc = MOON_ERR_MEMORY;
+    script->L = luaL_newstate();
+    if (script->L == NULL)
+        goto fail;
+    script->real_alloc = lua_getallocf(script->L, &script->real_alloc_ud);
+    lua_setallocf(script->L, state_alloc, script);
+    state_open_libraries(script);
+    rc = state_load_config(script, error);
+    if (rc != MOON_OK)
+        goto fail;
+    state_find_describe(script);
+    lua_gc(script->L, LUA_GCCOLLECT, 0);
+    lua_gc(script->L, LUA_GCSETPAUSE, 110);
+    script->memory_floor = script->lua_bytes;
+    script->memory_limit = script->plan->limits.policy_memory_bytes;
+    *out = script;
+    return MOON_OK;
+fail:
+    moon_script_free(script);
+    return rc;
+}
+
+void moon_script_free(struct moon_script *script)
+{
+    if (script == NULL)
+        return;
+    moon_script_close_http(script);
+    script->memory_limit = 0;
+    while (script->idle_runners != NULL) {
+        struct moon_runner *runner = script->idle_runners;
+        script->idle_runners = runner->next;
+        free(runner);
+    }
+    if (script->L != NULL) {
+        lua_setallocf(script->L, script->real_alloc, script->real_alloc_ud);
+        lua_close(script->L);
+    }
+    moon_plan_free(script->plan);
+    moon_bundle_free(script->bundle);
+    free(script->warnings);
+    free(script);
+}
+
+const struct moon_plan *moon_script_plan(const struct moon_script *script)
+{
+    return script->plan;
+}
+
+struct moon_plan *moon_script_plan_mutable(struct moon_script *script)
+{
+    return script->plan;
+}
+
+lua_State *moon_script_lua(struct moon_script *script)
+{
+    return script->L;
+}
+
+const char *moon_script_warnings(const struct moon_script *script)
+{
+    return script->warnings == NULL ? "" : script->warnings;
+}
+
+const struct moon_script_env *moon_script_env(const struct moon_script *script)
+{
+    return &script->env;
+}
+
+size_t moon_script_memory(const struct moon_script *script)
+{
+    return script->lua_bytes;
+}
+
+void moon_script_idle(struct moon_script *script)
+{
+    (void)lua_gc(script->L, LUA_GCSTEP, 8);
+}
+
+char *moon_script_explain(struct moon_script *script, const char *method, const char *url,
+                          bool is_json)
+{
+    lua_State *L = script->L;
+    int top = lua_gettop(L);
+    char *text = NULL;
+    lua_getglobal(L, "require");
+    lua_pushliteral(L, "moongate.explain");
+    if (lua_pcall(L, 1, 1, 0) != 0)
+        goto done;
+    lua_getfield(L, -1, is_json ? "json" : "text");
+    lua_getfield(L, LUA_REGISTRYINDEX, "moongate.plan");
+    lua_pushstring(L, method);
+    lua_pushstring(L, url);
+    (void)lua_pcall(L, 3, 1, 0);
+done:
+    text = state_take_text(L, -1);
+    lua_settop(L, top);
+    return text;
+}
