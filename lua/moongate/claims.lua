@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: Apache-2.0
---- What a token's claims must say: times, issuer, audience, and claims by name. Rules are built once;
---- a token that passed is remembered until it expires, so that its next use costs a table look-up.
+--- What a token's claims must say: times, issuer, audience, and claims by name. Rules are built
+--- once; a token that passed is remembered until it expires, so that it costs a look-up next time.
 
 local jwt = require("moongate.jwt")
 
@@ -209,8 +209,15 @@ end
 ---@param keyset any the keys of now: what other keys vouched for is forgotten
 ---@return table? claims
 function Rules:recall(key, keyset)
-  local entry = self.recent[key] or self.older[key]
-  if not entry or entry.keyset ~= keyset then
+  local entry = self.recent[key]
+  if not entry then
+    entry = self.older[key]
+    if not entry then
+      return nil
+    end
+    self:keep(key, entry)
+  end
+  if entry.keyset ~= keyset then
     return nil
   end
   local now = jwt.now()
@@ -220,18 +227,22 @@ function Rules:recall(key, keyset)
   return jwt.copy(entry.claims)
 end
 
---- Remembers a token that passed.
-function Rules:remember(key, keyset, claims, from, till)
-  if self.cache_entries == 0 or #key > CACHED_TOKEN_MAX then
-    return
-  end
+--- Puts an entry among the recent ones. Two halves: when one is full, the older one is forgotten.
+function Rules:keep(key, entry)
   if self.entries >= self.cache_entries or self.bytes + #key > CACHE_BYTES then
     self.older, self.recent, self.entries, self.bytes = self.recent, {}, 0, 0
   end
   if not self.recent[key] then
     self.entries, self.bytes = self.entries + 1, self.bytes + #key
   end
-  self.recent[key] = { claims = jwt.copy(claims), keyset = keyset, from = from, till = till }
+  self.recent[key] = entry
+end
+
+--- Remembers a token that passed.
+function Rules:remember(key, keyset, claims, from, till)
+  if self.cache_entries > 0 and #key <= CACHED_TOKEN_MAX then
+    self:keep(key, { claims = jwt.copy(claims), keyset = keyset, from = from, till = till })
+  end
 end
 
 --- Verifies a token's signature and checks its claims.

@@ -1,11 +1,12 @@
 -- SPDX-License-Identifier: Apache-2.0
---- Keys that an issuer publishes: a JWK Set by URL, or found through OpenID discovery. Fetched when
---- first needed, kept for an hour, fetched again when a token names a key that is not known (at most
---- once in five minutes), and kept on when the issuer does not answer.
+--- Keys that an issuer publishes: a JWK Set by URL, or found by OpenID discovery. Fetched when
+--- first needed, kept for an hour, fetched again when a token names a key that is not known (at
+--- most once in five minutes), and kept on when the issuer does not answer.
 
 local http = require("moongate.http")
 local json = require("moongate.json")
 local jwt = require("moongate.jwt")
+local log = require("moongate.log")
 
 local M = {}
 
@@ -22,6 +23,7 @@ local POLL = 0.01
 ---@field refetch? number seconds between fetches for unknown keys, default 300
 ---@field timeout? number seconds for one fetch, default 5
 ---@field require_signed? boolean
+---@field decryption_keys? table[] our own, for encrypted tokens
 
 ---@class moongate.JwksSource
 local Source = {}
@@ -69,8 +71,9 @@ end
 
 --- Fetches the keys and puts them in the place of the old ones; those stay where it fails.
 function Source:load()
-  local uri, err, issuer = self.uri, nil, nil
+  local uri, issuer = self.uri, nil
   if self.openid_config then
+    local err
     uri, err, issuer = self:discover()
     if not uri then
       return err
@@ -86,7 +89,9 @@ function Source:load()
     return nil -- the same keys: what they vouched for stays remembered
   end
   local set, wrong = jwt.keyset({
-    jwks = text, algorithms = self.algorithms, require_signed = self.require_signed,
+    jwks = text, keys = self.decryption_keys, algorithms = self.algorithms,
+    require_signed = self.require_signed,
+    public_only = true, -- a secret that is published is none
   })
   if not set then
     return ("%s: %s"):format(uri, wrong)
@@ -95,18 +100,26 @@ function Source:load()
   return nil
 end
 
+--- Seconds that a fetch may take: the discovery document and the keys.
+function Source:deadline()
+  return 2 * self.timeout + 1
+end
+
+--- Whether a request is fetching now. One whose client has gone counts until its deadline.
+function Source:is_fetching()
+  return self.fetching_until ~= nil and jwt.now() < self.fetching_until
+end
+
 function Source:refresh()
-  self.is_fetching = true
+  self.fetching_until = jwt.now() + self:deadline()
   local ok, err = pcall(self.load, self)
-  self.is_fetching = false
+  self.fetching_until = nil
   local now = jwt.now()
   self.tried_at = now
   if not ok or err then
     self.error = tostring(err)
     self.next_at = now + (self.set and RETRY_AFTER_FAILURE or FIRST_RETRY)
-    if self.log then
-      self.log(("jwks: %s"):format(self.error))
-    end
+    log.error("jwks: " .. self.error)
   else
     self.error = nil
     self.next_at = now + self.ttl
@@ -115,9 +128,8 @@ end
 
 --- Waits for the fetch that another request began.
 function Source:wait(ctx)
-  local deadline = 2 * self.timeout + 1
   local waited = 0
-  while self.is_fetching and waited < deadline do
+  while self:is_fetching() and waited < self:deadline() do
     ctx:sleep(POLL)
     waited = waited + POLL
   end
@@ -129,12 +141,12 @@ end
 ---@return string? err
 function Source:keys(ctx)
   if jwt.now() >= self.next_at then
-    if not self.is_fetching then
+    if not self:is_fetching() then
       self:refresh()
     elseif not self.set then
       self:wait(ctx)
     end
-  elseif not self.set and self.is_fetching then
+  elseif not self.set and self:is_fetching() then
     self:wait(ctx)
   end
   if not self.set then
@@ -147,7 +159,7 @@ end
 ---@return boolean is_changed whether there are other keys now
 function Source:refetch(ctx)
   local before = self.set
-  if self.is_fetching then
+  if self:is_fetching() then
     self:wait(ctx)
   elseif jwt.now() >= (self.tried_at or 0) + self.refetch_s then
     self:refresh()
@@ -159,23 +171,24 @@ end
 local sources = setmetatable({}, { __mode = "v" })
 
 ---@param options moongate.JwksOptions
----@param log? fun(text: string)
 ---@return moongate.JwksSource
-function M.source(options, log)
+function M.source(options)
   local id = table.concat({
     options.uri or "", options.openid_config or "", table.concat(options.algorithms, ","),
     tostring(options.ttl), tostring(options.refetch), tostring(options.timeout),
     tostring(options.require_signed),
   }, "\n")
-  local source = sources[id]
+  local source = not options.decryption_keys and sources[id] or nil
   if not source then
     source = setmetatable({
       uri = options.uri, openid_config = options.openid_config, algorithms = options.algorithms,
       ttl = options.ttl or 3600, refetch_s = options.refetch or 300,
-      timeout = options.timeout or 5, require_signed = options.require_signed, log = log,
-      next_at = 0, is_fetching = false,
+      timeout = options.timeout or 5, require_signed = options.require_signed,
+      decryption_keys = options.decryption_keys, next_at = 0,
     }, Source)
-    sources[id] = source
+    if not options.decryption_keys then
+      sources[id] = source
+    end
   end
   return source
 end

@@ -118,6 +118,9 @@ static bool keep(lua_State *L, struct keyset *set, struct jose_key *key, const c
             return refuse(L, from, "two keys for the same algorithm have the same kid");
         }
     }
+    if (error == NULL && set->is_public_only && from->is_lenient && key->kty == JOSE_KTY_OCT) {
+        error = "a secret among published keys";
+    }
     if (error == NULL && set->count == KEYSET_MAX) {
         error = "there are more than 64 keys";
     }
@@ -351,6 +354,8 @@ static bool build(lua_State *L, struct keyset *set)
     }
     lua_getfield(L, 1, "require_signed");
     set->requires_signature = lua_isnil(L, -1) || lua_toboolean(L, -1);
+    lua_getfield(L, 1, "public_only");
+    set->is_public_only = lua_toboolean(L, -1);
     lua_getfield(L, 1, "keys");
     if (lua_istable(L, -1) && !add_entries(L, set, lua_gettop(L))) {
         return false;

@@ -14,6 +14,7 @@ struct keyset {
     size_t count;            // <= KEYSET_MAX
     size_t skipped;          // keys of JWK Sets that could not be used
     uint32_t allowed;        // one bit for each algorithm listed
+    bool is_public_only;     // secrets are left out: the keys were published
     bool requires_signature; // an encrypted token holds a signed one
     struct jose_key *keys[KEYSET_MAX];
 };

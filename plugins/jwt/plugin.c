@@ -408,6 +408,42 @@ static int jwt_now(lua_State *L)
     return 1;
 }
 
+// A copy of the table at `from` (absolute) is pushed. The depth is that of claims that were read, and
+// bounded again here.
+static void copy_table(lua_State *L, int from, int depth) // NOLINT(misc-no-recursion)
+{
+    if (depth == 0 || lua_checkstack(L, 6) == 0) {
+        (void)luaL_error(L, "jwt.copy: nested too deeply");
+    }
+    int items = (int)lua_objlen(L, from);
+    lua_createtable(L, items, items > 0 ? 0 : 8);
+    int to = lua_gettop(L);
+    if (lua_getmetatable(L, from) != 0) {
+        (void)lua_setmetatable(L, to);
+    }
+    lua_pushnil(L);
+    while (lua_next(L, from) != 0) {
+        lua_pushvalue(L, -2);
+        if (lua_istable(L, -2)) {
+            copy_table(L, to + 2, depth - 1);
+        } else {
+            lua_pushvalue(L, to + 2);
+        }
+        lua_rawset(L, to);
+        lua_pop(L, 1);
+    }
+}
+
+/// jwt.copy(claims) -> a copy that its receiver may change
+static int jwt_copy(lua_State *L)
+{
+    if (!lua_istable(L, 1)) {
+        return luaL_error(L, "jwt.copy: claims must be a table, got %s", luaL_typename(L, 1));
+    }
+    copy_table(L, 1, CLAIMS_DEPTH + 1);
+    return 1;
+}
+
 /// jwt.is_algorithm(name) -> whether it may be listed
 static int jwt_is_algorithm(lua_State *L)
 {
@@ -459,8 +495,11 @@ static void jwt_close(void)
     OPENSSL_cleanse(scratch, sizeof scratch);
 }
 
-static const luaL_Reg jwt_functions[] = {
-    {"keyset", keyset_new}, {"now", jwt_now}, {"is_algorithm", jwt_is_algorithm}, {NULL, NULL}};
+static const luaL_Reg jwt_functions[] = {{"keyset", keyset_new},
+                                         {"now", jwt_now},
+                                         {"copy", jwt_copy},
+                                         {"is_algorithm", jwt_is_algorithm},
+                                         {NULL, NULL}};
 
 extern const struct moon_plugin moon_plugin_entry;
 MOON_EXPORT const struct moon_plugin moon_plugin_entry = {.abi = MOON_PLUGIN_ABI,

@@ -41,6 +41,34 @@ function M.slurp(path)
   return text
 end
 
+--- A policy as the configuration would prepare it: its options checked, then `prepare`.
+---@param name string
+---@param conf table
+---@param env? table
+---@return table policy the module
+---@return any self
+function M.policy(name, conf, env)
+  local module = dofile("policies/" .. name .. ".lua")
+  local checked, errors = require("moongate.schema").compile(module.schema):check(conf)
+  if errors then
+    error(errors[1].path .. ": " .. errors[1].message, 0)
+  end
+  return module, module.prepare(checked, env or {})
+end
+
+--- An exchange for a policy that looks at little of it. Header names are as the spec writes them.
+---@param parts? table
+---@return table
+function M.ctx(parts)
+  local ctx = { request = { headers = {}, query = {}, cookies = {}, client_ip = "192.0.2.1" }, vars = {},
+    response = { headers = {} } }
+  for name, value in pairs(parts or {}) do
+    ctx.request[name] = value
+  end
+  function ctx.sleep() end
+  return ctx
+end
+
 return setmetatable(M, {
   __call = function(_, name)
     local key = "moongate." .. name
