@@ -137,6 +137,10 @@ bool moon_clock_parse_http_date(struct moon_slice slice, int64_t *wall_ms)
                     t.tm_sec >= 0 && t.tm_sec <= 60;
     if (!is_valid)
         return false;
-    *wall_ms = (int64_t)timegm(&t) * 1000;
+    int month_index = t.tm_mon, second = t.tm_sec;
+    int64_t seconds = timegm(&t);
+    if (t.tm_mon != month_index && second < 60)
+        return false; // 31 Feb: timegm moved it to March
+    *wall_ms = seconds * 1000;
     return true;
 }

@@ -108,6 +108,7 @@ static bool ip_range_parse(struct moon_slice text, struct ip_range *out)
     if (dash < text.len) {
         return moon_ip_parse(moon_slice_trim(moon_slice(text.data, dash)), &out->first) &&
                moon_ip_parse(moon_slice_trim(moon_slice_from(text, dash + 1)), &out->last) &&
+               moon_ip_is_v4(&out->first) == moon_ip_is_v4(&out->last) &&
                moon_ip_compare(&out->first, &out->last) <= 0;
     }
     struct moon_ip ip;
