@@ -118,6 +118,26 @@ local function sorted(map)
   return near.keys(map or {})
 end
 
+--- TLS of a listener: each certificate has its two files, or is the one for development.
+function Load:tls(given, path)
+  for i, one in ipairs(given and given.certificates or {}) do
+    local at = ("%s.certificates[%d]"):format(path, i)
+    if one.development then
+      if one.certificate or one.key then
+        self:fail(at .. ".development", "either development or certificate and key", true)
+      end
+      given.certificates[i] = normalize.development_certificate(self.source.env)
+    else
+      for _, name in ipairs({ "certificate", "key" }) do
+        if one[name] == nil then
+          self:fail(at .. "." .. name, "a PEM file, or development = true", nil)
+        end
+      end
+    end
+  end
+  return given
+end
+
 function Load:listener(given, path)
   if not given then
     return nil
@@ -132,7 +152,8 @@ function Load:listener(given, path)
   return {
     name = given.name or given.address, address = given.address, host = address.host,
     port = address.port, unix = address.unix, http2 = given.http2,
-    proxy_protocol = given.proxy_protocol, backlog = given.backlog, tls = given.tls,
+    proxy_protocol = given.proxy_protocol, backlog = given.backlog,
+    tls = self:tls(given.tls, path .. ".tls"),
   }
 end
 
@@ -218,7 +239,10 @@ function Load:route(site, route, path)
 end
 
 function Load:sites()
-  local owners = {}
+  local owners, listeners = {}, {}
+  for _, listener in ipairs(self.gateway.listeners or {}) do
+    listeners[listener.name or listener.address or ""] = true
+  end
   for i, site in ipairs(self.gateway.sites or {}) do
     local path = ("sites[%d]"):format(i)
     site.hosts = site.hosts or {}
@@ -235,6 +259,9 @@ function Load:sites()
       site.hosts[j] = name or host
     end
     site.name = site.name or site.hosts[1] or path
+    for j, name in ipairs(site.listeners or {}) do
+      self:need(listeners, "listener", name, "gateway.lua", ("%s.listeners[%d]"):format(path, j))
+    end
     site.scope = self:scope("site", site.name, site.name, "gateway.lua", path .. ".policies", site)
     for j, route in ipairs(site.routes or {}) do
       self:route(site, route, ("%s.routes[%d]"):format(path, j))

@@ -9,8 +9,10 @@ local cidr = f.str("A network: `10.0.0.0/8`, `::1/128`, or one address.")
 local tls = f.record("TLS of the listener.", {
   { "certificates", f.list("Certificates; chosen by the name that the client asks for.",
     f.record("A certificate.", {
-      { "certificate", f.str("PEM file with the certificate and its chain."), true },
-      { "key", f.str("PEM file with its key."), true },
+      { "certificate", f.str("PEM file with the certificate and its chain.") },
+      { "key", f.str("PEM file with its key.") },
+      { "development", f.bool("Instead of both: a self-signed certificate, made on the first start "
+        .. "and kept in `$XDG_STATE_HOME/moongate` (`~/.local/state/moongate`).", false) },
       { "ocsp", f.str("File with an OCSP response to staple (DER).") },
     }), { minItems = 1 }), true },
   { "preset", f.enum("Versions and ciphers: modern (1.3), intermediate (1.2 and 1.3).",
@@ -132,6 +134,8 @@ local site = f.record("A site: what is served under some hosts.", {
   { "hosts", f.list("Hosts: exact names, `*.example.com`, or `*` for any.", f.str("A host."),
     { minItems = 1 }), true },
   { "routes", f.list("Routes.", route, { minItems = 1 }), true },
+  { "listeners", f.list("Names of the listeners that it is served on; all where left out.",
+    f.str("A listener."), { minItems = 1 }) },
   { "policies", f.policies("Policies of this site.") },
   { "limits", f.scoped_limits("Limits of this site.") },
   { "access_log", f.bool("Whether its requests are in the access log.") },

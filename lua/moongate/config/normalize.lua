@@ -54,6 +54,20 @@ function M.address(text)
   return { host = host == "" and "::" or host, port = port }
 end
 
+--- Where the self-signed certificate for development is kept: outside the configuration, so that it
+--- never ends up in a repository.
+---@param env? fun(name: string): string?
+---@return table { certificate, key, development = true }
+function M.development_certificate(env)
+  local home = env and env("HOME")
+  local state = env and env("XDG_STATE_HOME")
+  if not state or state == "" then
+    state = home and home ~= "" and home .. "/.local/state" or "/var/lib"
+  end
+  local stem = state .. "/moongate/development"
+  return { certificate = stem .. ".pem", key = stem .. ".key", development = true }
+end
+
 local default_ports = { http = 80, https = 443 }
 
 --- Takes a target's URL apart.

@@ -288,6 +288,7 @@ end
 function M:add_route(site, route, host, access_log)
   local base = {
     site = site.name, route = route.name or route.path, networks = route.networks,
+    listeners = site.listeners,
     access_log = first_set(access_log, route.access_log, site.access_log),
     streaming = route.streaming, source = route.source, route_source = route.source,
   }
