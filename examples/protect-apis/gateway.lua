@@ -15,8 +15,8 @@ return {
     {
       name = "https",
       address = "0.0.0.0:8443",
-      -- Made on the first start, in ~/.local/state/moongate. Yours: { certificate = "certs/api.pem",
-      -- key = "certs/api.key" }.
+      -- Made on the first start, in ~/.local/state/moongate. Your own:
+      -- { certificate = "certs/api.pem", key = "certs/api.key" }
       tls = { certificates = { { development = true } } },
     },
     -- The demonstration's origins; see lib/demo.lua. Delete them with the two sites below.
@@ -94,7 +94,7 @@ return {
     },
   },
 
-  -- Two keys each: one is replaced while the other serves. In earnest: { env = "ADVENTURE_PRIMARY" }.
+  -- Two keys each: one is replaced while the other serves. In earnest: { env = "GOLD_PRIMARY" }.
   subscriptions = {
     {
       id = "northwind",

@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: Apache-2.0
---- Tells the backend whose tenant a call belongs to. Written by Contoso, used like a built-in policy.
+--- Tells the backend whose tenant a call belongs to. Contoso's own, used like a built-in policy.
 local reply = require("moongate.reply")
 
 local M = {
