@@ -8,7 +8,7 @@ enum json_expect {
     EXPECT_VALUE,
     EXPECT_FIRST_ELEMENT, // a value, or the end of the array just opened
     EXPECT_FIRST_KEY,     // a key, or the end of the object just opened
-    EXPECT_COMMA, // or the end of the open level
+    EXPECT_COMMA,         // or the end of the open level
     EXPECT_NOTHING,
 };
 
@@ -42,8 +42,9 @@ static bool json_put_key(struct moon_slice *slots, size_t cap, struct moon_slice
 {
     size_t slot = (size_t)moon_hash(key) & (cap - 1);
     while (slots[slot].data != NULL) {
-        if (moon_slice_is(slots[slot], key))
+        if (moon_slice_is(slots[slot], key)) {
             return false;
+        }
         slot = (slot + 1) & (cap - 1);
     }
     slots[slot] = key;
@@ -54,11 +55,13 @@ static bool json_grow_keys(struct moon_arena *arena, struct moon_json_keys *keys
 {
     size_t cap = keys->cap == 0 ? 16 : keys->cap * 2;
     struct moon_slice *slots = moon_arena_zalloc(arena, cap * sizeof(*slots));
-    if (slots == NULL)
+    if (slots == NULL) {
         return false;
+    }
     for (size_t i = 0; i < keys->cap; i++) {
-        if (keys->slots[i].data != NULL)
+        if (keys->slots[i].data != NULL) {
             (void)json_put_key(slots, cap, keys->slots[i]);
+        }
     }
     keys->slots = slots;
     keys->cap = cap;
@@ -71,19 +74,22 @@ static const char *json_note_key(struct moon_json_reader *reader, struct moon_sl
     struct moon_json_keys *keys = reader->keys;
     struct moon_slice key;
     if (!moon_json_read_text(reader->arena, raw, &key) ||
-        (keys->count * 2 >= keys->cap && !json_grow_keys(reader->arena, keys)))
+        (keys->count * 2 >= keys->cap && !json_grow_keys(reader->arena, keys))) {
         return "too many keys";
+    }
     keys->count++;
     return json_put_key(keys->slots, keys->cap, key) ? NULL : "a key stands twice in one object";
 }
 
 static bool json_open_keys(struct moon_json_reader *reader)
 {
-    if (reader->arena == NULL)
+    if (reader->arena == NULL) {
         return true;
+    }
     struct moon_json_keys *keys = moon_arena_zalloc(reader->arena, sizeof(*keys));
-    if (keys == NULL)
+    if (keys == NULL) {
         return false;
+    }
     keys->outer = reader->keys;
     reader->keys = keys;
     return true;
@@ -97,10 +103,12 @@ static bool json_is_in_object(const struct moon_json_reader *reader)
 
 static enum moon_json_event json_open(struct moon_json_reader *reader, bool is_object)
 {
-    if (reader->depth == reader->max_depth)
+    if (reader->depth == reader->max_depth) {
         return json_fail(reader, "nested too deep");
-    if (is_object && !json_open_keys(reader))
+    }
+    if (is_object && !json_open_keys(reader)) {
         return json_fail(reader, "too many keys");
+    }
     unsigned bit = 1U << (reader->depth % 8);
     uint8_t *byte = &reader->is_object[reader->depth / 8];
     *byte = (uint8_t)(is_object ? *byte | bit : *byte & ~bit);
@@ -118,8 +126,9 @@ static void json_value_done(struct moon_json_reader *reader)
 static enum moon_json_event json_close(struct moon_json_reader *reader)
 {
     bool is_object = json_is_in_object(reader);
-    if (is_object && reader->keys != NULL)
+    if (is_object && reader->keys != NULL) {
         reader->keys = reader->keys->outer;
+    }
     reader->depth--;
     reader->at++;
     json_value_done(reader);
@@ -128,8 +137,9 @@ static enum moon_json_event json_close(struct moon_json_reader *reader)
 
 static int json_hex(char c)
 {
-    if (c >= '0' && c <= '9')
+    if (c >= '0' && c <= '9') {
         return c - '0';
+    }
     c = moon_lower(c);
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
@@ -138,12 +148,14 @@ static int json_hex(char c)
 static int json_hex4(struct moon_slice s)
 {
     int code = 0;
-    if (s.len < 4)
+    if (s.len < 4) {
         return -1;
+    }
     for (size_t i = 0; i < 4; i++) {
         int digit = json_hex(s.data[i]);
-        if (digit < 0)
+        if (digit < 0) {
             return -1;
+        }
         code = code * 16 + digit;
     }
     return code;
@@ -153,16 +165,19 @@ static int json_hex4(struct moon_slice s)
 static size_t json_unicode(struct moon_slice s, uint32_t *code)
 {
     int first = json_hex4(s);
-    if (first < 0 || (first >= 0xDC00 && first <= 0xDFFF))
+    if (first < 0 || (first >= 0xDC00 && first <= 0xDFFF)) {
         return 0;
+    }
     *code = (uint32_t)first;
-    if (first < 0xD800 || first > 0xDBFF)
+    if (first < 0xD800 || first > 0xDBFF) {
         return 4;
+    }
     int second = moon_slice_starts(moon_slice_from(s, 4), MOON_S("\\u"))
                      ? json_hex4(moon_slice_from(s, 6))
                      : -1;
-    if (second < 0xDC00 || second > 0xDFFF)
+    if (second < 0xDC00 || second > 0xDFFF) {
         return 0;
+    }
     *code = 0x10000 + (((uint32_t)first - 0xD800) << 10) + ((uint32_t)second - 0xDC00);
     return 10;
 }
@@ -171,8 +186,9 @@ static size_t json_unicode(struct moon_slice s, uint32_t *code)
 static size_t json_escape_length(struct moon_slice s)
 {
     uint32_t code;
-    if (s.len < 2)
+    if (s.len < 2) {
         return 0;
+    }
     if (s.data[1] == 'u') {
         size_t n = json_unicode(moon_slice_from(s, 2), &code);
         return n == 0 ? 0 : n + 2;
@@ -192,14 +208,17 @@ static bool json_string(struct moon_json_reader *reader, struct moon_slice *raw)
             *raw = moon_slice(data + start, reader->at++ - start);
             return true;
         }
-        if (c < 0x20)
+        if (c < 0x20) {
             break;
-        if (c == '\\')
+        }
+        if (c == '\\') {
             n = json_escape_length(moon_slice_from(reader->text, reader->at));
-        else if (c >= 0x80)
+        } else if (c >= 0x80) {
             n = moon_utf8_length(data + reader->at, reader->text.len - reader->at);
-        if (n == 0)
+        }
+        if (n == 0) {
             break;
+        }
         reader->at += n;
     }
     return false;
@@ -209,8 +228,9 @@ static void json_skip_space(struct moon_json_reader *reader)
 {
     while (reader->at < reader->text.len) {
         char c = reader->text.data[reader->at];
-        if (c != ' ' && c != '\n' && c != '\r' && c != '\t')
+        if (c != ' ' && c != '\n' && c != '\r' && c != '\t') {
             break;
+        }
         reader->at++;
     }
 }
@@ -218,24 +238,30 @@ static void json_skip_space(struct moon_json_reader *reader)
 // The byte to read, or NUL at the end (a NUL in the text is no JSON anyway).
 static char json_peek(const struct moon_json_reader *reader)
 {
-    return reader->at < reader->text.len ? reader->text.data[reader->at] : '\0';
+    if (reader->at >= reader->text.len) {
+        return '\0';
+    }
+    return reader->text.data[reader->at];
 }
 
 static enum moon_json_event json_key(struct moon_json_reader *reader, struct moon_slice *raw)
 {
-    if (json_peek(reader) != '"')
+    if (json_peek(reader) != '"') {
         return json_fail(reader, "a key was expected");
+    }
     size_t start = reader->at;
-    if (!json_string(reader, raw))
+    if (!json_string(reader, raw)) {
         return json_fail(reader, "bad string");
+    }
     const char *error = reader->arena == NULL ? NULL : json_note_key(reader, *raw);
     if (error != NULL) {
         reader->at = start;
         return json_fail(reader, error);
     }
     json_skip_space(reader);
-    if (json_peek(reader) != ':')
+    if (json_peek(reader) != ':') {
         return json_fail(reader, "a colon was expected");
+    }
     reader->at++;
     reader->expect = EXPECT_VALUE;
     return MOON_JSON_READ_KEY;
@@ -244,30 +270,36 @@ static enum moon_json_event json_key(struct moon_json_reader *reader, struct moo
 static size_t json_digits(struct moon_json_reader *reader)
 {
     size_t start = reader->at;
-    while (json_peek(reader) >= '0' && json_peek(reader) <= '9')
+    while (json_peek(reader) >= '0' && json_peek(reader) <= '9') {
         reader->at++;
+    }
     return reader->at - start;
 }
 
 static bool json_number(struct moon_json_reader *reader)
 {
-    if (json_peek(reader) == '-')
+    if (json_peek(reader) == '-') {
         reader->at++;
+    }
     bool is_zero = json_peek(reader) == '0';
     size_t digits = json_digits(reader);
-    if (digits == 0 || (is_zero && digits > 1))
+    if (digits == 0 || (is_zero && digits > 1)) {
         return false;
+    }
     if (json_peek(reader) == '.') {
         reader->at++;
-        if (json_digits(reader) == 0)
+        if (json_digits(reader) == 0) {
             return false;
+        }
     }
     if (json_peek(reader) == 'e' || json_peek(reader) == 'E') {
         reader->at++;
-        if (json_peek(reader) == '+' || json_peek(reader) == '-')
+        if (json_peek(reader) == '+' || json_peek(reader) == '-') {
             reader->at++;
-        if (json_digits(reader) == 0)
+        }
+        if (json_digits(reader) == 0) {
             return false;
+        }
     }
     return true;
 }
@@ -275,8 +307,9 @@ static bool json_number(struct moon_json_reader *reader)
 static enum moon_json_event json_literal(struct moon_json_reader *reader, struct moon_slice word,
                                          enum moon_json_event event)
 {
-    if (!moon_slice_starts(moon_slice_from(reader->text, reader->at), word))
+    if (!moon_slice_starts(moon_slice_from(reader->text, reader->at), word)) {
         return json_fail(reader, "a value was expected");
+    }
     reader->at += word.len;
     json_value_done(reader);
     return event;
@@ -291,8 +324,9 @@ static enum moon_json_event json_value(struct moon_json_reader *reader, struct m
     case '[':
         return json_open(reader, false);
     case '"':
-        if (!json_string(reader, raw))
+        if (!json_string(reader, raw)) {
             return json_fail(reader, "bad string");
+        }
         json_value_done(reader);
         return MOON_JSON_READ_STRING;
     case 't':
@@ -302,8 +336,9 @@ static enum moon_json_event json_value(struct moon_json_reader *reader, struct m
     case 'n':
         return json_literal(reader, MOON_S("null"), MOON_JSON_READ_NULL);
     default: // a number, or nothing that JSON knows
-        if (!json_number(reader))
+        if (!json_number(reader)) {
             return json_fail(reader, "a value was expected");
+        }
         *raw = moon_slice(reader->text.data + start, reader->at - start);
         json_value_done(reader);
         return MOON_JSON_READ_NUMBER;
@@ -315,10 +350,12 @@ static enum moon_json_event json_after_value(struct moon_json_reader *reader,
 {
     bool is_object = json_is_in_object(reader);
     char c = json_peek(reader);
-    if (c == (is_object ? '}' : ']'))
+    if (c == (is_object ? '}' : ']')) {
         return json_close(reader);
-    if (c != ',')
+    }
+    if (c != ',') {
         return json_fail(reader, "a comma or the end was expected");
+    }
     reader->at++;
     json_skip_space(reader);
     return is_object ? json_key(reader, raw) : json_value(reader, raw);
@@ -326,8 +363,9 @@ static enum moon_json_event json_after_value(struct moon_json_reader *reader,
 
 enum moon_json_event moon_json_read_next(struct moon_json_reader *reader, struct moon_slice *raw)
 {
-    if (reader->error != NULL)
+    if (reader->error != NULL) {
         return MOON_JSON_READ_ERROR;
+    }
     json_skip_space(reader);
     switch ((enum json_expect)reader->expect) {
     case EXPECT_VALUE:
@@ -341,20 +379,22 @@ enum moon_json_event moon_json_read_next(struct moon_json_reader *reader, struct
     case EXPECT_NOTHING:
         break;
     }
-    if (reader->at < reader->text.len)
+    if (reader->at < reader->text.len) {
         return json_fail(reader, "nothing was expected behind the text");
+    }
     return MOON_JSON_READ_END;
 }
 
 bool moon_json_read_skip(struct moon_json_reader *reader)
 {
-    struct moon_slice raw;
+    struct moon_slice raw = {NULL, 0};
     size_t depth = reader->depth;
     enum moon_json_event event;
     do {
         event = moon_json_read_next(reader, &raw);
-        if (event == MOON_JSON_READ_ERROR || event == MOON_JSON_READ_END)
+        if (event == MOON_JSON_READ_ERROR || event == MOON_JSON_READ_END) {
             return false;
+        }
     } while (reader->depth > depth || event == MOON_JSON_READ_KEY);
     return true;
 }
@@ -363,14 +403,18 @@ bool moon_json_read_skip(struct moon_json_reader *reader)
 static size_t json_decode_escape(struct moon_slice s, char **out)
 {
     static const char from[] = "bfnrt", to[] = "\b\f\n\r\t";
-    uint32_t code;
+    uint32_t code = 0;
     if (s.data[1] == 'u') {
         size_t n = json_unicode(moon_slice_from(s, 2), &code);
         *out += moon_utf8_encode(code, *out);
         return n + 2;
     }
     const char *at = strchr(from, s.data[1]);
-    *(*out)++ = at != NULL ? to[at - from] : s.data[1];
+    char c = s.data[1];
+    if (at != NULL) {
+        c = to[at - from];
+    }
+    *(*out)++ = c;
     return 2;
 }
 
@@ -382,8 +426,9 @@ bool moon_json_read_text(struct moon_arena *arena, struct moon_slice raw, struct
     }
     char *out = moon_arena_alloc(arena, raw.len); // an escape is longer than what it stands for
     char *at = out;
-    if (out == NULL)
+    if (out == NULL) {
         return false;
+    }
     for (size_t i = 0; i < raw.len;) {
         struct moon_slice rest = moon_slice_from(raw, i);
         if (raw.data[i] == '\\' && json_escape_length(rest) > 0) {
@@ -401,8 +446,9 @@ bool moon_json_read_integer(struct moon_slice raw, int64_t *value)
 {
     bool is_negative = raw.len > 0 && raw.data[0] == '-';
     int64_t magnitude;
-    if (!moon_slice_number(moon_slice_from(raw, is_negative), &magnitude))
+    if (!moon_slice_number(moon_slice_from(raw, is_negative), &magnitude)) {
         return false;
+    }
     *value = is_negative ? -magnitude : magnitude;
     return true;
 }
@@ -410,13 +456,14 @@ bool moon_json_read_integer(struct moon_slice raw, int64_t *value)
 bool moon_json_read_is_valid(struct moon_slice text, size_t max_depth, size_t *error_at)
 {
     struct moon_json_reader reader;
-    struct moon_slice raw;
+    struct moon_slice raw = {NULL, 0};
     enum moon_json_event event;
     moon_json_read_init(&reader, text, max_depth);
     do {
         event = moon_json_read_next(&reader, &raw);
     } while (event != MOON_JSON_READ_END && event != MOON_JSON_READ_ERROR);
-    if (event == MOON_JSON_READ_ERROR && error_at != NULL)
+    if (event == MOON_JSON_READ_ERROR && error_at != NULL) {
         *error_at = reader.at;
+    }
     return event == MOON_JSON_READ_END;
 }

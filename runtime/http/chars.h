@@ -28,8 +28,9 @@ static inline bool moon_char_is(char c, unsigned classes)
 /// @return 0 to 15, or -1
 static inline int moon_char_hex(char c)
 {
-    if (c >= '0' && c <= '9')
+    if (c >= '0' && c <= '9') {
         return c - '0';
+    }
     c = (char)(c | 0x20);
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
@@ -50,13 +51,15 @@ static inline const char *moon_find_control(const char *at, const char *end)
         __m128i bad =
             _mm_or_si128(_mm_andnot_si128(_mm_cmpeq_epi8(v, tab), low), _mm_cmpeq_epi8(v, del));
         unsigned mask = (unsigned)_mm_movemask_epi8(bad);
-        if (mask != 0)
+        if (mask != 0) {
             return at + __builtin_ctz(mask);
+        }
         at += 16;
     }
 #endif
-    while (at < end && !moon_char_is_control(*at))
+    while (at < end && !moon_char_is_control(*at)) {
         at++;
+    }
     return at;
 }
 
@@ -70,20 +73,23 @@ static inline const char *moon_find_invisible(const char *at, const char *end)
         // The comparison is signed: bytes from 0x80 on are below the space, too.
         __m128i good = _mm_andnot_si128(_mm_cmpeq_epi8(v, del), _mm_cmpgt_epi8(v, space));
         unsigned mask = (unsigned)_mm_movemask_epi8(good) ^ 0xFFFFU;
-        if (mask != 0)
+        if (mask != 0) {
             return at + __builtin_ctz(mask);
+        }
         at += 16;
     }
 #endif
-    while (at<end && * at> ' ' && *at < 0x7F)
+    while (at<end && * at> ' ' && *at < 0x7F) {
         at++;
+    }
     return at;
 }
 
 /// First byte that is no tchar; `end` when there is none.
 static inline const char *moon_find_no_token(const char *at, const char *end)
 {
-    while (at < end && moon_char_is(*at, MOON_CHAR_TOKEN))
+    while (at < end && moon_char_is(*at, MOON_CHAR_TOKEN)) {
         at++;
+    }
     return at;
 }

@@ -9,8 +9,9 @@ bool moon_cookies_next(struct moon_slice *rest, struct moon_slice *name, struct 
         *rest = moon_slice_from(*rest, end + 1);
         size_t equals = moon_slice_find(pair, '=');
         struct moon_slice found = moon_slice_trim(moon_slice(pair.data, equals));
-        if (equals == pair.len || found.len == 0)
+        if (equals == pair.len || found.len == 0) {
             continue;
+        }
         *name = found;
         *value = moon_slice_trim(moon_slice_from(pair, equals + 1));
         return true;
@@ -22,8 +23,9 @@ struct moon_slice moon_cookies_find(struct moon_slice field, struct moon_slice n
 {
     struct moon_slice found, value;
     while (moon_cookies_next(&field, &found, &value)) {
-        if (moon_slice_is(found, name))
+        if (moon_slice_is(found, name)) {
             return value;
+        }
     }
     return moon_slice(NULL, 0);
 }

@@ -38,11 +38,13 @@ __attribute__((constructor)) static void field_build_slots(void)
     for (unsigned id = 1; id < MOON_FIELD_COUNT; id++) {
         struct moon_slice name = field_rows[id].name;
         MOON_ASSERT(name.len < sizeof(field_lower[id]));
-        for (size_t i = 0; i < name.len; i++)
+        for (size_t i = 0; i < name.len; i++) {
             field_lower[id][i] = moon_lower(name.data[i]);
+        }
         unsigned slot = field_hash(name.data, name.len);
-        while (field_slots[slot] != MOON_FIELD_OTHER)
+        while (field_slots[slot] != MOON_FIELD_OTHER) {
             slot = (slot + 1) % FIELD_SLOTS;
+        }
         field_slots[slot] = (uint8_t)id;
     }
 }
@@ -82,29 +84,35 @@ static bool field_same(const char *a, const char *lower, size_t len)
 {
     if (len >= 8) {
         for (size_t i = 0; i + 8 < len; i += 8) {
-            if (!field_same8(a + i, lower + i))
+            if (!field_same8(a + i, lower + i)) {
                 return false;
+            }
         }
         return field_same8(a + len - 8, lower + len - 8);
     }
-    if (len >= 4)
+    if (len >= 4) {
         return field_same4(a, lower) && field_same4(a + len - 4, lower + len - 4);
+    }
     for (size_t i = 0; i < len; i++) {
-        if (moon_lower(a[i]) != lower[i])
+        if (moon_lower(a[i]) != lower[i]) {
             return false;
+        }
     }
     return true;
 }
 
 enum moon_field_id moon_field_id(struct moon_slice name)
 {
-    if (name.len == 0 || name.len >= sizeof(field_lower[0]))
+    if (name.len == 0 || name.len >= sizeof(field_lower[0])) {
         return MOON_FIELD_OTHER;
+    }
     unsigned slot = field_hash(name.data, name.len);
     while (field_slots[slot] != MOON_FIELD_OTHER) {
         unsigned id = field_slots[slot];
-        if (field_rows[id].name.len == name.len && field_same(name.data, field_lower[id], name.len))
+        if (field_rows[id].name.len == name.len &&
+            field_same(name.data, field_lower[id], name.len)) {
             return (enum moon_field_id)id;
+        }
         slot = (slot + 1) % FIELD_SLOTS;
     }
     return MOON_FIELD_OTHER;
@@ -130,8 +138,9 @@ static bool fields_grow(struct moon_fields *fields)
 {
     size_t cap = fields->cap == 0 ? FIELDS_FIRST_CAP : fields->cap * 2;
     struct moon_field *items = moon_arena_alloc(fields->arena, cap * (sizeof(*items) + 1));
-    if (items == NULL)
+    if (items == NULL) {
         return false;
+    }
     uint8_t *ids = (uint8_t *)(items + cap);
     if (fields->count > 0) {
         memcpy(items, fields->items, fields->count * sizeof(*items));
@@ -146,8 +155,9 @@ static bool fields_grow(struct moon_fields *fields)
 enum moon_rc moon_fields_add_known(struct moon_fields *fields, enum moon_field_id id,
                                    struct moon_slice name, struct moon_slice value)
 {
-    if (MOON_UNLIKELY(fields->count == fields->cap) && !fields_grow(fields))
+    if (MOON_UNLIKELY(fields->count == fields->cap) && !fields_grow(fields)) {
         return MOON_ERR_MEMORY;
+    }
     fields->items[fields->count].name = name;
     fields->items[fields->count].value = value;
     fields->ids[fields->count] = (uint8_t)id;
@@ -176,8 +186,9 @@ struct field_key {
 
 static bool field_matches(const struct moon_fields *fields, size_t i, const struct field_key *key)
 {
-    if (key->id != MOON_FIELD_OTHER)
+    if (key->id != MOON_FIELD_OTHER) {
         return fields->ids[i] == key->id;
+    }
     return fields->ids[i] == MOON_FIELD_OTHER &&
            moon_slice_is_nocase(fields->items[i].name, key->name);
 }
@@ -188,8 +199,9 @@ static size_t fields_remove_from(struct moon_fields *fields, size_t from,
 {
     size_t kept = from;
     for (size_t i = from; i < fields->count; i++) {
-        if (field_matches(fields, i, key))
+        if (field_matches(fields, i, key)) {
             continue;
+        }
         if (kept != i) {
             fields->items[kept] = fields->items[i];
             fields->ids[kept] = fields->ids[i];
@@ -206,8 +218,9 @@ enum moon_rc moon_fields_set(struct moon_fields *fields, struct moon_slice name,
 {
     struct field_key key = {moon_field_id(name), name};
     for (size_t i = 0; i < fields->count; i++) {
-        if (!field_matches(fields, i, &key))
+        if (!field_matches(fields, i, &key)) {
             continue;
+        }
         fields->items[i].name = name;
         fields->items[i].value = value;
         fields_remove_from(fields, i + 1, &key);
@@ -263,11 +276,12 @@ static char *fields_join_into(const struct moon_fields *fields, struct moon_slic
     bool is_first = true;
     while ((field = moon_fields_next(fields, name, &at)) != NULL) {
         if (!is_first) {
-            memcpy(into, ", ", 2);
-            into += 2;
+            *into++ = ',';
+            *into++ = ' ';
         }
-        if (field->value.len > 0)
+        if (field->value.len > 0) {
             memcpy(into, field->value.data, field->value.len);
+        }
         into += field->value.len;
         is_first = false;
     }
@@ -283,13 +297,16 @@ struct moon_slice moon_fields_joined(const struct moon_fields *fields, struct mo
         total += field->value.len + 2;
         lines++;
     }
-    if (lines == 0)
+    if (lines == 0) {
         return moon_slice(NULL, 0);
-    if (lines == 1)
+    }
+    if (lines == 1) {
         return last->value.data == NULL ? MOON_S("") : last->value;
+    }
     char *joined = moon_arena_alloc(fields->arena, total);
-    if (joined == NULL)
+    if (joined == NULL) {
         return moon_slice(NULL, 0);
+    }
     return moon_slice(joined, (size_t)(fields_join_into(fields, name, joined) - joined));
 }
 
@@ -301,10 +318,12 @@ bool moon_field_name_is_valid(struct moon_slice name)
 
 bool moon_field_value_is_valid(struct moon_slice value)
 {
-    if (value.len == 0)
+    if (value.len == 0) {
         return true;
+    }
     char first = value.data[0], last = value.data[value.len - 1];
-    if (first == ' ' || first == '\t' || last == ' ' || last == '\t')
+    if (first == ' ' || first == '\t' || last == ' ' || last == '\t') {
         return false;
+    }
     return moon_find_control(value.data, value.data + value.len) == value.data + value.len;
 }

@@ -19,9 +19,9 @@ struct moon_h1_limits {
 
 /// Where a scan has come to; zeroed before each message.
 struct moon_h1_scan {
-    size_t at;          // bytes looked at
-    size_t line_start;  // of the current line
-    size_t lines;       // complete lines so far
+    size_t at;         // bytes looked at
+    size_t line_start; // of the current line
+    size_t lines;      // complete lines so far
     bool is_response;
 };
 
@@ -55,9 +55,9 @@ MUST_CHECK enum moon_rc moon_h1_parse_response(struct moon_response *response,
 /// A body on its way in.
 struct moon_h1_body {
     enum moon_framing framing;
-    int state;             // of the chunked coding
-    uint64_t left;         // of the body (LENGTH) or of the chunk (CHUNKED)
-    uint64_t total;        // payload bytes so far
+    int state;              // of the chunked coding
+    uint64_t left;          // of the body (LENGTH) or of the chunk (CHUNKED)
+    uint64_t total;         // payload bytes so far
     size_t extension_bytes; // of the current chunk line, bounded
     size_t trailer_bytes;
     struct moon_fields *trailers; // where trailer fields go; NULL drops them

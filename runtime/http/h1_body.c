@@ -41,8 +41,9 @@ void moon_h1_body_init(struct moon_h1_body *body, enum moon_framing framing, int
         body->left = (uint64_t)content_length;
         body->is_done = content_length == 0;
     }
-    if (framing == MOON_FRAMING_NONE)
+    if (framing == MOON_FRAMING_NONE) {
         body->is_done = true;
+    }
 }
 
 void moon_h1_body_fini(struct moon_h1_body *body)
@@ -59,8 +60,9 @@ static enum chunk_state chunk_digit(struct moon_h1_body *body, char c)
 {
     int digit = moon_char_hex(c);
     if (digit < 0 || body->left > (uint64_t)INT64_MAX >> 4 ||
-        body->extension_bytes > H1_SIZE_DIGITS)
+        body->extension_bytes > H1_SIZE_DIGITS) {
         return CHUNK_BAD;
+    }
     body->left = body->left << 4 | (uint64_t)digit;
     return CHUNK_DIGITS;
 }
@@ -68,10 +70,12 @@ static enum chunk_state chunk_digit(struct moon_h1_body *body, char c)
 // What may follow a size, a name or a value: the next extension, white space before it, the end.
 static enum chunk_state chunk_after(char c, enum chunk_state on_space)
 {
-    if (c == '\r')
+    if (c == '\r') {
         return CHUNK_LINE_LF;
-    if (c == ';')
+    }
+    if (c == ';') {
         return CHUNK_EXT_START;
+    }
     return c == ' ' || c == '\t' ? on_space : CHUNK_BAD;
 }
 
@@ -89,22 +93,26 @@ static enum chunk_state chunk_ext_step(enum chunk_state state, char c)
     case CHUNK_EXT_START:
         return is_token ? CHUNK_EXT_NAME : chunk_is_space(c) ? state : CHUNK_BAD;
     case CHUNK_EXT_NAME:
-        if (is_token)
+        if (is_token) {
             return state;
+        }
         return c == '=' ? CHUNK_EXT_VALUE_START : chunk_after(c, CHUNK_EXT_BEFORE_EQUALS);
     case CHUNK_EXT_BEFORE_EQUALS:
-        if (c == '=')
+        if (c == '=') {
             return CHUNK_EXT_VALUE_START;
+        }
         return c == ';' ? CHUNK_EXT_START : chunk_is_space(c) ? state : CHUNK_BAD;
     case CHUNK_EXT_VALUE_START:
-        if (c == '"')
+        if (c == '"') {
             return CHUNK_EXT_QUOTED;
+        }
         return is_token ? CHUNK_EXT_TOKEN : chunk_is_space(c) ? state : CHUNK_BAD;
     case CHUNK_EXT_TOKEN:
         return is_token ? state : chunk_after(c, CHUNK_BEFORE_SEMICOLON);
     case CHUNK_EXT_QUOTED:
-        if (c == '"')
+        if (c == '"') {
             return CHUNK_EXT_QUOTED_END;
+        }
         return moon_char_is_control(c) ? CHUNK_BAD : c == '\\' ? CHUNK_EXT_ESCAPED : state;
     case CHUNK_EXT_ESCAPED:
         return moon_char_is_control(c) ? CHUNK_BAD : CHUNK_EXT_QUOTED;
@@ -119,18 +127,21 @@ static enum chunk_state chunk_ext_step(enum chunk_state state, char c)
 static enum chunk_state chunk_step(struct moon_h1_body *body, char c)
 {
     enum chunk_state state = (enum chunk_state)body->state;
-    if (++body->extension_bytes > H1_CHUNK_LINE_BYTES)
+    if (++body->extension_bytes > H1_CHUNK_LINE_BYTES) {
         return CHUNK_BAD;
+    }
     switch ((int)state) {
     case CHUNK_FIRST_DIGIT:
         return chunk_digit(body, c);
     case CHUNK_DIGITS:
-        if (moon_char_is(c, MOON_CHAR_HEX))
+        if (moon_char_is(c, MOON_CHAR_HEX)) {
             return chunk_digit(body, c);
+        }
         return chunk_after(c, CHUNK_BEFORE_SEMICOLON);
     case CHUNK_LINE_LF:
-        if (c != '\n')
+        if (c != '\n') {
             return CHUNK_BAD;
+        }
         return body->left == 0 ? CHUNK_TRAILER : CHUNK_DATA;
     case CHUNK_DATA_CR:
         return c == '\r' ? CHUNK_DATA_LF : CHUNK_BAD;
@@ -148,14 +159,17 @@ static enum moon_rc trailer_add(struct moon_fields *trailers, struct moon_slice 
                                 struct moon_slice value)
 {
     enum moon_field_id id = moon_field_id(name);
-    if (moon_field_flags(id) & (MOON_FIELD_NO_TRAILER | MOON_FIELD_HOP))
+    if (moon_field_flags(id) & (MOON_FIELD_NO_TRAILER | MOON_FIELD_HOP)) {
         return MOON_OK;
-    if (trailers->count >= H1_TRAILER_COUNT)
+    }
+    if (trailers->count >= H1_TRAILER_COUNT) {
         return MOON_ERR_HEAD_TOO_LARGE;
+    }
     struct moon_slice kept;
     struct moon_slice parts[] = {name, value};
-    if (!moon_arena_join(trailers->arena, parts, 2, &kept))
+    if (!moon_arena_join(trailers->arena, parts, 2, &kept)) {
         return MOON_ERR_MEMORY;
+    }
     return moon_fields_add_known(trailers, id, moon_slice(kept.data, name.len),
                                  moon_slice(kept.data + name.len, value.len));
 }
@@ -163,8 +177,9 @@ static enum moon_rc trailer_add(struct moon_fields *trailers, struct moon_slice 
 // A whole line with its LF.
 static enum moon_rc trailer_parse(struct moon_h1_body *body, struct moon_slice line)
 {
-    if (line.len < 2 || line.data[line.len - 2] != '\r')
+    if (line.data == NULL || line.len < 2 || line.data[line.len - 2] != '\r') {
         return MOON_ERR_BAD_TRAILER;
+    }
     line.len -= 2;
     if (line.len == 0) {
         body->is_done = true;
@@ -172,10 +187,13 @@ static enum moon_rc trailer_parse(struct moon_h1_body *body, struct moon_slice l
     }
     const char *end = line.data + line.len;
     const char *colon = moon_find_no_token(line.data, end);
-    if (colon == line.data || colon == end || *colon != ':' || moon_find_control(colon, end) != end)
+    if (colon == line.data || colon == end || *colon != ':' ||
+        moon_find_control(colon, end) != end) {
         return MOON_ERR_BAD_TRAILER;
-    if (body->trailers == NULL)
+    }
+    if (body->trailers == NULL) {
         return MOON_OK;
+    }
     struct moon_slice name = moon_slice(line.data, (size_t)(colon - line.data));
     struct moon_slice value = moon_slice(colon + 1, (size_t)(end - colon - 1));
     return trailer_add(body->trailers, name, moon_slice_trim(value));
@@ -190,17 +208,20 @@ static enum moon_rc trailer_next(struct moon_h1_body *body, struct moon_slice in
     size_t n = is_whole ? newline + 1 : window;
     body->trailer_bytes += n;
     *used += n;
-    if (!is_whole && body->trailer_bytes >= H1_TRAILER_BYTES)
+    if (!is_whole && body->trailer_bytes >= H1_TRAILER_BYTES) {
         return MOON_ERR_HEAD_TOO_LARGE;
+    }
     struct moon_slice line = moon_slice(in.data, n);
     if (!is_whole || moon_buf_len(&body->trailer_line) > 0) {
         enum moon_rc rc = moon_buf_append(&body->trailer_line, line);
-        if (rc != MOON_OK)
+        if (rc != MOON_OK) {
             return rc;
+        }
         line = moon_buf_slice(&body->trailer_line);
     }
-    if (!is_whole)
+    if (!is_whole) {
         return MOON_AGAIN;
+    }
     enum moon_rc rc = trailer_parse(body, line);
     moon_buf_clear(&body->trailer_line);
     return rc;
@@ -223,21 +244,24 @@ static enum moon_rc chunked_next(struct moon_h1_body *body, struct moon_slice in
         if (body->state == CHUNK_DATA) {
             *data = body_take(body, moon_slice_from(in, at));
             at += data->len;
-            if (body->left == 0)
+            if (body->left == 0) {
                 body->state = CHUNK_DATA_CR;
+            }
             rc = MOON_OK;
             break;
         }
         if (body->state == CHUNK_TRAILER) {
             rc = trailer_next(body, moon_slice_from(in, at), &at);
-            if (rc != MOON_OK)
+            if (rc != MOON_OK) {
                 break;
+            }
             rc = body->is_done ? MOON_OK : MOON_AGAIN;
             continue;
         }
         body->state = (int)chunk_step(body, in.data[at++]);
-        if (body->state == CHUNK_BAD)
+        if (body->state == CHUNK_BAD) {
             return body_refuse(body, MOON_ERR_BAD_CHUNK);
+        }
     }
     *used = at;
     return rc == MOON_OK || rc == MOON_AGAIN ? rc : body_refuse(body, rc);
@@ -248,10 +272,12 @@ enum moon_rc moon_h1_body_next(struct moon_h1_body *body, struct moon_slice in, 
 {
     *used = 0;
     *data = moon_slice(in.data, 0);
-    if (body->is_done)
+    if (body->is_done) {
         return MOON_OK;
-    if (in.len == 0)
+    }
+    if (in.len == 0) {
         return MOON_AGAIN;
+    }
     switch (body->framing) {
     case MOON_FRAMING_NONE:
         return MOON_OK;
@@ -272,9 +298,11 @@ enum moon_rc moon_h1_body_next(struct moon_h1_body *body, struct moon_slice in, 
 
 enum moon_rc moon_h1_body_eof(struct moon_h1_body *body)
 {
-    if (body->framing == MOON_FRAMING_CLOSE)
+    if (body->framing == MOON_FRAMING_CLOSE) {
         body->is_done = true;
-    if (body->is_done)
+    }
+    if (body->is_done) {
         return MOON_OK;
+    }
     return body->is_response ? MOON_ERR_UPSTREAM_TRUNCATED : MOON_ERR_CLIENT_CLOSED;
 }

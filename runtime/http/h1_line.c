@@ -16,12 +16,15 @@ static enum moon_rc line_method(const char **at, const char *end, bool is_whole,
     const char *start = *at;
     const char *limit = end - start > H1_METHOD_BYTES ? start + H1_METHOD_BYTES + 1 : end;
     const char *stop = moon_find_no_token(start, limit);
-    if (stop - start > H1_METHOD_BYTES)
+    if (stop - start > H1_METHOD_BYTES) {
         return MOON_ERR_METHOD;
-    if (stop == end)
+    }
+    if (stop == end) {
         return line_more(is_whole);
-    if (*stop != ' ' || stop == start)
+    }
+    if (*stop != ' ' || stop == start) {
         return MOON_ERR_BAD_REQUEST_LINE;
+    }
     *method = moon_slice(start, (size_t)(stop - start));
     *at = stop + 1;
     return MOON_OK;
@@ -33,14 +36,18 @@ static enum moon_rc line_target(const char **at, const char *end, bool is_whole,
     const char *start = *at;
     const char *limit = (size_t)(end - start) > uri_bytes ? start + uri_bytes + 1 : end;
     const char *stop = moon_find_invisible(start, limit);
-    if ((size_t)(stop - start) > uri_bytes)
+    if ((size_t)(stop - start) > uri_bytes) {
         return MOON_ERR_URI_TOO_LONG;
-    if (stop == end)
+    }
+    if (stop == end) {
         return line_more(is_whole);
-    if ((unsigned char)*stop >= 0x80)
+    }
+    if ((unsigned char)*stop >= 0x80) {
         return MOON_ERR_BAD_TARGET;
-    if (*stop != ' ' || stop == start)
+    }
+    if (*stop != ' ' || stop == start) {
         return MOON_ERR_BAD_REQUEST_LINE;
+    }
     *target = moon_slice(start, (size_t)(stop - start));
     *at = stop + 1;
     return MOON_OK;
@@ -53,18 +60,23 @@ static enum moon_rc line_version(const char *at, const char *end, bool is_whole,
     static const char form[] = "HTTP/0.0"; // '0' stands for a digit
     size_t len = (size_t)(end - at);
     for (size_t i = 0; i < len; i++) {
-        if (i >= sizeof(form) - 1)
+        if (i >= sizeof(form) - 1) {
             return MOON_ERR_BAD_REQUEST_LINE;
+        }
         bool is_digit = at[i] >= '0' && at[i] <= '9';
-        if (form[i] == '0' ? !is_digit : at[i] != form[i])
+        if (form[i] == '0' ? !is_digit : at[i] != form[i]) {
             return MOON_ERR_BAD_REQUEST_LINE;
+        }
     }
-    if (len < sizeof(form) - 1)
+    if (len < sizeof(form) - 1) {
         return line_more(is_whole);
-    if (!is_whole)
+    }
+    if (!is_whole) {
         return MOON_AGAIN;
-    if (at[5] != '1')
+    }
+    if (at[5] != '1') {
         return MOON_ERR_BAD_VERSION;
+    }
     *minor = at[7] == '0' ? 0 : 1;
     return MOON_OK;
 }
@@ -74,9 +86,11 @@ enum moon_rc moon_h1_check_line(struct moon_slice text, bool is_whole, size_t ur
 {
     const char *at = text.data, *end = text.data + text.len;
     enum moon_rc rc = line_method(&at, end, is_whole, &line->method);
-    if (rc == MOON_OK)
+    if (rc == MOON_OK) {
         rc = line_target(&at, end, is_whole, uri_bytes, &line->target);
-    if (rc == MOON_OK)
+    }
+    if (rc == MOON_OK) {
         rc = line_version(at, end, is_whole, &line->minor);
+    }
     return rc;
 }

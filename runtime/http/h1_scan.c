@@ -32,8 +32,9 @@ static enum moon_rc scan_first_line(const struct moon_h1_scan *scan, const char 
 static enum moon_rc scan_bad_byte(const struct moon_h1_scan *scan, const char *data,
                                   const struct moon_h1_limits *limits)
 {
-    if (scan->lines > 0)
+    if (scan->lines > 0) {
         return scan_refuse(scan, MOON_ERR_BAD_FIELD);
+    }
     enum moon_rc rc = scan_first_line(scan, data, false, limits);
     return rc != MOON_OK ? rc : scan_refuse(scan, MOON_ERR_BAD_REQUEST_LINE);
 }
@@ -44,8 +45,9 @@ static enum moon_rc scan_line_end(struct moon_h1_scan *scan, const char *data,
 {
     if (scan->lines == 0) {
         enum moon_rc rc = scan_first_line(scan, data, true, limits);
-        if (rc != MOON_OK)
+        if (rc != MOON_OK) {
             return rc;
+        }
     } else if (scan->at == scan->line_start) {
         return MOON_EOF;
     } else if (scan->lines > limits->header_count) {
@@ -61,8 +63,9 @@ static enum moon_rc scan_pause(const struct moon_h1_scan *scan, struct moon_slic
 {
     if (scan->lines == 0) {
         enum moon_rc rc = scan_first_line(scan, in.data, false, limits);
-        if (rc != MOON_OK)
+        if (rc != MOON_OK) {
             return rc;
+        }
     }
     return in.len >= limits->head_bytes ? scan_refuse(scan, MOON_ERR_HEAD_TOO_LARGE) : MOON_AGAIN;
 }
@@ -70,25 +73,29 @@ static enum moon_rc scan_pause(const struct moon_h1_scan *scan, struct moon_slic
 enum moon_rc moon_h1_scan(struct moon_h1_scan *scan, struct moon_slice in,
                           const struct moon_h1_limits *limits, size_t *head_len)
 {
-    if (in.len == 0)
+    if (in.len == 0) {
         return MOON_AGAIN;
+    }
     // Bytes past the limit are not looked at, so the answer does not depend on how they arrived.
     const char *data = in.data, *end = data + moon_min_size(in.len, limits->head_bytes);
     while (scan->at < (size_t)(end - data)) {
         const char *at = moon_find_control(data + scan->at, end);
         scan->at = (size_t)(at - data);
-        if (at == end || (*at == '\r' && at + 1 == end))
+        if (at == end || (*at == '\r' && at + 1 == end)) {
             break;
-        if (at[0] != '\r' || at[1] != '\n')
+        }
+        if (at[0] != '\r' || at[1] != '\n') {
             return scan_bad_byte(scan, data, limits);
+        }
         enum moon_rc rc = scan_line_end(scan, data, limits);
         scan->at += 2;
         if (rc == MOON_EOF) {
             *head_len = scan->at;
             return MOON_OK;
         }
-        if (rc != MOON_OK)
+        if (rc != MOON_OK) {
             return rc;
+        }
         scan->line_start = scan->at;
     }
     return scan_pause(scan, in, limits);

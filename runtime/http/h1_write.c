@@ -21,8 +21,9 @@ struct write_tail {
 
 static char *put(char *at, struct moon_slice s)
 {
-    if (s.len > 0)
+    if (s.len > 0) {
         memcpy(at, s.data, s.len);
+    }
     return at + s.len;
 }
 
@@ -40,8 +41,9 @@ static size_t fields_bytes(const struct moon_fields *fields)
 {
     size_t total = 0;
     for (size_t i = 0; i < fields->count; i++) {
-        if (!write_skips[fields->ids[i]])
+        if (!write_skips[fields->ids[i]]) {
             total += fields->items[i].name.len + fields->items[i].value.len + 4;
+        }
     }
     return total;
 }
@@ -60,8 +62,9 @@ static char *put_field(char *at, struct moon_slice name, struct moon_slice value
 static char *put_fields(char *at, const struct moon_fields *fields)
 {
     for (size_t i = 0; i < fields->count; i++) {
-        if (!write_skips[fields->ids[i]])
+        if (!write_skips[fields->ids[i]]) {
             at = put_field(at, fields->items[i].name, fields->items[i].value);
+        }
     }
     return at;
 }
@@ -69,10 +72,12 @@ static char *put_fields(char *at, const struct moon_fields *fields)
 static size_t tail_bytes(const struct write_tail *tail)
 {
     size_t total = tail->framing.len + tail->connection.len + 2;
-    if (tail->length.len > 0)
+    if (tail->length.len > 0) {
         total += tail->length.len + 2;
-    if (tail->upgrade.data != NULL)
+    }
+    if (tail->upgrade.data != NULL) {
         total += sizeof("Upgrade: \r\n") - 1 + tail->upgrade.len;
+    }
     return total;
 }
 
@@ -84,8 +89,9 @@ static char *put_tail(char *at, const struct write_tail *tail)
         at = put(at, MOON_S("\r\n"));
     }
     at = put(at, tail->connection);
-    if (tail->upgrade.data != NULL)
+    if (tail->upgrade.data != NULL) {
         at = put_field(at, MOON_S("Upgrade"), tail->upgrade);
+    }
     return put(at, MOON_S("\r\n"));
 }
 
@@ -98,8 +104,9 @@ static void tail_set_length(struct write_tail *tail, int64_t length, char digits
 static void tail_set_upgrade(struct write_tail *tail, const struct moon_fields *fields)
 {
     const struct moon_field *upgrade = moon_fields_find_id(fields, MOON_FIELD_UPGRADE);
-    if (upgrade == NULL)
+    if (upgrade == NULL) {
         return;
+    }
     tail->upgrade =
         moon_slice(upgrade->value.data == NULL ? "" : upgrade->value.data, upgrade->value.len);
     tail->connection = MOON_S("Connection: upgrade\r\n");
@@ -108,14 +115,17 @@ static void tail_set_upgrade(struct write_tail *tail, const struct moon_fields *
 static void request_tail(const struct moon_request *request, bool keep_alive,
                          struct write_tail *tail, char digits[20])
 {
-    if (request->framing == MOON_FRAMING_LENGTH)
+    if (request->framing == MOON_FRAMING_LENGTH) {
         tail_set_length(tail, request->content_length, digits);
-    else if (request->framing == MOON_FRAMING_CHUNKED)
+    } else if (request->framing == MOON_FRAMING_CHUNKED) {
         tail->framing = MOON_S("Transfer-Encoding: chunked\r\n");
-    if (!keep_alive)
+    }
+    if (!keep_alive) {
         tail->connection = MOON_S("Connection: close\r\n");
-    if (request->wants_upgrade)
+    }
+    if (request->wants_upgrade) {
         tail_set_upgrade(tail, &request->fields);
+    }
 }
 
 enum moon_rc moon_h1_write_request(struct moon_buf *out, const struct moon_request *request,
@@ -131,8 +141,9 @@ enum moon_rc moon_h1_write_request(struct moon_buf *out, const struct moon_reque
     size_t total = request->method_name.len + 1 + target.len + version.len + host_value.len + 2 +
                    fields_bytes(&request->fields) + tail_bytes(&tail);
     enum moon_rc rc = moon_buf_reserve(out, total);
-    if (rc != MOON_OK)
+    if (rc != MOON_OK) {
         return rc;
+    }
     char *at = out->data + out->end;
     at = put(at, request->method_name);
     *at++ = ' ';
@@ -152,21 +163,24 @@ static bool response_framing_line(const struct moon_response *response, enum moo
                                   int client_minor, struct write_tail *tail, char digits[20])
 {
     int status = response->status;
-    if (status < 200 || status == 204)
+    if (status < 200 || status == 204) {
         return true; // neither length nor coding (RFC 9110 §8.6, RFC 9112 §6.1)
+    }
     bool is_bodiless = moon_response_is_bodiless(method, status);
     if (is_bodiless || response->framing == MOON_FRAMING_LENGTH) {
         bool is_tunnel = method == MOON_METHOD_CONNECT && status < 300;
-        if (response->content_length >= 0 && !is_tunnel)
+        if (response->content_length >= 0 && !is_tunnel) {
             tail_set_length(tail, response->content_length, digits);
+        }
         return true;
     }
     if (response->framing == MOON_FRAMING_NONE) {
         tail_set_length(tail, 0, digits);
         return true;
     }
-    if (response->framing != MOON_FRAMING_CHUNKED || client_minor == 0)
+    if (response->framing != MOON_FRAMING_CHUNKED || client_minor == 0) {
         return false;
+    }
     tail->framing = MOON_S("Transfer-Encoding: chunked\r\n");
     return true;
 }
@@ -176,14 +190,17 @@ static void response_tail(const struct moon_response *response, enum moon_method
                           char digits[20])
 {
     bool is_delimited = response_framing_line(response, method, client_minor, tail, digits);
-    if (response->status == 101)
+    if (response->status == 101) {
         tail_set_upgrade(tail, &response->fields);
-    if (response->status < 200)
+    }
+    if (response->status < 200) {
         return;
-    if (!keep_alive || !is_delimited)
+    }
+    if (!keep_alive || !is_delimited) {
         tail->connection = MOON_S("Connection: close\r\n");
-    else if (client_minor == 0)
+    } else if (client_minor == 0) {
         tail->connection = MOON_S("Connection: keep-alive\r\n");
+    }
 }
 
 enum moon_rc moon_h1_write_response(struct moon_buf *out, const struct moon_response *response,
@@ -201,8 +218,9 @@ enum moon_rc moon_h1_write_response(struct moon_buf *out, const struct moon_resp
     size_t total = version.len + code.len + 1 + reason.len + 2 + fields_bytes(&response->fields) +
                    tail_bytes(&tail);
     enum moon_rc rc = moon_buf_reserve(out, total);
-    if (rc != MOON_OK)
+    if (rc != MOON_OK) {
         return rc;
+    }
     char *at = out->data + out->end;
     at = put(at, version);
     at = put(at, code);
@@ -225,8 +243,9 @@ size_t moon_h1_chunk_line(uint64_t len, char into[20])
         digits[count++] = hex[len & 15];
         len >>= 4;
     } while (len > 0);
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count; i++) {
         into[i] = digits[count - 1 - i];
+    }
     into[count] = '\r';
     into[count + 1] = '\n';
     return count + 2;
@@ -236,11 +255,13 @@ enum moon_rc moon_h1_write_last_chunk(struct moon_buf *out, const struct moon_fi
 {
     size_t total = 5 + (trailers == NULL ? 0 : fields_bytes(trailers));
     enum moon_rc rc = moon_buf_reserve(out, total);
-    if (rc != MOON_OK)
+    if (rc != MOON_OK) {
         return rc;
+    }
     char *at = put(out->data + out->end, MOON_S("0\r\n"));
-    if (trailers != NULL)
+    if (trailers != NULL) {
         at = put_fields(at, trailers);
+    }
     (void)put(at, MOON_S("\r\n"));
     moon_buf_wrote(out, total);
     return MOON_OK;

@@ -26,12 +26,14 @@ void moon_response_init(struct moon_response *response, struct moon_arena *arena
 // The first letter leaves at most three names; methods are case-sensitive (RFC 9110 §9.1).
 enum moon_method moon_method_parse(struct moon_slice name)
 {
-    if (name.len == 0)
+    if (name.len == 0) {
         return MOON_METHOD_OTHER;
+    }
     for (int method = MOON_METHOD_GET; method <= MOON_METHOD_PATCH; method++) {
         if (method_names[method].data[0] == name.data[0] &&
-            moon_slice_is(method_names[method], name))
+            moon_slice_is(method_names[method], name)) {
             return (enum moon_method)method;
+        }
     }
     return MOON_METHOD_OTHER;
 }
@@ -67,8 +69,9 @@ struct moon_slice moon_status_reason(int status)
 
 bool moon_response_is_bodiless(enum moon_method method, int status)
 {
-    if (method == MOON_METHOD_HEAD || status < 200 || status == 204 || status == 304)
+    if (method == MOON_METHOD_HEAD || status < 200 || status == 204 || status == 304) {
         return true;
+    }
     return method == MOON_METHOD_CONNECT && status < 300;
 }
 
@@ -79,8 +82,9 @@ static void fields_remove_named(struct moon_fields *fields, struct moon_slice li
 {
     struct moon_slice name;
     while (moon_slice_next_element(&list, &name)) {
-        if (moon_field_id(name) == MOON_FIELD_OTHER)
+        if (moon_field_id(name) == MOON_FIELD_OTHER) {
             (void)moon_fields_remove(fields, name);
+        }
     }
 }
 
@@ -88,13 +92,15 @@ void moon_fields_remove_hop_by_hop(struct moon_fields *fields)
 {
     // Downwards: lines that move up past `i` are seen twice, and none is missed.
     for (size_t i = fields->count; i-- > 0;) {
-        if (i < fields->count && fields->ids[i] == MOON_FIELD_CONNECTION)
+        if (i < fields->count && fields->ids[i] == MOON_FIELD_CONNECTION) {
             fields_remove_named(fields, fields->items[i].value);
+        }
     }
     size_t kept = 0;
     for (size_t i = 0; i < fields->count; i++) {
-        if (moon_field_flags((enum moon_field_id)fields->ids[i]) & MOON_FIELD_HOP)
+        if (moon_field_flags((enum moon_field_id)fields->ids[i]) & MOON_FIELD_HOP) {
             continue;
+        }
         fields->items[kept] = fields->items[i];
         fields->ids[kept++] = fields->ids[i];
     }

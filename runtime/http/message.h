@@ -41,10 +41,10 @@ struct moon_request {
     struct moon_slice target;    // as it came
     struct moon_slice line;      // the request line as it came, without CRLF (HTTP/1.x)
     struct moon_slice scheme;    // "http" or "https": of the connection, or of the absolute form
-    struct moon_slice authority; // host[:port]: of the absolute form, else of Host; may be empty (HTTP/1.0)
+    struct moon_slice authority; // host[:port] of the absolute form or of Host; empty in HTTP/1.0
     struct moon_slice host;      // lower case, without port and without the final dot
     struct moon_slice path_raw;  // as it came, "/" where the target had none
-    struct moon_slice path;      // normal form (http/uri.h); routing, WAF, cache and policies see this one
+    struct moon_slice path;      // normal form (http/uri.h): what routing, WAF and policies see
     struct moon_slice query;     // as it came, without '?'; data is NULL when there was no '?'
     int version_major, version_minor;
     struct moon_fields fields;

@@ -9,10 +9,12 @@ enum { URI_HOST_BYTES = 255, URI_PORT_MAX = 65535 };
 static bool uri_parse_port(struct moon_slice text, int *port)
 {
     int64_t value = 0;
-    if (text.len > 0 && !moon_slice_number(text, &value))
+    if (text.len > 0 && !moon_slice_number(text, &value)) {
         return false;
-    if (value > URI_PORT_MAX || text.len > 5 || (text.len > 0 && value == 0))
+    }
+    if (value > URI_PORT_MAX || text.len > 5 || (text.len > 0 && value == 0)) {
         return false;
+    }
     *port = (int)value;
     return true;
 }
@@ -22,12 +24,14 @@ static bool uri_parse_port(struct moon_slice text, int *port)
 static bool uri_is_host_name(struct moon_slice host)
 {
     char before = '.';
-    if (host.len == 0 || host.len > URI_HOST_BYTES)
+    if (host.len == 0 || host.len > URI_HOST_BYTES) {
         return false;
+    }
     for (size_t i = 0; i < host.len; i++) {
         char c = host.data[i];
-        if (!moon_char_is(c, MOON_CHAR_UNRESERVED) || (c == '.' && before == '.'))
+        if (!moon_char_is(c, MOON_CHAR_UNRESERVED) || (c == '.' && before == '.')) {
             return false;
+        }
         before = c;
     }
     return true;
@@ -40,26 +44,31 @@ static bool uri_parse_literal(struct moon_slice text, struct moon_authority *out
     struct moon_slice rest = moon_slice_from(text, close + 1);
     struct moon_ip ip;
     if (close == text.len || moon_slice_find(inside, ':') == inside.len ||
-        moon_slice_find(inside, '[') != inside.len || !moon_ip_parse(inside, &ip))
+        moon_slice_find(inside, '[') != inside.len || !moon_ip_parse(inside, &ip)) {
         return false;
+    }
     int port = 0;
-    if (rest.len > 0 && (rest.data[0] != ':' || !uri_parse_port(moon_slice_from(rest, 1), &port)))
+    if (rest.len > 0 && (rest.data[0] != ':' || !uri_parse_port(moon_slice_from(rest, 1), &port))) {
         return false;
+    }
     *out = (struct moon_authority){.host = inside, .is_ip_literal = true, .port = port};
     return true;
 }
 
 bool moon_uri_parse_authority(struct moon_slice text, struct moon_authority *out)
 {
-    if (text.len == 0)
+    if (text.len == 0) {
         return false;
-    if (text.data[0] == '[')
+    }
+    if (text.data[0] == '[') {
         return uri_parse_literal(text, out);
+    }
     size_t colon = moon_slice_find(text, ':');
     struct moon_slice host = moon_slice(text.data, colon);
     int port = 0;
-    if (!uri_is_host_name(host) || !uri_parse_port(moon_slice_from(text, colon + 1), &port))
+    if (!uri_is_host_name(host) || !uri_parse_port(moon_slice_from(text, colon + 1), &port)) {
         return false;
+    }
     *out = (struct moon_authority){.host = host, .port = port};
     return true;
 }
@@ -72,8 +81,9 @@ static int url_default_port(struct moon_slice scheme)
     } known[] = {{"http", 80}, {"https", 443},  {"ws", 80},
                  {"wss", 443}, {"redis", 6379}, {"rediss", 6379}};
     for (size_t i = 0; i < MOON_COUNT(known); i++) {
-        if (moon_slice_is_nocase(scheme, moon_slice_text(known[i].scheme)))
+        if (moon_slice_is_nocase(scheme, moon_slice_text(known[i].scheme))) {
             return known[i].port;
+        }
     }
     return 0;
 }
@@ -82,14 +92,16 @@ static bool url_parse_scheme(struct moon_slice *text, struct moon_slice *scheme)
 {
     size_t colon = moon_slice_find(*text, ':');
     *scheme = moon_slice(text->data, colon);
-    if (colon == 0 || !moon_slice_starts(moon_slice_from(*text, colon), MOON_S("://")))
+    if (colon == 0 || !moon_slice_starts(moon_slice_from(*text, colon), MOON_S("://"))) {
         return false;
+    }
     for (size_t i = 0; i < colon; i++) {
         char c = moon_lower(text->data[i]);
         bool is_letter = c >= 'a' && c <= 'z';
         bool is_other = (c >= '0' && c <= '9') || c == '+' || c == '-' || c == '.';
-        if (!is_letter && (i == 0 || !is_other))
+        if (!is_letter && (i == 0 || !is_other)) {
             return false;
+        }
     }
     *text = moon_slice_from(*text, colon + 3);
     return true;
@@ -100,17 +112,20 @@ bool moon_url_parse(struct moon_slice text, struct moon_url *out)
     struct moon_url url = {.query = {NULL, 0}};
     if (text.len == 0 ||
         moon_find_invisible(text.data, text.data + text.len) != text.data + text.len ||
-        moon_slice_find(text, '#') != text.len || !url_parse_scheme(&text, &url.scheme))
+        moon_slice_find(text, '#') != text.len || !url_parse_scheme(&text, &url.scheme)) {
         return false;
+    }
     size_t question = moon_slice_find(text, '?');
-    if (question < text.len)
+    if (question < text.len) {
         url.query = moon_slice(text.data + question + 1, text.len - question - 1);
+    }
     text.len = question;
     size_t slash = moon_slice_find(text, '/');
     url.authority_text = moon_slice(text.data, slash);
     url.path = moon_slice_from(text, slash);
-    if (!moon_uri_parse_authority(url.authority_text, &url.authority))
+    if (!moon_uri_parse_authority(url.authority_text, &url.authority)) {
         return false;
+    }
     url.port = url.authority.port != 0 ? url.authority.port : url_default_port(url.scheme);
     *out = url;
     return true;
@@ -118,12 +133,14 @@ bool moon_url_parse(struct moon_slice text, struct moon_url *out)
 
 struct moon_slice moon_uri_decode(struct moon_arena *arena, struct moon_slice in, bool is_form)
 {
-    if (moon_slice_find(in, '%') == in.len && (!is_form || moon_slice_find(in, '+') == in.len))
+    if (moon_slice_find(in, '%') == in.len && (!is_form || moon_slice_find(in, '+') == in.len)) {
         return in;
+    }
     char *out = moon_arena_alloc(arena, in.len);
     size_t len = 0;
-    if (out == NULL)
+    if (out == NULL) {
         return moon_slice(NULL, 0);
+    }
     for (size_t i = 0; i < in.len; i++) {
         char c = in.data[i];
         if (c == '%' && i + 2 < in.len && moon_char_is(in.data[i + 1], MOON_CHAR_HEX) &&
@@ -142,14 +159,17 @@ struct moon_slice moon_uri_encode(struct moon_arena *arena, struct moon_slice in
 {
     static const char digits[] = "0123456789ABCDEF";
     size_t plain = 0;
-    while (plain < in.len && moon_char_is(in.data[plain], MOON_CHAR_UNRESERVED))
+    while (plain < in.len && moon_char_is(in.data[plain], MOON_CHAR_UNRESERVED)) {
         plain++;
-    if (plain == in.len)
+    }
+    if (plain == in.len) {
         return in;
+    }
     char *out = in.len > SIZE_MAX / 4 ? NULL : moon_arena_alloc(arena, in.len * 3);
     size_t len = 0;
-    if (out == NULL)
+    if (out == NULL) {
         return moon_slice(NULL, 0);
+    }
     for (size_t i = 0; i < in.len; i++) {
         unsigned char c = (unsigned char)in.data[i];
         if (moon_char_is((char)c, MOON_CHAR_UNRESERVED)) {
@@ -169,8 +189,9 @@ bool moon_query_next(struct moon_slice *rest, struct moon_slice *name, struct mo
         size_t end = moon_slice_find(*rest, '&');
         struct moon_slice pair = moon_slice(rest->data, end);
         *rest = moon_slice_from(*rest, end + 1);
-        if (pair.len == 0)
+        if (pair.len == 0) {
             continue;
+        }
         size_t equals = moon_slice_find(pair, '=');
         *name = moon_slice(pair.data, equals);
         *value = equals == pair.len ? moon_slice(NULL, 0)

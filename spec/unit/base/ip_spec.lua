@@ -56,7 +56,8 @@ describe("base/ip", function()
     end
     lib.moon_ipset_seal(set)
     for text, want in pairs {
-      ["10.0.0.0"] = true, ["10.255.255.255"] = true, ["11.0.0.0"] = false, ["9.255.255.255"] = false,
+      ["10.0.0.0"] = true, ["10.255.255.255"] = true, ["11.0.0.0"] = false,
+        ["9.255.255.255"] = false,
       ["192.0.2.6"] = false, ["192.0.2.7"] = true, ["192.0.2.8"] = false,
       ["198.51.100.9"] = false, ["198.51.100.10"] = true, ["198.51.100.20"] = true,
       ["198.51.100.21"] = false, ["2001:db8::"] = true, ["2001:db8:ffff:ffff::1"] = true,

@@ -65,7 +65,8 @@ describe("http/fields", function()
   end)
 
   it("finds, joins, sets and removes without case", function()
-    local fields, keep = fields_of { { "X-A", "1" }, { "Accept", "a" }, { "x-a", "2" }, { "B", "3" } }
+    local fields, keep = fields_of { { "X-A", "1" }, { "Accept", "a" }, { "x-a", "2" }, { "B",
+      "3" } }
     assert.equal("1, 2", helper.text(lib.moon_fields_joined(fields, helper.slice("X-a"))))
     assert.equal("a", helper.text(lib.moon_fields_joined(fields, helper.slice("accept"))))
     assert.is_nil(helper.text(lib.moon_fields_joined(fields, helper.slice("none"))))

@@ -91,7 +91,8 @@ describe("http/h1_write", function()
     { "no body as a length of 0", {}, "200 OK", "Content-Length: 0" },
     { "204 without framing", { status = 204, framing = 1, length = 5 }, "204 No Content" },
     { "100 without framing", { status = 100, keep_alive = false }, "100 Continue" },
-    { "304 with its length", { status = 304, length = 5 }, "304 Not Modified", "Content-Length: 5" },
+    { "304 with its length", { status = 304, length = 5 }, "304 Not Modified",
+      "Content-Length: 5" },
     { "304 without a length", { status = 304 }, "304 Not Modified" },
     { "the length for HEAD", { method = "HEAD", length = 5 }, "200 OK", "Content-Length: 5" },
     { "HEAD without a length", { method = "HEAD" }, "200 OK" },
@@ -114,7 +115,8 @@ describe("http/h1_write", function()
 
   it("writes an upgrade", function()
     assert.equal("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\n" ..
-      "Upgrade: websocket\r\n\r\n", write_response({ { "Upgrade", "websocket" } }, { status = 101 }))
+      "Upgrade: websocket\r\n\r\n", write_response({ { "Upgrade", "websocket" } },
+        { status = 101 }))
   end)
 
   it("writes chunk lines and the last chunk", function()
