@@ -52,7 +52,8 @@ describe("examples/protect-apis", function()
 
   it("spreads requests over both origins", function()
     local command = "curl -sS --max-time 10 -D - -o /dev/null -H 'Host: api.contoso.test' "
-      .. "-H 'Ocp-Apim-Subscription-Key: demo-gold-primary' http://127.0.0.1:%d/external/orders"
+      .. "-H 'Ocp-Apim-Subscription-Key: demo-gold-primary' "
+      .. "http://127.0.0.1:%d/external/orders"
     local seen = {}
     for _ = 1, 8 do
       seen[gateway.run(command:format(http)):match("[Xx]%-[Ss]erved%-[Bb]y: (%S+)") or "none"] = true
