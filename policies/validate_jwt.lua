@@ -56,7 +56,8 @@ M.schema = {
   type = "object", additionalProperties = false,
   order = { "header_name", "query_parameter_name", "cookie", "token_value", "require_scheme",
     "preset", "tenant", "client_ids", "algorithms", "keys", "jwks_uri", "openid_config",
-    "decryption_keys", "issuers", "audiences", "required_claims", "require_expiration_time", "require_signed_tokens",
+    "decryption_keys", "issuers", "audiences", "required_claims",
+    "require_expiration_time", "require_signed_tokens",
     "clock_skew", "max_age", "typ", "status", "message", "output_variable", "strip_token",
     "keys_ttl", "keys_refetch", "keys_timeout", "cache_entries" },
   properties = {
@@ -90,7 +91,7 @@ M.schema = {
     audiences = strings("Values of `aud`, any of them."),
     required_claims = { type = "object",
       description = "Claims by name or path. A value, a list (all of them), or `{ values = {…}, "
-        .. "match = \"all\" | \"any\", separator = \" \" }`; an empty list: it must be there.",
+        .. "match = \"any\", separator = \" \" }`; an empty list: it must be there.",
       additionalProperties = { type = { "string", "number", "boolean", "array", "object" },
         description = "What the claim must hold." } },
     require_expiration_time = { type = "boolean", default = true,
@@ -242,7 +243,8 @@ local function token_in(self, raw)
   if raw:sub(1, size):lower() ~= self.scheme then
     return nil
   end
-  return raw:match("^ *(.-)%s*$", size + 1)
+  local from = raw:find("[^ ]", size + 1)
+  return from and raw:sub(from, -1) or nil
 end
 
 local function refuse(self, reason, message)
