@@ -10,6 +10,7 @@ struct head_facts {
     struct moon_slice length, coding;            // values of the first lines
     bool has_close, has_keep_alive, has_upgrade; // options of Connection
     bool has_expect, has_other_expect;
+    bool is_response;
 };
 
 static void facts_add_connection(struct head_facts *facts, struct moon_slice list)
@@ -71,16 +72,26 @@ static void facts_add(struct head_facts *facts, enum moon_field_id id, struct mo
     }
 }
 
-// One line, "name: value" CRLF. A name that does not end in ':' at once (white space, a folded
-// line, nothing at all) is refused (RFC 9112 §5.1, §5.2).
+// The colon behind a name that ends at `at`, or NULL. A proxy takes white space between them out of
+// responses, and refuses it in requests (RFC 9112 §5.1).
+static const char *parse_colon(const char *at, const char *end, bool is_response)
+{
+    while (is_response && at < end && (*at == ' ' || *at == '\t')) {
+        at++;
+    }
+    return at < end && *at == ':' ? at : NULL;
+}
+
+// One line, "name: value" CRLF. What has no name (a folded line, §5.2) is refused.
 static enum moon_rc parse_field(const char **at, const char *end, struct moon_fields *fields,
                                 struct head_facts *facts)
 {
-    const char *colon = moon_find_no_token(*at, end);
-    if (MOON_UNLIKELY(colon == *at || colon == end || *colon != ':')) {
+    const char *name_end = moon_find_no_token(*at, end);
+    const char *colon = parse_colon(name_end, end, facts->is_response);
+    if (MOON_UNLIKELY(name_end == *at || colon == NULL)) {
         return MOON_ERR_BAD_FIELD;
     }
-    struct moon_slice name = moon_slice(*at, (size_t)(colon - *at));
+    struct moon_slice name = moon_slice(*at, (size_t)(name_end - *at));
     const char *start = colon + 1;
     const char *stop = moon_find_control(start, end);
     if (MOON_UNLIKELY(end - stop < 2 || stop[0] != '\r' || stop[1] != '\n')) {
@@ -419,7 +430,7 @@ static void response_distrust(struct moon_response *response, const struct head_
 enum moon_rc moon_h1_parse_response(struct moon_response *response, struct moon_slice head,
                                     enum moon_method method, const struct moon_h1_limits *limits)
 {
-    struct head_facts facts = {.hosts = 0};
+    struct head_facts facts = {.is_response = true};
     struct moon_slice line;
     if (!split_first_line(head, &line) || !parse_status_line(response, line)) {
         return MOON_ERR_UPSTREAM_PROTOCOL;
