@@ -251,7 +251,7 @@ local function visible(bytes)
   return (("%q"):format(bytes:sub(1, 60)):gsub("\\\n", "\\n"):gsub("[%c\127-\255]", "?"))
 end
 
-describe("http/h1_parse (requests)", function()
+describe("http/h1_parse_request", function()
   for _, case in ipairs(refused) do
     it("refuses " .. visible(case[1]), function()
       assert.equal(case[3], (h1.parse_request(case[2])))

@@ -92,7 +92,7 @@ local accepted = {
   { "a tunnel", ok("", "HTTP/1.1 200 OK"), { framing = "none" }, "CONNECT" },
 }
 
-describe("http/h1_parse (responses)", function()
+describe("http/h1_parse_response", function()
   for _, case in ipairs(refused) do
     it("refuses " .. case[1], function()
       assert.equal("upstream_protocol", (h1.parse_response(case[2])))
