@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0
+// Non-disruptive actions: variables, collections, and ctl.
+#include <stdio.h>
+
+#include "waf.h"
+
+static struct waf_str sum(struct waf_tx *tx, struct waf_str old, struct waf_str by, bool add)
+{
+    long a = waf_to_long(old), b = waf_to_long(by), v;
+    bool over = add ? __builtin_add_overflow(a, b, &v) : __builtin_sub_overflow(a, b, &v);
+    if (over) {
+        v = a;
+    }
+    if (v >= 0 && v < 10) {
+        return (struct waf_str){&"0123456789"[v], 1};
+    }
+    return waf_printf(&tx->arena, "%ld", v);
+}
+
+static void set_tx(struct waf_tx *tx, const struct waf_action *a)
+{
+    struct waf_cell *c = a->slot >= 0 ? &tx->cells[a->slot]
+                                      : waf_cell_find(tx, waf_expand(tx, a->name), true);
+    struct waf_str value = {NULL, 0};
+    if (a->assign != WAF_ASSIGN_UNSET) {
+        value = waf_expand(tx, a->value);
+        if (value.p == NULL) {
+            value = WAF_LIT("");
+        }
+        if (a->assign != WAF_ASSIGN_SET) {
+            value = sum(tx, c->is_set ? c->value : WAF_LIT("0"), value,
+                        a->assign == WAF_ASSIGN_ADD);
+        }
+    }
+    waf_cell_set(tx, c, value);
+}
+
+static struct waf_record *record_of(struct waf_tx *tx, enum waf_var collection, bool make)
+{
+    int at = waf_store_index(collection);
+    if (at < 0 || !tx->stores[at].open) {
+        return NULL;
+    }
+    if (tx->stores[at].record == NULL && make) {
+        tx->stores[at].record =
+            waf_store_find(tx->rules->store, collection, tx->stores[at].key, tx->now_s, true,
+                           tx->rules->options.collection_timeout);
+    }
+    return tx->stores[at].record;
+}
+
+static void set_stored(struct waf_tx *tx, const struct waf_action *a)
+{
+    struct waf_record *r = record_of(tx, a->collection, true);
+    struct waf_str name = waf_expand(tx, a->name), old = WAF_LIT("0"), value;
+    if (r == NULL) {
+        return;
+    }
+    if (a->assign == WAF_ASSIGN_UNSET) {
+        waf_record_unset(r, name);
+        return;
+    }
+    value = waf_expand(tx, a->value);
+    if (a->assign != WAF_ASSIGN_SET) {
+        (void)waf_record_get(r, name, tx->now_s, &old);
+        value = sum(tx, old, value, a->assign == WAF_ASSIGN_ADD);
+    }
+    waf_record_set(r, name, value);
+}
+
+static void expire(struct waf_tx *tx, const struct waf_action *a)
+{
+    struct waf_record *r = record_of(tx, a->collection, true);
+    if (r != NULL) {
+        waf_record_expire(r, waf_expand(tx, a->name),
+                          tx->now_s + waf_to_long(waf_expand(tx, a->value)));
+    }
+}
+
+static void init_collection(struct waf_tx *tx, const struct waf_action *a)
+{
+    int at = waf_store_index(a->collection);
+    if (at < 0 || tx->stores[at].open) {
+        return;
+    }
+    tx->stores[at].open = true;
+    tx->stores[at].key = waf_expand(tx, a->value);
+    tx->stores[at].record = waf_store_find(tx->rules->store, a->collection, tx->stores[at].key,
+                                           tx->now_s, false, 0);
+}
+
+static void remove_rules(struct waf_tx *tx, const struct waf_action *a)
+{
+    size_t words = (tx->rules->rule_count + 63) / 64;
+    if (tx->removed == NULL) {
+        tx->removed = waf_zalloc(&tx->arena, words * sizeof(uint64_t));
+        if (tx->removed_now != NULL) {
+            memcpy(tx->removed, tx->removed_now, words * sizeof(uint64_t));
+        }
+        tx->removed_now = tx->removed;
+    }
+    for (uint32_t i = 0; i < a->select.n; i++) {
+        uint32_t r = a->select.rules[i];
+        tx->removed[r >> 6] |= (uint64_t)1 << (r & 63);
+    }
+}
+
+static void remove_target(struct waf_tx *tx, const struct waf_action *a)
+{
+    if (tx->exclusions == NULL) {
+        tx->exclusions =
+            waf_zalloc(&tx->arena, sizeof(struct waf_removal *) * tx->rules->rule_count);
+    }
+    for (uint32_t i = 0; i < a->select.n; i++) {
+        struct waf_removal *r = waf_alloc(&tx->arena, sizeof *r);
+        r->exclusion = *a->exclusion;
+        r->next = tx->exclusions[a->select.rules[i]];
+        tx->exclusions[a->select.rules[i]] = r;
+    }
+}
+
+static void set_processor(struct waf_tx *tx, const struct waf_action *a)
+{
+    static const char *const names[] = {"", "URLENCODED", "MULTIPART", "JSON", "XML"};
+    struct waf_str name = waf_expand(tx, a->value);
+    tx->processor = WAF_PROCESSOR_UNKNOWN;
+    tx->processor_name = name;
+    for (unsigned i = 1; i < sizeof names / sizeof names[0]; i++) {
+        if (waf_ieq(name, waf_cstr(names[i]))) {
+            tx->processor = (enum waf_processor)i;
+        }
+    }
+}
+
+static void act_one(struct waf_tx *tx, const struct waf_action *a)
+{
+    switch (a->kind) {
+    case WAF_ACTION_SETVAR:
+        if (a->collection == WAF_VAR_TX) {
+            set_tx(tx, a);
+        } else {
+            set_stored(tx, a);
+        }
+        break;
+    case WAF_ACTION_EXPIREVAR:
+        expire(tx, a);
+        break;
+    case WAF_ACTION_INITCOL:
+        init_collection(tx, a);
+        break;
+    case WAF_ACTION_CTL_RULE_ENGINE:
+        tx->mode = (enum waf_mode)a->number;
+        break;
+    case WAF_ACTION_CTL_REMOVE:
+        remove_rules(tx, a);
+        break;
+    case WAF_ACTION_CTL_REMOVE_TARGET:
+        remove_target(tx, a);
+        break;
+    case WAF_ACTION_CTL_FORCE_BODY:
+        tx->force_body = a->number != 0;
+        break;
+    case WAF_ACTION_CTL_PROCESSOR:
+        set_processor(tx, a);
+        break;
+    case WAF_ACTION_CTL_REQUEST_BODY:
+        tx->request_body_access = a->number != 0;
+        break;
+    case WAF_ACTION_CTL_RESPONSE_BODY:
+        tx->response_body_access = a->number != 0;
+        break;
+    case WAF_ACTION_CTL_REQUEST_LIMIT:
+        tx->request_limit = (size_t)a->number;
+        break;
+    case WAF_ACTION_CTL_RESPONSE_LIMIT:
+        tx->response_limit = (size_t)a->number;
+        break;
+    case WAF_ACTION_DEPRECATEVAR:
+    case WAF_ACTION_SETENV:
+        break; // a gateway has no environment per request
+    }
+}
+
+void waf_act(struct waf_tx *tx, const struct waf_rule *rule)
+{
+    for (unsigned i = 0; i < rule->action_count; i++) {
+        act_one(tx, &rule->actions[i]);
+    }
+}

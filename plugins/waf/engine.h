@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+/// The rule engine: SecLang rules compiled once, transactions run against them.
+///
+/// A `waf_ruleset` is immutable once loaded and counted; a `waf_tx` inspects one exchange and lives
+/// in an arena of its own, taken from a pool of the rule set. Nothing here does I/O while a
+/// transaction runs. Semantics are those of mod_security2 (httpd).
+/// Thread: any one at a time; the engine keeps no lock.
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct waf_ruleset;
+struct waf_overlay;
+struct waf_tx;
+
+/// A borrowed run of bytes; not terminated.
+struct waf_str {
+    const char *p;
+    size_t n;
+};
+
+enum waf_source_kind {
+    WAF_SOURCE_FILE, ///< a path; may hold wildcards
+    WAF_SOURCE_TEXT, ///< SecLang text
+};
+
+struct waf_source {
+    enum waf_source_kind kind;
+    const char *name; ///< path, or what errors call the text
+    const char *text; ///< WAF_SOURCE_TEXT only
+};
+
+struct waf_error {
+    char text[1024]; ///< "FILE:LINE: what was wanted, and what came"
+};
+
+/// Country of an address for `@geoLookup`: fills `country` (two letters and NUL), false if unknown.
+typedef bool (*waf_geo_fn)(void *arg, const char *address, char country[3]);
+
+/// Compiles the sources in order. @return counted reference, NULL with `error` filled on failure.
+struct waf_ruleset *waf_ruleset_load(const struct waf_source *sources, size_t n,
+                                     struct waf_error *error);
+
+/// As waf_ruleset_load, but hands out one rule set per process for equal sources (contents of all
+/// files that were read included).
+struct waf_ruleset *waf_ruleset_shared(const struct waf_source *sources, size_t n,
+                                       struct waf_error *error);
+struct waf_ruleset *waf_ruleset_retain(struct waf_ruleset *rules);
+void waf_ruleset_release(struct waf_ruleset *rules); ///< accepts NULL
+void waf_ruleset_set_geo(struct waf_ruleset *rules, waf_geo_fn fn, void *arg);
+size_t waf_ruleset_rule_count(const struct waf_ruleset *rules);
+size_t waf_ruleset_memory(const struct waf_ruleset *rules); ///< bytes, PCRE2 code not included
+void waf_ruleset_describe(const struct waf_ruleset *rules, void (*line)(void *, const char *),
+                          void *arg);
+
+/// Rules and targets taken out for one route, on top of a shared rule set: only
+/// SecRuleRemoveById/ByTag/ByMsg and SecRuleUpdateTargetById/ByTag lines are allowed in `text`.
+struct waf_overlay *waf_overlay_new(struct waf_ruleset *rules, const char *text,
+                                    struct waf_error *error);
+void waf_overlay_free(struct waf_overlay *overlay); ///< accepts NULL
+
+enum waf_mode { WAF_MODE_AS_CONFIGURED, WAF_MODE_OFF, WAF_MODE_DETECTION, WAF_MODE_PREVENTION };
+
+/// Turns the prefilter off (false) or on for transactions made from now on: for comparison only,
+/// verdicts are the same.
+void waf_set_prefilter(bool enabled);
+
+/// Borrowed: `overlay` (may be NULL) must outlive the transaction. Holds a reference to `rules`.
+struct waf_tx *waf_tx_new(struct waf_ruleset *rules, const struct waf_overlay *overlay);
+void waf_tx_free(struct waf_tx *tx); ///< accepts NULL
+
+// All strings that go in must stay valid until waf_tx_free, unless "copied" is said.
+void waf_tx_set_mode(struct waf_tx *tx, enum waf_mode mode);
+/// Sets `tx.NAME` before any rule runs. Copied.
+void waf_tx_set_var(struct waf_tx *tx, struct waf_str name, struct waf_str value);
+void waf_tx_connection(struct waf_tx *tx, struct waf_str client, int client_port,
+                       struct waf_str server, int server_port);
+void waf_tx_unique_id(struct waf_tx *tx, struct waf_str id);
+void waf_tx_request_line(struct waf_tx *tx, struct waf_str method, struct waf_str uri,
+                         struct waf_str protocol);
+void waf_tx_request_header(struct waf_tx *tx, struct waf_str name, struct waf_str value);
+
+struct waf_verdict {
+    int status;              ///< 0: go on; else the status to answer with
+    int rule_id;             ///< which rule decided
+    bool drop;               ///< close the connection instead of answering
+    struct waf_str redirect; ///< location, when the action was redirect
+    struct waf_str message;  ///< lent until waf_tx_free
+};
+
+/// Each returns true when the exchange is to be stopped; `out` then says how. Phases 1 to 5.
+bool waf_tx_request_headers(struct waf_tx *tx, struct waf_verdict *out);
+/// True from the end of phase 1 on when the rules want to see the body.
+bool waf_tx_wants_request_body(const struct waf_tx *tx);
+/// Copied. Bytes past the inspection limit are counted and dropped (ProcessPartial), or decide the
+/// exchange with 413 (Reject).
+bool waf_tx_request_body(struct waf_tx *tx, struct waf_str bytes, struct waf_verdict *out);
+/// Lends the whole body instead, without a copy.
+bool waf_tx_request_body_whole(struct waf_tx *tx, struct waf_str body, struct waf_verdict *out);
+bool waf_tx_request_body_end(struct waf_tx *tx, struct waf_verdict *out);
+void waf_tx_response_line(struct waf_tx *tx, int status, struct waf_str protocol);
+void waf_tx_response_header(struct waf_tx *tx, struct waf_str name, struct waf_str value);
+bool waf_tx_response_headers(struct waf_tx *tx, struct waf_verdict *out);
+bool waf_tx_wants_response_body(const struct waf_tx *tx);
+bool waf_tx_response_body(struct waf_tx *tx, struct waf_str bytes, struct waf_verdict *out);
+bool waf_tx_response_body_end(struct waf_tx *tx, struct waf_verdict *out);
+void waf_tx_logging(struct waf_tx *tx);
+
+/// One line of the log: a rule that matched and says so. Lent until waf_tx_free.
+struct waf_fired {
+    int id;
+    int phase;
+    int severity; ///< 0 (emergency) to 7; -1: none
+    int line;
+    bool denied;  ///< this match stopped the exchange
+    const char *file;
+    const char *const *tags;
+    size_t tag_count;
+    struct waf_str message; ///< "Pattern match ... at ARGS:x."
+    struct waf_str msg;
+    struct waf_str logdata;
+    struct waf_str variable; ///< "ARGS:x"
+    struct waf_str value;    ///< what the operator saw, transformed
+    struct waf_str ver, rev;
+    int maturity, accuracy; ///< 0: none
+    int status;
+};
+
+size_t waf_tx_fired_count(const struct waf_tx *tx);
+const struct waf_fired *waf_tx_fired(const struct waf_tx *tx, size_t i);
+/// ModSecurity's error-log line without the trailing newline. Lent until waf_tx_free.
+struct waf_str waf_tx_error_log(struct waf_tx *tx, size_t i);
+/// Value of `tx.NAME`; .p is NULL if unset.
+struct waf_str waf_tx_get_var(struct waf_tx *tx, struct waf_str name);
+/// True when the transaction ran out of its memory or regex budget; the rest was not inspected.
+bool waf_tx_exhausted(const struct waf_tx *tx);

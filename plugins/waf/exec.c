@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: Apache-2.0
+// Runs the rules of a phase. Most rules end at one bit: whether any value of the collection they
+// look at may match their operator.
+#include <stdio.h>
+
+#include "waf.h"
+
+bool waf_prefilter_enabled = true;
+
+void waf_set_prefilter(bool enabled)
+{
+    waf_prefilter_enabled = enabled;
+}
+
+static bool any_covers(const struct waf_removal *r, const struct waf_val *v)
+{
+    for (; r != NULL; r = r->next) {
+        if (waf_target_covers(&r->exclusion, v)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool is_excluded(struct waf_tx *tx, const struct waf_rule *rule, const struct waf_val *v)
+{
+    for (unsigned i = 0; i < rule->exclude_count; i++) {
+        if (waf_target_covers(&rule->excludes[i], v)) {
+            return true;
+        }
+    }
+    if (tx->exclusions != NULL && any_covers(tx->exclusions[rule->index], v)) {
+        return true;
+    }
+    return tx->overlay != NULL && tx->overlay->exclusions != NULL &&
+           any_covers(tx->overlay->exclusions[rule->index], v);
+}
+
+static void intercept(struct waf_tx *tx, const struct waf_rule *starter, struct waf_str message)
+{
+    struct waf_verdict *v = &tx->verdict;
+    *v = (struct waf_verdict){.rule_id = starter->id, .message = message};
+    v->status = starter->status != 0 ? starter->status : 403;
+    if (starter->disruptive == WAF_DISRUPT_REDIRECT) {
+        bool usable = starter->status == 301 || starter->status == 303 || starter->status == 307;
+        v->status = usable ? starter->status : 302;
+        v->redirect = waf_expand(tx, starter->redirect);
+    }
+    v->drop = starter->disruptive == WAF_DISRUPT_DROP;
+    tx->intercepted = true;
+}
+
+static bool is_denial(enum waf_disruptive d)
+{
+    return d == WAF_DISRUPT_DENY || d == WAF_DISRUPT_DROP || d == WAF_DISRUPT_REDIRECT;
+}
+
+static void allow(struct waf_tx *tx, enum waf_disruptive d)
+{
+    tx->allow_phase = tx->phase;
+    tx->allowed_all |= d == WAF_DISRUPT_ALLOW;
+    tx->allowed_request |= d == WAF_DISRUPT_ALLOW_REQUEST;
+}
+
+static struct waf_str message_at(struct waf_tx *tx, const struct waf_rule *rule)
+{
+    struct waf_str m = waf_op_message(tx, rule);
+    if (rule->op == NULL) {
+        return m;
+    }
+    struct waf_str name = waf_val_name(tx, &tx->matched);
+    int n = name.n > 512 ? 512 : (int)name.n;
+    return waf_printf(&tx->arena, "%.*s %.*s.", (int)m.n, m.p, n, name.p);
+}
+
+// The end of a chain matched one value: log it, and stop the exchange if the rule says so.
+static void conclude(struct waf_tx *tx, const struct waf_rule *rule)
+{
+    const struct waf_rule *starter = rule->starter;
+    bool enforce = tx->mode == WAF_MODE_PREVENTION && tx->phase != 5;
+    bool deny = enforce && is_denial(starter->disruptive) && !tx->intercepted;
+    if (deny || starter->log != 0) {
+        struct waf_str message = message_at(tx, rule);
+        if (deny) {
+            intercept(tx, starter, message);
+        }
+        if (starter->log != 0) {
+            waf_fire(tx, starter, message, deny);
+        }
+    }
+    if (enforce && starter->disruptive >= WAF_DISRUPT_ALLOW) {
+        allow(tx, starter->disruptive);
+    }
+}
+
+static void matched(struct waf_tx *tx, const struct waf_rule *rule, const struct waf_val *v,
+                    struct waf_text *text)
+{
+    const struct waf_rule *starter = rule->starter;
+    if (v != NULL) {
+        tx->matched = *v;
+        tx->matched.text = text;
+        if (starter->chain != NULL) {
+            struct waf_val *all = waf_push(&tx->arena, &tx->matched_all, sizeof *all);
+            *all = tx->matched;
+        }
+    }
+    if (starter->severity >= 0 && starter->severity < tx->highest_severity && rule->chain == NULL) {
+        tx->highest_severity = starter->severity;
+    }
+    tx->rule = starter;
+    waf_act(tx, rule);
+    if (rule->chain == NULL) {
+        conclude(tx, rule);
+    }
+}
+
+static bool test_form(struct waf_tx *tx, const struct waf_rule *rule, const struct waf_val *v,
+                      struct waf_text *text, bool cached)
+{
+    if (cached && !rule->negated && !waf_text_may_match(tx, text, rule->op)) {
+        return false;
+    }
+    if (is_excluded(tx, rule, v) || !waf_op_run(tx, rule, text->s)) {
+        return false;
+    }
+    matched(tx, rule, v, text);
+    return true;
+}
+
+// multiMatch: the value as it came, and after each transformation that changed it.
+static bool test_every_form(struct waf_tx *tx, const struct waf_rule *rule,
+                            const struct waf_val *v)
+{
+    struct waf_text *text = v->text;
+    bool found = test_form(tx, rule, v, text, true);
+    for (unsigned i = 0; i < rule->list_count && !tx->intercepted; i++) {
+        struct waf_str out;
+        if (rule->list[i]->fn(&tx->arena, text->s, &out)) {
+            text = waf_text_new(tx, out, text->family);
+            found |= test_form(tx, rule, v, text, true);
+        }
+    }
+    return found;
+}
+
+static bool test_values(struct waf_tx *tx, const struct waf_rule *rule, struct waf_span span,
+                        bool cached)
+{
+    bool found = false;
+    for (uint32_t i = 0; i < span.n && !tx->intercepted; i++) {
+        const struct waf_val *v = &span.v[i];
+        if (rule->multi_match) {
+            found |= test_every_form(tx, rule, v);
+        } else {
+            found |= test_form(tx, rule, v, waf_text_form(tx, v->text, rule->step), cached);
+        }
+    }
+    return found;
+}
+
+static bool test_count(struct waf_tx *tx, const struct waf_rule *rule, const struct waf_target *t)
+{
+    long n = (long)waf_target_count(tx, t);
+    if (waf_op_is_numeric(rule->op->kind) && rule->step == 0 &&
+        waf_op_number(tx, rule->op, n) == rule->negated) {
+        return false;
+    }
+    struct waf_str digits = waf_printf(&tx->arena, "%ld", n);
+    struct waf_val v = {.var = t->var, .key = t->key.p != NULL ? t->key : WAF_LIT(""),
+                        .text = waf_text_new(tx, digits, WAF_REQUEST)};
+    return test_values(tx, rule, (struct waf_span){&v, 1}, false);
+}
+
+static bool test_target(struct waf_tx *tx, const struct waf_rule *rule, const struct waf_target *t)
+{
+    const struct waf_var_info *info = &waf_var_table[t->var];
+    if (t->is_count) {
+        return test_count(tx, rule, t);
+    }
+    if (t->var == WAF_VAR_TX && t->slot >= 0) {
+        if (!tx->cells[t->slot].is_set) {
+            return false;
+        }
+        if (waf_op_is_numeric(rule->op->kind) && rule->step == 0 &&
+            waf_op_number(tx, rule->op, waf_to_long(tx->cells[t->slot].value)) == rule->negated) {
+            return false;
+        }
+    }
+    bool cached = info->shape <= WAF_SHAPE_MANY;
+    if (cached && !rule->negated && !rule->multi_match && t->key.p == NULL) {
+        uint32_t bit = rule->op->bit[info->family];
+        struct waf_list *list = waf_list_of(tx, t->var);
+        if (list->n == 0) {
+            return false;
+        }
+        if (bit != WAF_NO_BIT) {
+            const uint64_t *may = waf_list_may_match(tx, list, rule->step, info->family);
+            if ((may[bit >> 6] >> (bit & 63) & 1) == 0) {
+                return false;
+            }
+        }
+        return test_values(tx, rule, (struct waf_span){list->v, list->n}, true);
+    }
+    return test_values(tx, rule, waf_target_values(tx, t), cached);
+}
+
+static bool test_rule(struct waf_tx *tx, const struct waf_rule *rule)
+{
+    bool found = false;
+    if (rule->target_count == 0) {
+        matched(tx, rule, NULL, NULL);
+        return true;
+    }
+    for (unsigned i = 0; i < rule->target_count && !tx->intercepted; i++) {
+        found |= test_target(tx, rule, &rule->targets[i]);
+    }
+    return found;
+}
+
+static bool test_chain(struct waf_tx *tx, const struct waf_rule *rule)
+{
+    for (const struct waf_rule *r = rule; r != NULL; r = r->chain) {
+        if (!test_rule(tx, r)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool is_over(const struct waf_tx *tx)
+{
+    if (tx->phase == 5) {
+        return tx->mode == WAF_MODE_OFF;
+    }
+    return tx->intercepted || tx->mode == WAF_MODE_OFF || tx->allow_phase == tx->phase;
+}
+
+static bool is_removed(const struct waf_tx *tx, const struct waf_rule *rule)
+{
+    return tx->removed_now != NULL &&
+           (tx->removed_now[rule->index >> 6] >> (rule->index & 63) & 1) != 0;
+}
+
+void waf_run_phase(struct waf_tx *tx, unsigned phase)
+{
+    const struct waf_program *p = &tx->rules->programs[phase];
+    if (phase < 5 && (tx->allowed_all || (tx->allowed_request && phase <= 2))) {
+        return;
+    }
+    tx->phase = phase;
+    tx->allow_phase = 0;
+    for (uint32_t i = 0; i < p->n && !is_over(tx); i++) {
+        const struct waf_rule *rule = p->rules[i];
+        if (rule->is_marker || is_removed(tx, rule)) {
+            continue;
+        }
+        bool found = test_chain(tx, rule);
+        tx->matched_all.n = 0;
+        if (found && rule->jump != UINT32_MAX) {
+            i = rule->jump;
+        } else if (found) {
+            i += rule->skip;
+        }
+    }
+}

@@ -1,0 +1,484 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "filter.h"
+
+#include <stdlib.h>
+
+#include "transform.h"
+
+enum {
+    LITERAL_MAX = 10, // longer literals are cut: their head is telling enough
+    BYTE_SETS = 128,
+};
+
+// An AND of clauses, from one case of an operator's need.
+struct rule_case {
+    uint64_t sets[2];  // byte sets that must all have occurred
+    uint32_t least;    // bytes
+    uint32_t op;       // the operator's bit
+    uint32_t literals; // clauses of literals
+    uint32_t got;      // of those, met in the running pass
+    uint32_t pass;     // the pass that `got` is of
+};
+
+struct byte_facts {
+    uint64_t sets[2];
+    uint32_t marks;
+    uint32_t column; // of the automaton's table
+};
+
+struct waf_filter {
+    struct byte_facts bytes[256];
+    struct rule_case *cases; // first those without literals, then the others
+    uint32_t case_count, plain_count;
+    uint32_t op_count, words;
+    uint32_t *clause_case; // clause -> case
+    uint32_t *clause_pass;
+    uint32_t clause_count;
+    uint32_t *hits_start, *hits; // automaton output -> clauses
+    uint16_t *next;              // [state * columns + column]; states from `first_hit` on have hits
+    uint32_t columns, state_count, first_hit;
+    uint32_t pass;
+    uint32_t *pending;
+    uint64_t *everything, *nothing;
+    size_t memory;
+};
+
+// --- building ----------------------------------------------------------------
+
+struct trie_node {
+    uint32_t child, sibling, fail;
+    uint32_t literal; // index + 1
+    unsigned char byte;
+};
+
+struct literal {
+    char p[LITERAL_MAX];
+    unsigned n;
+    uint32_t first_use; // into uses, index + 1
+};
+
+struct use {
+    uint32_t clause, next;
+};
+
+struct waf_filter_builder {
+    struct waf_arena arena;
+    struct rule_case *cases;
+    uint32_t case_count, case_cap;
+    uint64_t (*sets)[4];
+    uint32_t set_count;
+    uint32_t *clause_case;
+    uint32_t clause_count, clause_cap;
+    struct trie_node *nodes;
+    uint32_t node_count, node_cap;
+    struct literal *literals;
+    uint32_t literal_count, literal_cap;
+    struct use *uses;
+    uint32_t use_count, use_cap;
+    uint32_t op_count;
+};
+
+static void *must(void *p)
+{
+    if (p == NULL) {
+        abort();
+    }
+    return p;
+}
+
+#define GROW(b, array, count, cap)                                                                 \
+    do {                                                                                           \
+        if ((b)->count == (b)->cap) {                                                              \
+            (b)->cap = (b)->cap == 0 ? 256 : (b)->cap * 2;                                         \
+            (b)->array = must(realloc((b)->array, (b)->cap * sizeof *(b)->array));                 \
+        }                                                                                          \
+    } while (0)
+
+static uint32_t node_add(struct waf_filter_builder *b, unsigned char byte)
+{
+    GROW(b, nodes, node_count, node_cap);
+    b->nodes[b->node_count] = (struct trie_node){.byte = byte};
+    return b->node_count++;
+}
+
+struct waf_filter_builder *waf_filter_begin(void)
+{
+    struct waf_filter_builder *b = must(calloc(1, sizeof *b));
+    b->sets = must(calloc(BYTE_SETS, sizeof *b->sets));
+    node_add(b, 0);
+    return b;
+}
+
+// Index of a byte set, or -1 when there are too many of them.
+static int set_index(struct waf_filter_builder *b, const uint64_t *set)
+{
+    for (uint32_t i = 0; i < b->set_count; i++) {
+        if (memcmp(b->sets[i], set, sizeof b->sets[i]) == 0) {
+            return (int)i;
+        }
+    }
+    if (b->set_count == BYTE_SETS) {
+        return -1;
+    }
+    memcpy(b->sets[b->set_count], set, sizeof b->sets[0]);
+    return (int)b->set_count++;
+}
+
+static uint32_t trie_step(struct waf_filter_builder *b, uint32_t at, unsigned char byte)
+{
+    for (uint32_t c = b->nodes[at].child; c != 0; c = b->nodes[c].sibling) {
+        if (b->nodes[c].byte == byte) {
+            return c;
+        }
+    }
+    uint32_t c = node_add(b, byte);
+    b->nodes[c].sibling = b->nodes[at].child;
+    b->nodes[at].child = c;
+    return c;
+}
+
+static void literal_use(struct waf_filter_builder *b, struct waf_str text, uint32_t clause)
+{
+    uint32_t at = 0;
+    size_t n = text.n < LITERAL_MAX ? text.n : LITERAL_MAX;
+    for (size_t i = 0; i < n; i++) {
+        at = trie_step(b, at, (unsigned char)text.p[i]);
+    }
+    if (b->nodes[at].literal == 0) {
+        GROW(b, literals, literal_count, literal_cap);
+        b->literals[b->literal_count++] = (struct literal){.n = (unsigned)n};
+        b->nodes[at].literal = b->literal_count;
+    }
+    struct literal *l = &b->literals[b->nodes[at].literal - 1];
+    GROW(b, uses, use_count, use_cap);
+    b->uses[b->use_count++] = (struct use){clause, l->first_use};
+    l->first_use = b->use_count;
+}
+
+static void case_add(struct waf_filter_builder *b, const struct waf_case *c)
+{
+    GROW(b, cases, case_count, case_cap);
+    struct rule_case *k = &b->cases[b->case_count];
+    *k = (struct rule_case){.least = (uint32_t)c->least, .op = b->op_count};
+    for (unsigned i = 0; i < c->n; i++) {
+        const struct waf_clause *clause = &c->clauses[i];
+        if (clause->is_bytes) {
+            int s = set_index(b, clause->bytes);
+            if (s >= 0) {
+                k->sets[s >> 6] |= (uint64_t)1 << (s & 63);
+            }
+            continue;
+        }
+        GROW(b, clause_case, clause_count, clause_cap);
+        b->clause_case[b->clause_count] = b->case_count;
+        for (unsigned t = 0; t < clause->n; t++) {
+            literal_use(b, clause->texts[t], b->clause_count);
+        }
+        b->clause_count++;
+        k->literals++;
+    }
+    b->case_count++;
+}
+
+void waf_filter_add(struct waf_filter_builder *b, const struct waf_need *need)
+{
+    for (unsigned i = 0; i < need->n; i++) {
+        case_add(b, &need->cases[i]);
+    }
+    b->op_count++;
+}
+
+// Cases without literals go first; clauses are told where theirs went.
+static void order_cases(struct waf_filter_builder *b, struct waf_filter *f)
+{
+    uint32_t *moved = must(malloc((b->case_count + 1) * sizeof *moved));
+    f->cases = must(malloc((b->case_count + 1) * sizeof *f->cases));
+    for (int with_literals = 0; with_literals < 2; with_literals++) {
+        for (uint32_t i = 0; i < b->case_count; i++) {
+            if ((b->cases[i].literals != 0) == (with_literals != 0)) {
+                moved[i] = f->case_count;
+                f->cases[f->case_count++] = b->cases[i];
+            }
+        }
+        if (with_literals == 0) {
+            f->plain_count = f->case_count;
+        }
+    }
+    f->clause_case = must(malloc((b->clause_count + 1) * sizeof *f->clause_case));
+    f->clause_pass = must(calloc(b->clause_count + 1, sizeof *f->clause_pass));
+    f->clause_count = b->clause_count;
+    for (uint32_t i = 0; i < b->clause_count; i++) {
+        f->clause_case[i] = moved[b->clause_case[i]];
+    }
+    free(moved);
+}
+
+static void fill_bytes(struct waf_filter_builder *b, struct waf_filter *f)
+{
+    bool used[256] = {false};
+    f->columns = 1; // column 0: bytes that no literal has
+    for (uint32_t i = 1; i < b->node_count; i++) {
+        used[b->nodes[i].byte] = true;
+    }
+    for (unsigned c = 0; c < 256; c++) {
+        struct byte_facts *facts = &f->bytes[c];
+        facts->marks = waf_marks_of((unsigned char)c);
+        for (uint32_t s = 0; s < b->set_count; s++) {
+            if (waf_set_has(b->sets[s], (unsigned char)c)) {
+                facts->sets[s >> 6] |= (uint64_t)1 << (s & 63);
+            }
+        }
+        if (used[c]) {
+            facts->column = f->columns++;
+        }
+    }
+    for (unsigned c = 'A'; c <= 'Z'; c++) {
+        f->bytes[c].column = f->bytes[c + 32].column;
+    }
+}
+
+// Breadth first: fail links, and which nodes have hits (their own or by a fail link).
+static uint32_t *trie_order(struct waf_filter_builder *b)
+{
+    uint32_t *order = must(malloc(b->node_count * sizeof *order)), done = 0, n = 0;
+    order[n++] = 0;
+    while (done < n) {
+        uint32_t at = order[done++];
+        for (uint32_t c = b->nodes[at].child; c != 0; c = b->nodes[c].sibling) {
+            uint32_t f = b->nodes[at].fail;
+            order[n++] = c;
+            if (at == 0) {
+                continue;
+            }
+            for (;;) {
+                uint32_t k = b->nodes[f].child;
+                while (k != 0 && b->nodes[k].byte != b->nodes[c].byte) {
+                    k = b->nodes[k].sibling;
+                }
+                if (k != 0) {
+                    b->nodes[c].fail = k;
+                    break;
+                }
+                if (f == 0) {
+                    break;
+                }
+                f = b->nodes[f].fail;
+            }
+        }
+    }
+    return order;
+}
+
+static uint32_t hit_count(const struct waf_filter_builder *b, uint32_t node)
+{
+    uint32_t n = 0;
+    for (; node != 0; node = b->nodes[node].fail) {
+        if (b->nodes[node].literal != 0) {
+            uint32_t u = b->literals[b->nodes[node].literal - 1].first_use;
+            for (; u != 0; u = b->uses[u - 1].next) {
+                n++;
+            }
+        }
+    }
+    return n;
+}
+
+static void fill_hits(struct waf_filter_builder *b, struct waf_filter *f, const uint32_t *by_state)
+{
+    uint32_t total = 0, at = 0, count = f->state_count - f->first_hit;
+    f->hits_start = must(malloc((count + 1) * sizeof *f->hits_start));
+    for (uint32_t s = f->first_hit; s < f->state_count; s++) {
+        total += hit_count(b, by_state[s]);
+    }
+    f->hits = must(malloc((total + 1) * sizeof *f->hits));
+    for (uint32_t s = f->first_hit; s < f->state_count; s++) {
+        f->hits_start[s - f->first_hit] = at;
+        for (uint32_t node = by_state[s]; node != 0; node = b->nodes[node].fail) {
+            uint32_t l = b->nodes[node].literal;
+            for (uint32_t u = l == 0 ? 0 : b->literals[l - 1].first_use; u != 0;
+                 u = b->uses[u - 1].next) {
+                f->hits[at++] = b->uses[u - 1].clause;
+            }
+        }
+    }
+    f->hits_start[count] = at;
+    f->memory += (total + count) * sizeof *f->hits;
+}
+
+static void fill_automaton(struct waf_filter_builder *b, struct waf_filter *f)
+{
+    uint32_t *order = trie_order(b), n = b->node_count;
+    uint32_t *state = must(malloc(n * sizeof *state)), *by_state = must(malloc(n * sizeof *state));
+    uint32_t at = 0;
+    for (int hits = 0; hits < 2; hits++) {
+        for (uint32_t i = 0; i < n; i++) {
+            if ((hit_count(b, order[i]) != 0) == (hits != 0)) {
+                by_state[at] = order[i];
+                state[order[i]] = at++;
+            }
+        }
+        if (hits == 0) {
+            f->first_hit = at;
+        }
+    }
+    f->state_count = n;
+    f->next = must(calloc((size_t)n * f->columns, sizeof *f->next));
+    f->memory += (size_t)n * f->columns * sizeof *f->next;
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t node = order[i];
+        uint16_t *row = f->next + (size_t)state[node] * f->columns;
+        if (node != 0) {
+            memcpy(row, f->next + (size_t)state[b->nodes[node].fail] * f->columns,
+                   f->columns * sizeof *row);
+        }
+        for (uint32_t c = b->nodes[node].child; c != 0; c = b->nodes[c].sibling) {
+            row[f->bytes[b->nodes[c].byte].column] = (uint16_t)state[c];
+        }
+    }
+    fill_hits(b, f, by_state);
+    free(order);
+    free(state);
+    free(by_state);
+}
+
+// More literals than states have numbers: let every operator through that needs one.
+static void drop_literals(struct waf_filter_builder *b)
+{
+    for (uint32_t i = 0; i < b->case_count; i++) {
+        b->cases[i].literals = 0;
+    }
+    b->clause_count = 0;
+    b->node_count = 1;
+    b->nodes[0].child = 0;
+}
+
+struct waf_filter *waf_filter_finish(struct waf_filter_builder *b)
+{
+    struct waf_filter *f = must(calloc(1, sizeof *f));
+    if (b->node_count > UINT16_MAX) {
+        drop_literals(b);
+    }
+    f->op_count = b->op_count;
+    f->words = (b->op_count + 63) / 64 + 1;
+    order_cases(b, f);
+    fill_bytes(b, f);
+    fill_automaton(b, f);
+    f->pending = must(malloc((f->case_count + 1) * sizeof *f->pending));
+    f->everything = must(malloc(f->words * sizeof(uint64_t)));
+    f->nothing = must(calloc(f->words, sizeof(uint64_t)));
+    memset(f->everything, 0xff, f->words * sizeof(uint64_t));
+    f->memory += sizeof *f + f->case_count * sizeof *f->cases + f->clause_count * 8u;
+    free(b->cases);
+    free(b->sets);
+    free(b->clause_case);
+    free(b->nodes);
+    free(b->literals);
+    free(b->uses);
+    free(b);
+    return f;
+}
+
+void waf_filter_free(struct waf_filter *f)
+{
+    if (f == NULL) {
+        return;
+    }
+    free(f->cases);
+    free(f->clause_case);
+    free(f->clause_pass);
+    free(f->hits_start);
+    free(f->hits);
+    free(f->next);
+    free(f->pending);
+    free(f->everything);
+    free(f->nothing);
+    free(f);
+}
+
+unsigned waf_filter_words(const struct waf_filter *f)
+{
+    return f->words;
+}
+
+size_t waf_filter_memory(const struct waf_filter *f)
+{
+    return f->memory;
+}
+
+const uint64_t *waf_filter_everything(const struct waf_filter *f)
+{
+    return f->everything;
+}
+
+const uint64_t *waf_filter_nothing(const struct waf_filter *f)
+{
+    return f->nothing;
+}
+
+// --- the pass ------------------------------------------------------------------
+
+// Notes the clauses of one automaton state. @return cases whose literals are all there, so far
+static uint32_t note_hits(struct waf_filter *f, uint32_t state, uint32_t pending)
+{
+    const uint32_t *h = f->hits + f->hits_start[state - f->first_hit];
+    const uint32_t *end = f->hits + f->hits_start[state - f->first_hit + 1];
+    for (; h < end; h++) {
+        if (f->clause_pass[*h] == f->pass) {
+            continue;
+        }
+        f->clause_pass[*h] = f->pass;
+        struct rule_case *c = &f->cases[f->clause_case[*h]];
+        if (c->pass != f->pass) {
+            c->pass = f->pass;
+            c->got = 0;
+        }
+        if (++c->got == c->literals) {
+            f->pending[pending++] = f->clause_case[*h];
+        }
+    }
+    return pending;
+}
+
+static void next_pass(struct waf_filter *f)
+{
+    if (++f->pass != 0) {
+        return;
+    }
+    memset(f->clause_pass, 0, f->clause_count * sizeof *f->clause_pass);
+    for (uint32_t i = 0; i < f->case_count; i++) {
+        f->cases[i].pass = 0;
+    }
+    f->pass = 1;
+}
+
+void waf_filter_scan(struct waf_filter *f, struct waf_arena *a, struct waf_str value,
+                     struct waf_facts *out)
+{
+    uint64_t s0 = 0, s1 = 0;
+    uint32_t marks = 0, state = 0, pending = 0, columns = f->columns, first_hit = f->first_hit;
+    const uint16_t *next = f->next;
+    next_pass(f);
+    for (size_t i = 0; i < value.n; i++) {
+        const struct byte_facts *b = &f->bytes[(unsigned char)value.p[i]];
+        s0 |= b->sets[0];
+        s1 |= b->sets[1];
+        marks |= b->marks;
+        state = next[state * columns + b->column];
+        if (__builtin_expect(state >= first_hit, 0)) {
+            pending = note_hits(f, state, pending);
+        }
+    }
+    out->marks = marks;
+    uint64_t *allowed = NULL;
+    for (uint32_t i = 0; i < f->plain_count + pending; i++) {
+        const struct rule_case *c = &f->cases[i < f->plain_count ? i : f->pending[i - f->plain_count]];
+        if ((c->sets[0] & ~s0) != 0 || (c->sets[1] & ~s1) != 0 || value.n < c->least) {
+            continue;
+        }
+        if (allowed == NULL) {
+            allowed = waf_zalloc(a, f->words * sizeof *allowed);
+        }
+        allowed[c->op >> 6] |= (uint64_t)1 << (c->op & 63);
+    }
+    out->allowed = allowed != NULL ? allowed : f->nothing;
+}

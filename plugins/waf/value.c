@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+// Values of a transaction: each is scanned once and transformed once per step.
+#include "waf.h"
+
+void *waf_push(struct waf_arena *a, struct waf_vec *v, size_t size)
+{
+    if (v->n == v->cap) {
+        uint32_t cap = v->cap == 0 ? 16 : v->cap * 2;
+        void *items = waf_alloc(a, cap * size);
+        if (v->n != 0) {
+            memcpy(items, v->items, v->n * size);
+        }
+        v->items = items;
+        v->cap = cap;
+    }
+    return (char *)v->items + size * v->n++;
+}
+
+struct waf_text *waf_text_new(struct waf_tx *tx, struct waf_str s, enum waf_family family)
+{
+    struct waf_text *t = waf_alloc(&tx->arena, sizeof *t);
+    *t = (struct waf_text){.s = s, .family = (uint8_t)family};
+    return t;
+}
+
+void waf_text_scan(struct waf_tx *tx, struct waf_text *text)
+{
+    struct waf_filter *f = tx->rules->filters[text->family];
+    struct waf_facts facts;
+    waf_filter_scan(f, &tx->arena, text->s, &facts);
+    text->marks = facts.marks;
+    text->allowed = tx->prefilter ? facts.allowed : waf_filter_everything(f);
+}
+
+// One step applied to `from`; the same text when nothing changes.
+static struct waf_text *text_apply(struct waf_tx *tx, struct waf_text *from,
+                                   const struct waf_transform *t)
+{
+    struct waf_str out;
+    if ((from->marks & t->marks) == 0 && (t->marks & WAF_MARK_ALWAYS) == 0) {
+        return from;
+    }
+    if (!t->fn(&tx->arena, from->s, &out)) {
+        return from;
+    }
+    struct waf_text *to = waf_text_new(tx, out, from->family);
+    if (t->keeps_case_folded) {
+        to->allowed = from->allowed; // the filter does not look at case
+        to->marks = from->marks | WAF_MARK_UPPER | WAF_MARK_LOWER;
+        if (t->marks == WAF_MARK_UPPER) {
+            to->marks &= ~(uint32_t)WAF_MARK_UPPER;
+        }
+    }
+    return to;
+}
+
+struct waf_text *waf_text_form(struct waf_tx *tx, struct waf_text *text, uint32_t step)
+{
+    const struct waf_step *s = &tx->rules->steps[step];
+    if (step == 0) {
+        return text;
+    }
+    if (text->allowed == NULL) {
+        waf_text_scan(tx, text);
+    }
+    if ((text->marks & s->marks) == 0 && (s->marks & WAF_MARK_ALWAYS) == 0) {
+        return text;
+    }
+    if (text->forms == NULL) {
+        text->forms = waf_zalloc(&tx->arena, sizeof(struct waf_text *) * tx->rules->step_count);
+    }
+    if (text->forms[step] == NULL) {
+        struct waf_text *from = waf_text_form(tx, text, s->parent);
+        if (from->allowed == NULL) {
+            waf_text_scan(tx, from);
+        }
+        text->forms[step] = text_apply(tx, from, s->transform);
+    }
+    return text->forms[step];
+}
+
+// Operators that may match any value of the list, after the transformations of `step`.
+const uint64_t *waf_list_may_match(struct waf_tx *tx, struct waf_list *list, uint32_t step,
+                                   enum waf_family family)
+{
+    const struct waf_step *s = &tx->rules->steps[step];
+    if (list->by_step == NULL) {
+        list->by_step = waf_zalloc(&tx->arena, sizeof(uint64_t *) * tx->rules->step_count);
+        for (uint32_t i = 0; i < list->n; i++) {
+            if (list->v[i].text->allowed == NULL) {
+                waf_text_scan(tx, list->v[i].text);
+            }
+            list->marks |= list->v[i].text->marks;
+        }
+    }
+    if ((list->marks & s->marks) == 0 && (s->marks & WAF_MARK_ALWAYS) == 0) {
+        step = 0;
+    }
+    if (list->by_step[step] != NULL) {
+        return list->by_step[step];
+    }
+    unsigned words = waf_filter_words(tx->rules->filters[family]);
+    const uint64_t *nothing = waf_filter_nothing(tx->rules->filters[family]);
+    uint64_t *all = NULL;
+    for (uint32_t i = 0; i < list->n; i++) {
+        struct waf_text *t = waf_text_form(tx, list->v[i].text, step);
+        if (t->allowed == NULL) {
+            waf_text_scan(tx, t);
+        }
+        if (t->allowed == nothing) {
+            continue;
+        }
+        if (all == NULL) {
+            all = waf_zalloc(&tx->arena, words * sizeof *all);
+        }
+        for (unsigned w = 0; w < words; w++) {
+            all[w] |= t->allowed[w];
+        }
+    }
+    list->by_step[step] = all != NULL ? all : nothing;
+    return list->by_step[step];
+}

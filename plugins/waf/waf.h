@@ -1,0 +1,534 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+/// What the parts of the rule engine share: compiled rules, and the state of one transaction.
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include <pcre2.h>
+
+#include "arena.h"
+#include "filter.h"
+#include "transform.h"
+
+enum { WAF_PHASES = 5, WAF_NO_BIT = 0xffff, WAF_CAPTURES = 10 };
+
+// Request values and response values are filtered for different operators.
+enum waf_family { WAF_REQUEST, WAF_RESPONSE, WAF_FAMILIES };
+
+enum waf_var {
+#define VAR(name, shape, family) WAF_VAR_##name,
+#include "variable.def"
+#undef VAR
+    WAF_VARS
+};
+
+enum waf_shape {
+    WAF_SHAPE_ONE,     // a single value, cached
+    WAF_SHAPE_MANY,    // named values, cached
+    WAF_SHAPE_DYNAMIC, // asked anew each time
+    WAF_SHAPE_STORE,   // TX, IP, GLOBAL …: named values that rules write
+};
+
+struct waf_var_info {
+    const char *name;
+    enum waf_shape shape;
+    enum waf_family family;
+};
+extern const struct waf_var_info waf_var_table[WAF_VARS];
+
+// --- compiled rules ------------------------------------------------------------
+
+struct waf_target {
+    enum waf_var var;
+    bool is_count;   // &VAR
+    bool is_exclude; // !VAR
+    struct waf_str key;
+    uint32_t key_hash;
+    pcre2_code *key_re; // owned by the rule set; NULL: plain key, or none if key.p is NULL
+    int slot;           // TX with a plain key: where it lives
+    uint32_t *slots;    // TX with a pattern: those of the known names that match
+    uint32_t slot_count;
+};
+
+struct waf_part {
+    struct waf_str text; // literal; or what the macro says, when `target` is not known
+    const struct waf_target *target;
+};
+
+struct waf_macro {
+    const struct waf_part *parts;
+    unsigned n; // 1 part without target: constant
+};
+
+enum waf_op_kind {
+#define OPERATOR(name, kind, numeric) WAF_OP_##kind,
+#include "operator.def"
+#undef OPERATOR
+    WAF_OPS
+};
+
+struct waf_pm;
+struct waf_cidr;
+
+struct waf_op {
+    enum waf_op_kind kind;
+    const char *name;
+    struct waf_str param; // as written
+    const struct waf_macro *macro; // param, when it holds macros; else NULL
+    pcre2_code *re;
+    struct waf_pm *pm;
+    struct waf_cidr *cidrs;
+    uint32_t cidr_count;
+    uint64_t bytes[4]; // validateByteRange: allowed
+    long number;
+    uint32_t bit[WAF_FAMILIES]; // in the filter; WAF_NO_BIT: always run
+    bool never;                 // cannot match here (rbl): see the reference
+    struct waf_op *next;
+};
+
+// A node of the tree of transformation lists: the list of its parent and one step more.
+struct waf_step {
+    const struct waf_transform *transform; // NULL: root
+    uint32_t parent;
+    unsigned marks; // a value without any of them goes through unchanged
+};
+
+enum waf_assign { WAF_ASSIGN_SET, WAF_ASSIGN_ADD, WAF_ASSIGN_SUB, WAF_ASSIGN_UNSET };
+
+enum waf_action_kind {
+    WAF_ACTION_SETVAR,
+    WAF_ACTION_EXPIREVAR,
+    WAF_ACTION_DEPRECATEVAR,
+    WAF_ACTION_INITCOL,
+    WAF_ACTION_CTL_RULE_ENGINE,
+    WAF_ACTION_CTL_REMOVE,        // rules
+    WAF_ACTION_CTL_REMOVE_TARGET, // a target of rules
+    WAF_ACTION_CTL_FORCE_BODY,
+    WAF_ACTION_CTL_PROCESSOR,
+    WAF_ACTION_CTL_REQUEST_BODY,
+    WAF_ACTION_CTL_RESPONSE_BODY,
+    WAF_ACTION_CTL_REQUEST_LIMIT,
+    WAF_ACTION_CTL_RESPONSE_LIMIT,
+    WAF_ACTION_SETENV,
+};
+
+enum waf_select { WAF_SELECT_ID, WAF_SELECT_TAG, WAF_SELECT_MSG };
+
+// Which rules a removal means: resolved to a list when all rules are known.
+struct waf_selection {
+    enum waf_select by;
+    struct waf_str what; // ids and ranges, or a pattern
+    uint32_t *rules;
+    uint32_t n;
+};
+
+struct waf_action {
+    enum waf_action_kind kind;
+    enum waf_assign assign;
+    enum waf_var collection;
+    int slot;                     // TX with a constant name; else -1
+    const struct waf_macro *name; // variable, or key of initcol
+    const struct waf_macro *value;
+    long number; // limits, modes, switches; seconds
+    struct waf_selection select;
+    struct waf_str target; // CTL_REMOVE_TARGET: as written, "ARGS:x"
+    const struct waf_target *exclusion; // .. parsed
+};
+
+enum waf_disruptive {
+    WAF_DISRUPT_UNSET,
+    WAF_DISRUPT_PASS,
+    WAF_DISRUPT_BLOCK,
+    WAF_DISRUPT_DENY,
+    WAF_DISRUPT_DROP,
+    WAF_DISRUPT_REDIRECT,
+    WAF_DISRUPT_ALLOW,
+    WAF_DISRUPT_ALLOW_PHASE,
+    WAF_DISRUPT_ALLOW_REQUEST,
+};
+
+struct waf_rule {
+    int id; // 0: none
+    unsigned index;
+    unsigned phase; // 1..5
+    const char *file;
+    int line;
+    struct waf_target *targets; // none: SecAction
+    unsigned target_count;
+    struct waf_target *excludes;
+    unsigned exclude_count;
+    struct waf_op *op;
+    struct waf_str op_text; // as written, for messages
+    bool negated;
+    bool capture;
+    bool multi_match;
+    bool is_chained;       // not the first of its chain
+    bool is_marker;
+    int8_t log;            // -1: not said
+    int8_t auditlog;
+    uint32_t step;         // transformations
+    const struct waf_transform **list; // of this rule, for multiMatch
+    unsigned list_count;
+    bool list_reset; // t:none seen
+    struct waf_rule *chain; // next rule of the chain
+    bool wants_chain;
+    struct waf_rule *starter; // first rule of the chain; itself if alone
+    struct waf_action *actions;
+    unsigned action_count, action_cap;
+    enum waf_disruptive disruptive;
+    int status; // 0: not said
+    const struct waf_macro *redirect;
+    struct waf_str skip_after; // label
+    unsigned skip;
+    uint32_t jump; // place in the phase's program to go on at, UINT32_MAX: none
+    const struct waf_macro *msg, *logdata;
+    struct waf_str msg_text;
+    struct waf_str ver, rev, label;
+    const char **tags;
+    size_t tag_count;
+    int severity, maturity, accuracy;
+    struct waf_rule *next_loaded;
+};
+
+struct waf_program {
+    struct waf_rule **rules; // chain starters and markers, in order
+    uint32_t n;
+};
+
+struct waf_store;
+
+struct waf_options {
+    int engine; // enum waf_mode
+    bool request_body, response_body;
+    size_t request_limit, request_nofiles_limit, response_limit;
+    bool request_partial, response_partial;
+    size_t json_depth, arguments_limit, file_limit;
+    uint32_t match_limit;
+    char argument_separator;
+    int cookie_format;
+    long collection_timeout;
+    struct waf_str *mime_types;
+    unsigned mime_count;
+    bool mime_set;
+};
+
+struct waf_include {
+    struct waf_include *next;
+    uint64_t hash;
+};
+
+struct waf_ruleset {
+    unsigned refs;
+    struct waf_arena arena;
+    struct waf_options options;
+    struct waf_rule **rules; // by index; chained ones and markers included
+    uint32_t rule_count;
+    struct waf_program programs[WAF_PHASES + 1];
+    struct waf_step *steps;
+    uint32_t step_count;
+    struct waf_filter *filters[WAF_FAMILIES];
+    struct waf_op *ops;
+    struct waf_str *slot_names;
+    uint32_t slot_count;
+    uint32_t *slot_map; // open addressing, slot + 1
+    uint32_t slot_map_size;
+    unsigned char *unicode_map;
+    struct waf_store *store;
+    waf_geo_fn geo;
+    void *geo_arg;
+    pcre2_code **codes; // all compiled patterns, to free
+    uint32_t code_count, code_cap;
+    struct waf_pm **pms;
+    uint32_t pm_count, pm_cap;
+    uint64_t hash; // of all sources
+    bool wants_request_body_raw;
+    struct waf_tx *pool;
+    struct waf_ruleset *next_shared;
+};
+
+// --- a transaction ----------------------------------------------------------------
+
+/// A value and what is known of it. Its transformed forms hang below it.
+struct waf_text {
+    struct waf_str s;
+    const uint64_t *allowed; // NULL: not scanned yet
+    uint32_t marks;
+    uint8_t family;
+    struct waf_text **forms; // by step; NULL until one differs from the value itself
+};
+
+struct waf_val {
+    enum waf_var var;
+    struct waf_str key; // "" for single values
+    uint32_t key_hash;
+    struct waf_text *text;
+};
+
+struct waf_list {
+    struct waf_val *v;
+    uint32_t n;
+    bool built;
+    uint32_t marks;             // of all values
+    const uint64_t **by_step;   // step -> operators that may match any value
+};
+
+enum waf_origin { WAF_FROM_QUERY, WAF_FROM_BODY, WAF_FROM_JSON };
+
+struct waf_arg {
+    struct waf_text *name, *value;
+    enum waf_origin origin;
+};
+
+struct waf_header {
+    struct waf_str name;
+    uint32_t hash;
+    struct waf_text *name_text, *value;
+};
+
+struct waf_vec {
+    void *items;
+    uint32_t n, cap;
+};
+
+struct waf_cell {
+    struct waf_str name; // dynamic names only
+    uint32_t hash;
+    struct waf_str value;
+    struct waf_text *text; // of value, made when wanted
+    bool is_set;
+};
+
+struct waf_removal {
+    struct waf_removal *next;
+    struct waf_target exclusion;
+};
+
+struct waf_overlay {
+    struct waf_arena arena;
+    uint64_t *removed;              // bit per rule; NULL: none
+    struct waf_removal **exclusions; // by rule; NULL: none
+};
+
+enum waf_processor {
+    WAF_PROCESSOR_NONE,
+    WAF_PROCESSOR_URLENCODED,
+    WAF_PROCESSOR_MULTIPART,
+    WAF_PROCESSOR_JSON,
+    WAF_PROCESSOR_XML,
+    WAF_PROCESSOR_UNKNOWN,
+};
+
+struct waf_part_file {
+    struct waf_text *name;     // form field
+    struct waf_text *filename; // as sent
+    size_t size;
+};
+
+// What the multipart parser found odd: each is a variable of the same name.
+struct waf_multipart {
+    bool boundary_quoted, boundary_whitespace, data_before, data_after, header_folding, lf_line,
+        crlf_lf_lines, missing_semicolon, invalid_quoting, invalid_part, invalid_header_folding,
+        file_limit_exceeded, unmatched_boundary, crlf_line;
+    int unmatched;
+    struct waf_str filename, name;
+};
+
+struct waf_record;
+
+struct waf_tx {
+    struct waf_arena arena;
+    jmp_buf full;
+    struct waf_ruleset *rules;
+    const struct waf_overlay *overlay;
+    enum waf_mode mode;
+    bool exhausted, prefilter;
+    unsigned phase;
+    int64_t started_us;
+    int64_t now_s;
+
+    struct waf_str client, server, unique_id;
+    int client_port, server_port;
+    struct waf_str method, uri_raw, protocol, path, query;
+    bool has_query;
+    struct waf_vec headers, response_headers; // struct waf_header
+    struct waf_vec cookies;                   // struct waf_arg
+    struct waf_vec args;                      // struct waf_arg
+    bool args_limited;
+    bool urlencoded_error;
+
+    char *body;
+    size_t body_n, body_cap;
+    bool body_borrowed;
+    size_t body_seen; // with what was not kept
+    bool body_over_limit;
+    bool request_body_access, response_body_access, force_body;
+    size_t request_limit, response_limit;
+    enum waf_processor processor;
+    struct waf_str processor_name;
+    bool body_error;
+    struct waf_str body_error_msg;
+    struct waf_multipart multipart;
+    struct waf_vec files;        // struct waf_part_file
+    struct waf_vec part_headers; // struct waf_arg: part name, "Header: value"
+    struct waf_str xml_text;
+    struct waf_vec xml_attributes; // struct waf_str
+    bool xml_ok;
+
+    int response_status;
+    struct waf_str response_protocol;
+    char *response;
+    size_t response_n, response_cap;
+    bool response_over_limit;
+    bool inspects_response;
+
+    struct waf_list lists[WAF_VARS];
+    struct waf_cell *cells; // TX, by slot
+    struct waf_vec extra;   // TX names not known at load: struct waf_cell
+    struct {
+        bool open;
+        struct waf_str key;
+        struct waf_record *record;
+    } stores[8];
+
+    uint64_t *removed; // bit per rule, copied on the first removal
+    const uint64_t *removed_now;
+    struct waf_removal **exclusions;
+
+    struct waf_val matched; // last match; .text NULL: none
+    struct waf_str matched_name;
+    struct waf_vec matched_all; // struct waf_val, of the running chain
+    const struct waf_rule *rule;
+    int highest_severity;
+
+    struct waf_vec fired; // struct waf_fired *
+    bool intercepted;
+    struct waf_verdict verdict;
+    unsigned allow_phase; // phase that an allow ended
+    bool allowed_all, allowed_request;
+    uint64_t regex_us;
+    pcre2_match_data *match;
+    bool pcre_limits_exceeded;
+    struct waf_tx *next_free;
+};
+
+// arena vectors
+void *waf_push(struct waf_arena *a, struct waf_vec *v, size_t size);
+#define WAF_AT(vec, type, i) (&((type *)(vec)->items)[i])
+
+// value.c: values, their forms and what may match them
+struct waf_text *waf_text_new(struct waf_tx *tx, struct waf_str s, enum waf_family family);
+struct waf_text *waf_text_form(struct waf_tx *tx, struct waf_text *text, uint32_t step);
+void waf_text_scan(struct waf_tx *tx, struct waf_text *text);
+static inline bool waf_text_may_match(struct waf_tx *tx, struct waf_text *t,
+                                      const struct waf_op *op)
+{
+    uint32_t bit = op->bit[t->family];
+    if (bit == WAF_NO_BIT) {
+        return true;
+    }
+    if (t->allowed == NULL) {
+        waf_text_scan(tx, t);
+    }
+    return (t->allowed[bit >> 6] >> (bit & 63) & 1) != 0;
+}
+const uint64_t *waf_list_may_match(struct waf_tx *tx, struct waf_list *list, uint32_t step,
+                                   enum waf_family family);
+
+// variable.c
+struct waf_span {
+    const struct waf_val *v;
+    uint32_t n;
+};
+bool waf_var_find(struct waf_str name, enum waf_var *out);
+struct waf_list *waf_list_of(struct waf_tx *tx, enum waf_var var);
+struct waf_span waf_target_values(struct waf_tx *tx, const struct waf_target *t);
+uint32_t waf_target_count(struct waf_tx *tx, const struct waf_target *t);
+bool waf_target_covers(const struct waf_target *t, const struct waf_val *v);
+struct waf_str waf_val_name(struct waf_tx *tx, const struct waf_val *v);
+void waf_forget_lists(struct waf_tx *tx, unsigned phase);
+struct waf_cell *waf_cell_find(struct waf_tx *tx, struct waf_str name, bool make);
+void waf_cell_set(struct waf_tx *tx, struct waf_cell *cell, struct waf_str value);
+struct waf_str waf_request_header(const struct waf_tx *tx, const char *name); // .p NULL: none
+int waf_slot_of(const struct waf_ruleset *rules, struct waf_str name);
+
+// macro.c
+struct waf_str waf_expand(struct waf_tx *tx, const struct waf_macro *m);
+
+// operator.c
+bool waf_op_run(struct waf_tx *tx, const struct waf_rule *rule, struct waf_str value);
+struct waf_str waf_op_message(struct waf_tx *tx, const struct waf_rule *rule); // "Pattern match … at"
+bool waf_op_number(struct waf_tx *tx, const struct waf_op *op, long value);
+bool waf_op_is_numeric(enum waf_op_kind kind);
+bool waf_re_match(struct waf_tx *tx, const pcre2_code *re, struct waf_str s);
+void waf_set_match_limit(uint32_t limit);
+struct waf_need waf_op_need(const struct waf_op *op, struct waf_arena *scratch);
+const char *waf_op_prepare(struct waf_ruleset *rules, struct waf_op *op, const char *file,
+                           struct waf_arena *scratch); // NULL, or what is wrong
+pcre2_code *waf_re_compile(struct waf_ruleset *rules, struct waf_str pattern, uint32_t options,
+                           const char **error);
+
+// action.c
+void waf_act(struct waf_tx *tx, const struct waf_rule *rule);
+
+// exec.c
+void waf_run_phase(struct waf_tx *tx, unsigned phase);
+extern bool waf_prefilter_enabled;
+
+// body.c and the processors
+void waf_body_process(struct waf_tx *tx);
+void waf_body_error(struct waf_tx *tx, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+void waf_parse_query(struct waf_tx *tx, struct waf_str s, enum waf_origin origin);
+void waf_parse_cookies(struct waf_tx *tx, struct waf_str header);
+void waf_arg_add(struct waf_tx *tx, struct waf_str name, struct waf_str value,
+                 enum waf_origin origin);
+void waf_body_multipart(struct waf_tx *tx, struct waf_str body);
+void waf_body_json(struct waf_tx *tx, struct waf_str body);
+void waf_body_xml(struct waf_tx *tx, struct waf_str body);
+
+// pm.c
+struct waf_pm *waf_pm_new(const struct waf_str *phrases, unsigned n); ///< copied
+void waf_pm_free(struct waf_pm *pm);
+bool waf_pm_find(const struct waf_pm *pm, struct waf_str s, struct waf_str *found);
+size_t waf_pm_memory(const struct waf_pm *pm);
+unsigned waf_pm_phrases(const struct waf_pm *pm, const struct waf_str **out);
+
+// address.c
+struct waf_cidr {
+    unsigned char address[16]; // IPv4 as ::ffff:a.b.c.d
+    unsigned bits;
+};
+bool waf_address_parse(struct waf_str s, unsigned char out[16]);
+bool waf_cidr_parse(struct waf_str s, struct waf_cidr *out);
+bool waf_cidr_holds(const struct waf_cidr *c, const unsigned char address[16]);
+
+// injection.c
+bool waf_is_sqli(struct waf_str s, char fingerprint[16]);
+bool waf_is_xss(struct waf_str s);
+extern const uint64_t waf_sqli_bytes[4]; // a value without any of these bytes is no SQL
+extern const uint64_t waf_xss_bytes[4];
+
+// store.c
+/// Place of a collection in waf_tx.stores; -1 for TX.
+static inline int waf_store_index(enum waf_var v)
+{
+    return v == WAF_VAR_GEO        ? 0
+           : v == WAF_VAR_GLOBAL   ? 1
+           : v == WAF_VAR_IP       ? 2
+           : v == WAF_VAR_RESOURCE ? 3
+           : v == WAF_VAR_SESSION  ? 4
+           : v == WAF_VAR_USER     ? 5
+                                   : -1;
+}
+struct waf_store *waf_store_new(void);
+void waf_store_free(struct waf_store *s);
+struct waf_record *waf_store_find(struct waf_store *s, enum waf_var collection, struct waf_str key,
+                                  int64_t now_s, bool make, long timeout_s);
+bool waf_record_get(struct waf_record *r, struct waf_str name, int64_t now_s, struct waf_str *out);
+void waf_record_set(struct waf_record *r, struct waf_str name, struct waf_str value);
+void waf_record_unset(struct waf_record *r, struct waf_str name);
+void waf_record_expire(struct waf_record *r, struct waf_str name, int64_t at_s);
+size_t waf_record_count(const struct waf_record *r);
+bool waf_record_at(struct waf_record *r, size_t i, int64_t now_s, struct waf_str *name,
+                   struct waf_str *value);
+
+// log.c
+void waf_fire(struct waf_tx *tx, const struct waf_rule *rule, struct waf_str message, bool denied);
