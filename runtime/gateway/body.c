@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "gateway/body.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+
+static void body_ask_for(struct moon_exchange *x)
+{
+    if (x->request.expects_continue && !x->is_continue_sent) {
+        x->is_continue_sent = true;
+        x->ops->send_continue(x->peer);
+    }
+}
+
+// One run of the request's body, counted against the limit.
+static enum moon_rc body_read(struct moon_exchange *x, struct moon_slice *data, bool *is_done)
+{
+    body_ask_for(x);
+    enum moon_rc rc = x->ops->read_body(x->peer, data, is_done);
+    if (rc != MOON_OK)
+        return rc;
+    x->request_bytes += (int64_t)data->len;
+    x->is_body_done = *is_done;
+    int64_t most = x->ctx.leaf == NULL ? -1 : x->ctx.leaf->limits.body_bytes;
+    return most >= 0 && x->request_bytes > most ? MOON_ERR_BODY_TOO_LARGE : MOON_OK;
+}
+
+static void body_is_kept(struct moon_exchange *x)
+{
+    x->is_collecting = false;
+    x->is_body_kept = true;
+}
+
+enum moon_rc moon_body_collect_request(struct moon_exchange *x)
+{
+    size_t ceiling = x->ctx.leaf->limits.buffered_body_bytes;
+    x->request_body.ceiling = ceiling;
+    if (x->request.content_length > (int64_t)ceiling)
+        return MOON_ERR_BODY_TOO_LARGE;
+    x->is_collecting = true;
+    while (!x->is_body_done) {
+        struct moon_slice data;
+        bool is_done = false;
+        enum moon_rc rc = body_read(x, &data, &is_done);
+        if (rc == MOON_OK)
+            rc = moon_buf_append(&x->request_body, data);
+        if (rc == MOON_ERR_LIMIT)
+            rc = MOON_ERR_BODY_TOO_LARGE;
+        if (rc == MOON_AGAIN)
+            return rc;
+        if (rc != MOON_OK) {
+            x->is_collecting = false;
+            return rc;
+        }
+    }
+    body_is_kept(x);
+    return MOON_OK;
+}
+
+enum moon_rc moon_body_ctx_request(struct moon_ctx *ctx, struct moon_slice *body)
+{
+    struct moon_exchange *x = MOON_CONTAINER_OF(ctx, struct moon_exchange, ctx);
+    if (!x->is_body_kept) {
+        if (x->is_called)
+            return MOON_ERR_INTERNAL; // it has been streamed already
+        enum moon_rc rc = moon_body_collect_request(x);
+        if (rc != MOON_OK)
+            return rc;
+    }
+    *body = moon_buf_slice(&x->request_body);
+    return MOON_OK;
+}
+
+enum moon_rc moon_body_ctx_set_request(struct moon_ctx *ctx, struct moon_slice body)
+{
+    struct moon_exchange *x = MOON_CONTAINER_OF(ctx, struct moon_exchange, ctx);
+    if (x->is_called)
+        return MOON_ERR_INTERNAL;
+    // What the client still sends is passed over by the session.
+    moon_buf_clear(&x->request_body);
+    x->request_body.ceiling = moon_max_size(x->request_body.ceiling, body.len);
+    enum moon_rc rc = moon_buf_append(&x->request_body, body);
+    if (rc == MOON_OK)
+        body_is_kept(x);
+    return rc;
+}
+
+enum moon_rc moon_body_collect_response(struct moon_exchange *x)
+{
+    x->response_body.ceiling = x->ctx.leaf->limits.buffered_body_bytes;
+    x->is_collecting_response = true;
+    for (;;) {
+        struct moon_slice data = {NULL, 0};
+        bool is_done = false;
+        enum moon_rc rc = moon_call_read(&x->call, &data, &is_done);
+        if (rc == MOON_OK)
+            rc = moon_buf_append(&x->response_body, data);
+        if (rc == MOON_AGAIN)
+            return rc;
+        if (rc != MOON_OK) {
+            x->is_collecting_response = false;
+            return rc == MOON_ERR_LIMIT ? MOON_ERR_UPSTREAM_PROTOCOL : rc;
+        }
+        if (is_done)
+            break;
+    }
+    x->is_collecting_response = false;
+    x->is_response_kept = true;
+    return MOON_OK;
+}
+
+enum moon_rc moon_body_collect_more(struct moon_exchange *x)
+{
+    enum moon_rc rc = moon_body_collect_response(x);
+    if (rc == MOON_AGAIN || x->ctx.cancel == NULL)
+        return rc;
+    if (rc == MOON_OK) {
+        moon_ctx_body_ready(&x->ctx);
+        return MOON_AGAIN; // the steps were run by that
+    }
+    x->ctx.cancel(x->ctx.op);
+    x->ctx.cancel = NULL;
+    moon_exchange_body_failed(x, rc);
+    return MOON_AGAIN;
+}
+
+enum moon_rc moon_body_ctx_response(struct moon_ctx *ctx, struct moon_slice *body)
+{
+    struct moon_exchange *x = MOON_CONTAINER_OF(ctx, struct moon_exchange, ctx);
+    if (!x->is_response_kept) {
+        if (!x->is_answered || x->is_head_sent)
+            return MOON_ERR_INTERNAL;
+        enum moon_rc rc = moon_body_collect_response(x);
+        if (rc != MOON_OK)
+            return rc;
+    }
+    *body = moon_buf_slice(&x->response_body);
+    return MOON_OK;
+}
+
+enum moon_rc moon_body_ctx_set_response(struct moon_ctx *ctx, struct moon_slice body)
+{
+    struct moon_exchange *x = MOON_CONTAINER_OF(ctx, struct moon_exchange, ctx);
+    if (x->is_head_sent)
+        return MOON_ERR_INTERNAL;
+    moon_buf_clear(&x->response_body);
+    x->response_body.ceiling = moon_max_size(x->response_body.ceiling, body.len);
+    enum moon_rc rc = moon_buf_append(&x->response_body, body);
+    if (rc == MOON_OK)
+        x->is_response_kept = true;
+    return rc;
+}
+
+void moon_body_pump_request(struct moon_exchange *x)
+{
+    while (x->is_called && !x->is_body_kept && !x->is_body_done && moon_call_is_writable(&x->call)) {
+        struct moon_slice data;
+        bool is_done = false;
+        enum moon_rc rc = body_read(x, &data, &is_done);
+        if (rc == MOON_AGAIN)
+            return;
+        if (rc != MOON_OK) {
+            moon_exchange_body_failed(x, rc);
+            return;
+        }
+        if (moon_call_write(&x->call, data, is_done) == MOON_AGAIN)
+            return;
+    }
+}
+
+static bool body_is_bodiless(const struct moon_exchange *x)
+{
+    return moon_response_is_bodiless(x->request.method, x->response.status);
+}
+
+static void body_frame(struct moon_exchange *x)
+{
+    if (body_is_bodiless(x)) {
+        if (x->is_response_kept && x->request.method == MOON_METHOD_HEAD && !x->is_answered)
+            x->response.content_length = (int64_t)moon_buf_len(&x->response_body);
+        x->response.framing = MOON_FRAMING_NONE;
+    } else if (x->is_response_kept) {
+        x->response.framing = MOON_FRAMING_LENGTH;
+        x->response.content_length = (int64_t)moon_buf_len(&x->response_body);
+    } else if (x->response.framing == MOON_FRAMING_CLOSE) {
+        x->response.framing = MOON_FRAMING_CHUNKED;
+    }
+}
+
+static enum moon_rc body_wrote(struct moon_exchange *x, enum moon_rc rc, size_t n, bool is_last)
+{
+    if (rc == MOON_OK || rc == MOON_AGAIN) {
+        x->response_bytes += (int64_t)n;
+        x->is_client_blocked = rc == MOON_AGAIN;
+        x->is_response_done = is_last;
+        return rc;
+    }
+    x->is_client_gone = true;
+    if (x->failure == MOON_OK)
+        x->failure = MOON_ERR_CLIENT_CLOSED;
+    return rc;
+}
+
+enum moon_rc moon_body_send_head(struct moon_exchange *x)
+{
+    struct moon_slice data = {NULL, 0};
+    bool is_last = false;
+    body_frame(x);
+    if (body_is_bodiless(x)) {
+        is_last = true;
+    } else if (x->is_response_kept) {
+        data = moon_buf_slice(&x->response_body);
+        is_last = true;
+    } else if (x->is_answered) {
+        enum moon_rc rc = moon_call_read(&x->call, &data, &is_last);
+        if (rc != MOON_OK && rc != MOON_AGAIN)
+            return rc; // broken before the client saw anything: a clean 502
+    } else {
+        is_last = true;
+    }
+    x->is_head_sent = true;
+    return body_wrote(x, x->ops->write_head(x->peer, &x->response, data, is_last), data.len,
+                      is_last);
+}
+
+// The answer broke off: the client's connection must not look whole.
+static void body_cut(struct moon_exchange *x, enum moon_rc rc)
+{
+    x->failure = rc;
+    moon_log_warn("response cut short: %s request=%.*s", moon_rc_text(rc),
+                  MOON_SLICE_ARG(x->ctx.id));
+    x->ops->abort(x->peer);
+}
+
+bool moon_body_pump_response(struct moon_exchange *x)
+{
+    while (!x->is_response_done && !x->is_client_blocked) {
+        struct moon_slice data = {NULL, 0};
+        bool is_done = false;
+        enum moon_rc rc = moon_call_read(&x->call, &data, &is_done);
+        if (rc == MOON_AGAIN)
+            return false;
+        if (rc != MOON_OK) {
+            body_cut(x, rc);
+            return true;
+        }
+        const struct moon_fields *trailers = is_done ? &x->call.response.trailers : NULL;
+        rc = body_wrote(x, x->ops->write_body(x->peer, data, is_done, trailers), data.len, is_done);
+        if (rc != MOON_OK && rc != MOON_AGAIN)
+            return true;
+    }
+    return x->is_response_done;
+}

@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/// Who is at the other end of a connection.
+
+#include "gateway/exchange.h"
+
+/// Fills in addresses and ports of both ends.
+void moon_client_init(struct moon_client *client, int fd, const struct sockaddr *peer);
+
+/// The connection is a trusted proxy's: the client is the last address of X-Forwarded-For that is
+/// not a trusted proxy itself. The exchange gets a struct moon_client of its own (arena).
+void moon_client_forwarded(struct moon_exchange *x);

@@ -1,0 +1,407 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "gateway/forward.h"
+
+#include "base/clock.h"
+#include "base/hash.h"
+#include "base/json_write.h"
+#include "base/log.h"
+#include "http/cookies.h"
+
+static bool forward_is_hop_by_hop(const struct moon_fields *fields)
+{
+    for (size_t i = 0; i < fields->count; i++) {
+        if (fields->ids[i] != MOON_FIELD_OTHER &&
+            (moon_field_flags((enum moon_field_id)fields->ids[i]) & MOON_FIELD_HOP) != 0)
+            return true;
+    }
+    return false;
+}
+
+static enum moon_rc forward_append(struct moon_exchange *x, enum moon_field_id id,
+                                   struct moon_slice value)
+{
+    struct moon_fields *fields = &x->request.fields;
+    const struct moon_field *old = moon_fields_find_id(fields, id);
+    if (old == NULL || !x->client->is_trusted_proxy) {
+        if (old != NULL)
+            moon_fields_remove_id(fields, id);
+        return moon_fields_add_id(fields, id, value);
+    }
+    struct moon_slice parts[3] = {moon_fields_joined(fields, moon_field_name(id)), MOON_S(", "),
+                                  value};
+    struct moon_slice joined;
+    if (!moon_arena_join(&x->arena, parts, 3, &joined))
+        return MOON_ERR_MEMORY;
+    return moon_fields_set(fields, moon_field_name(id), joined);
+}
+
+// Facts that a trusted proxy in front has told already are left as it told them.
+static enum moon_rc forward_set_fact(struct moon_exchange *x, enum moon_field_id id,
+                                     struct moon_slice value)
+{
+    struct moon_fields *fields = &x->request.fields;
+    if (moon_fields_find_id(fields, id) != NULL) {
+        if (x->client->is_trusted_proxy)
+            return MOON_OK;
+        moon_fields_remove_id(fields, id);
+    }
+    return moon_fields_add_id(fields, id, value);
+}
+
+static enum moon_rc forward_add_forwarded(struct moon_exchange *x)
+{
+    char peer_text[MOON_IP_TEXT_BYTES];
+    struct moon_slice peer = moon_slice(x->client->ip_text, x->client->ip_len);
+    if (x->client->is_trusted_proxy) {
+        struct moon_slice text =
+            moon_slice(peer_text, moon_ip_format(&x->client->peer_ip, peer_text));
+        if (!moon_arena_copy(&x->arena, text, &peer))
+            return MOON_ERR_MEMORY;
+    }
+    struct moon_slice port = moon_arena_printf(&x->arena, "%u", x->client->server_port);
+    bool is_v6 = moon_slice_find(peer, ':') < peer.len;
+    struct moon_slice parts[7] = {is_v6 ? MOON_S("for=\"[") : MOON_S("for="),
+                                  peer,
+                                  is_v6 ? MOON_S("]\"") : MOON_S(""),
+                                  MOON_S(";proto="),
+                                  x->request.scheme,
+                                  x->request.authority.len > 0 ? MOON_S(";host=\"") : MOON_S(""),
+                                  x->request.authority};
+    struct moon_slice forwarded;
+    struct moon_slice quoted[2] = {{NULL, 0}, MOON_S("\"")};
+    if (!moon_arena_join(&x->arena, parts, 7, &forwarded))
+        return MOON_ERR_MEMORY;
+    quoted[0] = forwarded;
+    if (x->request.authority.len > 0 && !moon_arena_join(&x->arena, quoted, 2, &forwarded))
+        return MOON_ERR_MEMORY;
+    enum moon_rc rc = forward_append(x, MOON_FIELD_X_FORWARDED_FOR, peer);
+    if (rc == MOON_OK)
+        rc = forward_set_fact(x, MOON_FIELD_X_FORWARDED_PROTO, x->request.scheme);
+    if (rc == MOON_OK && x->request.authority.len > 0)
+        rc = forward_set_fact(x, MOON_FIELD_X_FORWARDED_HOST, x->request.authority);
+    if (rc == MOON_OK)
+        rc = forward_set_fact(x, MOON_FIELD_X_FORWARDED_PORT, port);
+    if (rc == MOON_OK)
+        rc = forward_append(x, MOON_FIELD_FORWARDED, forwarded);
+    return rc;
+}
+
+static enum moon_rc forward_add_via(struct moon_exchange *x, struct moon_fields *fields,
+                                    int major, int minor)
+{
+    struct moon_slice own = major == 2 ? MOON_S("2 moongate")
+                            : minor == 0 ? MOON_S("1.0 moongate")
+                                         : MOON_S("1.1 moongate");
+    const struct moon_field *old = moon_fields_find_id(fields, MOON_FIELD_VIA);
+    if (old == NULL)
+        return moon_fields_add_id(fields, MOON_FIELD_VIA, own);
+    struct moon_slice parts[3] = {moon_fields_joined(fields, MOON_S("via")), MOON_S(", "), own};
+    struct moon_slice joined;
+    if (!moon_arena_join(&x->arena, parts, 3, &joined))
+        return MOON_ERR_MEMORY;
+    return moon_fields_set(fields, MOON_S("Via"), joined);
+}
+
+static struct moon_slice forward_host(const struct moon_exchange *x,
+                                      const struct moon_backend_conf *conf)
+{
+    switch (conf->host_mode) {
+    case MOON_HOST_PRESERVE:
+        return x->request.authority;
+    case MOON_HOST_FIXED:
+        return conf->host_fixed;
+    case MOON_HOST_TARGET:
+        break;
+    }
+    return conf->targets[0].authority;
+}
+
+static enum moon_rc forward_fields(struct moon_exchange *x, const struct moon_backend_conf *conf)
+{
+    struct moon_fields *fields = &x->request.fields;
+    enum moon_rc rc = MOON_OK;
+    bool wants_upgrade = x->request.wants_upgrade;
+    struct moon_slice upgrade = {NULL, 0};
+    if (wants_upgrade)
+        upgrade = moon_fields_joined(fields, MOON_S("upgrade"));
+    if (forward_is_hop_by_hop(fields))
+        moon_fields_remove_hop_by_hop(fields);
+    if (wants_upgrade)
+        rc = moon_fields_add_id(fields, MOON_FIELD_UPGRADE, upgrade);
+    moon_fields_remove_id(fields, MOON_FIELD_EXPECT);
+    if (rc == MOON_OK && conf->is_forwarded)
+        rc = forward_add_forwarded(x);
+    if (rc == MOON_OK && conf->is_forwarded)
+        rc = forward_add_via(x, fields, x->request.version_major, x->request.version_minor);
+    if (rc == MOON_OK)
+        rc = moon_fields_set(fields, MOON_S("Host"), forward_host(x, conf));
+    return rc;
+}
+
+static uint64_t forward_hash(const struct moon_exchange *x, const struct moon_backend_conf *conf)
+{
+    struct moon_slice key = moon_slice((const char *)x->client->ip.bytes, 16);
+    const struct moon_field *field;
+    switch (conf->hash_on) {
+    case MOON_HASH_ADDRESS:
+        break;
+    case MOON_HASH_PATH:
+        key = x->original_path;
+        break;
+    case MOON_HASH_HEADER:
+        field = moon_fields_find(&x->request.fields, conf->hash_name);
+        if (field != NULL)
+            key = field->value;
+        break;
+    case MOON_HASH_COOKIE:
+        field = moon_fields_find_id(&x->request.fields, MOON_FIELD_COOKIE);
+        if (field != NULL)
+            key = moon_cookies_find(field->value, conf->hash_name);
+        break;
+    }
+    return moon_hash(key);
+}
+
+static enum moon_rc forward_target(struct moon_exchange *x, struct moon_slice *target)
+{
+    if (x->request.query.data == NULL) {
+        *target = x->request.path;
+        return MOON_OK;
+    }
+    struct moon_slice parts[3] = {x->request.path, MOON_S("?"), x->request.query};
+    return moon_arena_join(&x->arena, parts, 3, target) ? MOON_OK : MOON_ERR_MEMORY;
+}
+
+// The first of the body that is there goes out with the head, in one write.
+static enum moon_rc forward_first_body(struct moon_exchange *x, struct moon_slice *data,
+                                       bool *is_last)
+{
+    *data = moon_slice(NULL, 0);
+    *is_last = false;
+    if (x->is_body_kept) {
+        *data = moon_buf_slice(&x->request_body);
+        *is_last = true;
+        x->request.framing = data->len > 0 || x->request.framing != MOON_FRAMING_NONE
+                                 ? MOON_FRAMING_LENGTH
+                                 : MOON_FRAMING_NONE;
+        x->request.content_length = (int64_t)data->len;
+        return MOON_OK;
+    }
+    if (x->request.framing == MOON_FRAMING_NONE || x->request.expects_continue)
+        return MOON_OK;
+    enum moon_rc rc = x->ops->read_body(x->peer, data, is_last);
+    if (rc == MOON_OK) {
+        x->request_bytes += (int64_t)data->len;
+        x->is_body_done = *is_last;
+    }
+    return rc == MOON_AGAIN ? MOON_OK : rc;
+}
+
+enum moon_rc moon_forward_start(struct moon_exchange *x)
+{
+    struct moon_backend *backend = x->generation->backends[x->ctx.backend];
+    struct moon_slice target, data;
+    bool is_last;
+    enum moon_rc rc = forward_fields(x, backend->conf);
+    if (rc == MOON_OK)
+        rc = forward_target(x, &target);
+    if (rc == MOON_OK)
+        rc = forward_first_body(x, &data, &is_last);
+    if (rc != MOON_OK)
+        return rc;
+    if (backend->conf->balance == MOON_BALANCE_HASH)
+        x->call.hash = forward_hash(x, backend->conf);
+    x->call.is_upgrade_asked = x->request.wants_upgrade;
+    x->is_called = true;
+    return moon_call_start(&x->call, backend, &x->request, target, data, is_last);
+}
+
+void moon_forward_end_call(struct moon_exchange *x)
+{
+    if (!x->is_called)
+        return;
+    x->times.connected = x->call.times.connected_us;
+    if (x->call.target != NULL)
+        x->target = x->call.target->conf->identity;
+    x->call_tries = x->call.tries;
+    moon_call_end(&x->call);
+    x->is_called = false;
+}
+
+void moon_forward_take_response(struct moon_exchange *x)
+{
+    x->response = x->call.response;
+    if (forward_is_hop_by_hop(&x->response.fields))
+        moon_fields_remove_hop_by_hop(&x->response.fields);
+    if (x->call.backend->conf->is_forwarded &&
+        forward_add_via(x, &x->response.fields, x->response.version_major,
+                        x->response.version_minor) != MOON_OK)
+        moon_log_warn("no memory for Via request=%.*s", MOON_SLICE_ARG(x->ctx.id));
+    x->ctx.response = &x->response;
+}
+
+static void forward_new_response(struct moon_exchange *x, int status)
+{
+    moon_response_init(&x->response, &x->arena);
+    x->response.status = status;
+    x->response.version_major = x->response.version_minor = 1;
+    x->response.framing = MOON_FRAMING_LENGTH;
+    x->response.content_length = 0;
+    x->response.is_keep_alive = true;
+    x->is_answered = false;
+    x->ctx.response = &x->response;
+    moon_buf_clear(&x->response_body);
+    x->is_response_kept = true;
+    struct moon_slice date;
+    if (moon_arena_copy(&x->arena, moon_clock_http_date(moon_clock_wall_ms()), &date) &&
+        moon_fields_add_id(&x->response.fields, MOON_FIELD_DATE, date) != MOON_OK)
+        moon_log_warn("no memory for Date request=%.*s", MOON_SLICE_ARG(x->ctx.id));
+}
+
+static bool forward_set_body(struct moon_exchange *x, struct moon_slice body)
+{
+    x->response_body.ceiling = moon_max_size(x->response_body.ceiling, body.len);
+    return moon_buf_append(&x->response_body, body) == MOON_OK;
+}
+
+bool moon_forward_take_reply(struct moon_exchange *x)
+{
+    const struct moon_reply *reply = &x->ctx.reply;
+    forward_new_response(x, reply->status);
+    for (size_t i = 0; i < reply->fields.count; i++) {
+        if (moon_fields_add(&x->response.fields, reply->fields.items[i].name,
+                            reply->fields.items[i].value) != MOON_OK)
+            return false;
+    }
+    return forward_set_body(x, reply->body);
+}
+
+static bool forward_reply_field(struct moon_exchange *x, struct moon_slice name,
+                                struct moon_slice value)
+{
+    return moon_fields_add(&x->ctx.reply.fields, name, value) == MOON_OK;
+}
+
+bool moon_forward_redirect(struct moon_exchange *x)
+{
+    const struct moon_redirect_conf *redirect = &x->ctx.leaf->redirect;
+    struct moon_slice location = redirect->to;
+    struct moon_slice parts[4] = {redirect->to};
+    bool has_path = redirect->keeps_path;
+    bool has_query = redirect->keeps_query && x->original_query.data != NULL;
+    bool to_ends = redirect->to.len > 0 && redirect->to.data[redirect->to.len - 1] == '/';
+    if (has_path)
+        parts[1] = moon_slice_from(x->original_path, to_ends ? 1 : 0);
+    if (has_query) {
+        bool has_mark = moon_slice_find(redirect->to, '?') < redirect->to.len;
+        parts[2] = has_mark ? MOON_S("&") : MOON_S("?");
+        parts[3] = x->original_query;
+    }
+    if (!moon_arena_join(&x->arena, parts, 4, &location))
+        return false;
+    x->ctx.reply = (struct moon_reply){.status = redirect->status};
+    moon_fields_init(&x->ctx.reply.fields, &x->arena);
+    return forward_reply_field(x, MOON_S("Location"), location);
+}
+
+bool moon_forward_reply(struct moon_exchange *x)
+{
+    const struct moon_reply_conf *reply = &x->ctx.leaf->reply;
+    x->ctx.reply = (struct moon_reply){.status = reply->status, .body = reply->body};
+    moon_fields_init(&x->ctx.reply.fields, &x->arena);
+    for (size_t i = 0; i < reply->field_count; i++) {
+        if (!forward_reply_field(x, reply->fields[i].name, reply->fields[i].value))
+            return false;
+    }
+    return true;
+}
+
+struct moon_slice moon_forward_reason(enum moon_rc rc)
+{
+    switch ((int)rc) {
+    case MOON_ERR_UNKNOWN_HOST:
+    case MOON_ERR_NO_ROUTE:
+    case MOON_ERR_NO_OPERATION:
+        return MOON_S("OperationNotFound");
+    case MOON_ERR_CLIENT_CLOSED:
+        return MOON_S("ClientConnectionFailure");
+    case MOON_ERR_CONNECT_TIMEOUT:
+    case MOON_ERR_UPSTREAM_SEND_TIMEOUT:
+    case MOON_ERR_FIRST_BYTE_TIMEOUT:
+    case MOON_ERR_TOTAL_TIMEOUT:
+    case MOON_ERR_TIMEOUT:
+        return MOON_S("Timeout");
+    case MOON_ERR_CONNECT:
+    case MOON_ERR_REFUSED:
+    case MOON_ERR_DNS:
+    case MOON_ERR_UPSTREAM_CLOSED:
+    case MOON_ERR_UPSTREAM_RESET:
+    case MOON_ERR_UPSTREAM_PROTOCOL:
+    case MOON_ERR_UPSTREAM_TRUNCATED:
+    case MOON_ERR_UPSTREAM_TLS:
+    case MOON_ERR_NO_TARGET:
+        return MOON_S("BackendConnectionFailure");
+    case MOON_ERR_SINK:
+        return MOON_S("Sinkpool");
+    default:
+        return moon_slice_text(moon_rc_name(rc));
+    }
+}
+
+static struct moon_slice forward_problem(struct moon_exchange *x, int status, char *into,
+                                         size_t cap)
+{
+    struct moon_json json;
+    struct moon_slice title = moon_status_reason(status);
+    const struct moon_ctx_error *error = &x->ctx.error;
+    bool is_refusal = x->failure == MOON_ERR_POLICY_REFUSED;
+    moon_json_init(&json, into, cap);
+    moon_json_object(&json);
+    moon_json_number(&json, "status", status);
+    moon_json_text(&json, "title", title.len > 0 ? title : MOON_S("Error"));
+    if (is_refusal && error->message.len > 0)
+        moon_json_text(&json, "detail", error->message);
+    if (is_refusal || error->source.len == 0 || moon_slice_is(error->source, MOON_S("gateway")))
+        moon_json_text(&json, "reason", error->reason);
+    moon_json_text(&json, "request_id", x->ctx.id);
+    moon_json_end(&json);
+    return moon_slice(into, moon_json_len(&json));
+}
+
+void moon_forward_default_error(struct moon_exchange *x)
+{
+    char text[1024];
+    int status = x->ctx.error.status != 0 ? x->ctx.error.status : 500;
+    struct moon_reply reply = x->ctx.reply;
+    bool has_reply = x->failure == MOON_ERR_POLICY_REFUSED && reply.is_refusal;
+    forward_new_response(x, status);
+    bool is_good = true;
+    for (size_t i = 0; has_reply && i < reply.fields.count; i++)
+        is_good = is_good && moon_fields_add(&x->response.fields, reply.fields.items[i].name,
+                                             reply.fields.items[i].value) == MOON_OK;
+    if (has_reply && reply.body.len > 0) {
+        is_good = is_good && forward_set_body(x, reply.body);
+    } else {
+        is_good = is_good && forward_set_body(x, forward_problem(x, status, text, sizeof(text)));
+        is_good = is_good && moon_fields_set(&x->response.fields, MOON_S("Content-Type"),
+                                             MOON_S("application/problem+json")) == MOON_OK;
+    }
+    if (!is_good)
+        moon_log_warn("no memory for the body of an error request=%.*s", MOON_SLICE_ARG(x->ctx.id));
+}
+
+void moon_forward_log_failure(struct moon_exchange *x)
+{
+    switch ((int)x->failure) {
+    case MOON_ERR_POLICY_REFUSED:
+    case MOON_ERR_NO_ROUTE:
+    case MOON_ERR_NO_OPERATION:
+    case MOON_ERR_UNKNOWN_HOST:
+    case MOON_ERR_SINK:
+    case MOON_ERR_POLICY:
+        return; // the access log says it
+    default:
+        moon_log_info("request failed: %s client=%.*s request=%.*s", moon_rc_text(x->failure),
+                      (int)x->client->ip_len, x->client->ip_text, MOON_SLICE_ARG(x->ctx.id));
+    }
+}

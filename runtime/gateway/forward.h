@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/// Making the request that a backend gets and the answer that the client gets.
+
+#include "gateway/exchange.h"
+
+/// Prepares the request and starts the call. @return MOON_OK, MOON_AGAIN, or why it cannot
+MUST_CHECK enum moon_rc moon_forward_start(struct moon_exchange *x);
+void moon_forward_end_call(struct moon_exchange *x);
+
+/// The call's response becomes the exchange's: end-to-end fields, Via.
+void moon_forward_take_response(struct moon_exchange *x);
+
+/// x->ctx.reply becomes the response. @return false when memory is short
+MUST_CHECK bool moon_forward_take_reply(struct moon_exchange *x);
+
+/// Fill x->ctx.reply from the leaf. @return false when memory is short
+MUST_CHECK bool moon_forward_redirect(struct moon_exchange *x);
+MUST_CHECK bool moon_forward_reply(struct moon_exchange *x);
+
+/// The response for x->ctx.error: problem+json (RFC 9457) without anything that was raised.
+void moon_forward_default_error(struct moon_exchange *x);
+
+/// API Management's name of a failure ("OperationNotFound", "Timeout" ...).
+struct moon_slice moon_forward_reason(enum moon_rc rc);
+void moon_forward_log_failure(struct moon_exchange *x);

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/// A worker's gateway: the generation that new requests are served from, the listeners, and what
+/// all exchanges share.
+///
+/// Thread: one worker.
+
+#include "gateway/router.h"
+#include "net/listener.h"
+#include "script/script.h"
+
+struct moon_access_log;
+
+enum { MOON_GATEWAY_LISTENERS = 64 };
+
+/// One loaded configuration, ready to serve. Counted: a request keeps the one it began with.
+struct moon_generation {
+    size_t users;
+    uint32_t number;
+    struct moon_script *script;
+    const struct moon_plan *plan;
+    struct moon_router *router;
+    struct moon_backend **backends; // as in the plan
+    struct moon_tls_server *tls[MOON_GATEWAY_LISTENERS]; // by listener; NULL: plain
+};
+
+/// Builds a generation off to the side.
+/// @param error  text for people; heap; written on failure
+MUST_CHECK enum moon_rc moon_generation_new(const struct moon_script_env *env,
+                                            const struct moon_bundle *bundle, uint32_t number,
+                                            struct moon_tls_tickets *tickets, char **error,
+                                            struct moon_generation **out);
+void moon_generation_acquire(struct moon_generation *generation);
+void moon_generation_release(struct moon_generation *generation); // accepts NULL
+
+/// A listening socket that this worker accepts on.
+struct moon_gateway_listener {
+    struct moon_gateway *gateway;
+    struct moon_acceptor *acceptor;
+    int fd;
+    int index; // in the plan
+    bool is_management;
+    char address[128];
+};
+
+/// Metrics that every exchange counts.
+struct moon_gateway_metrics {
+    int connections, active_connections, active_exchanges;
+    int bytes_in, bytes_out;
+    int refused; // malformed or over a limit
+    int policy_budget;
+};
+
+struct moon_gateway {
+    struct moon_script_env env;
+    struct moon_generation *generation;
+    struct moon_gateway_listener listeners[MOON_GATEWAY_LISTENERS];
+    size_t listener_count;
+    struct moon_access_log *access_log;
+    struct moon_board *board;
+    struct moon_tls_tickets *tickets;
+    struct moon_gateway_metrics metrics;
+    struct moon_list sessions; // all client connections
+    size_t session_count;
+    struct moon_session *current_session; // whose callback runs; NULL once it was freed there
+    struct moon_list exchange_pool;
+    size_t exchange_pool_count;
+    uint64_t next_id;
+    uint64_t id_salt;
+    bool is_draining;
+    void (*on_drained)(struct moon_gateway *gateway); // no session is left
+    /// Asks the supervisor to reload (management API). NULL where there is none.
+    void (*request_reload)(struct moon_gateway *gateway);
+    void *owner;
+};
+
+void moon_gateway_init(struct moon_gateway *gateway, const struct moon_script_env *env,
+                       struct moon_board *board, struct moon_tls_tickets *tickets);
+
+/// Ends everything at once. 
+void moon_gateway_fini(struct moon_gateway *gateway);
+
+/// New requests are served from `generation` on. Takes the caller's reference.
+void moon_gateway_flip(struct moon_gateway *gateway, struct moon_generation *generation);
+
+/// Starts accepting on `fd` for listener `index` of the plan. The descriptor stays the caller's.
+MUST_CHECK enum moon_rc moon_gateway_listen(struct moon_gateway *gateway, int index, int fd);
+
+/// Stops accepting; idle connections are closed, the others after their present request.
+void moon_gateway_drain(struct moon_gateway *gateway);
+
+/// Accepts a connection that is there already (specs, socket hand-over). Takes `fd`.
+void moon_gateway_accept(struct moon_gateway_listener *listener, int fd,
+                         const struct sockaddr *peer);

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/log.h"
+#include "gateway/gateway.h"
+
+static char *generation_error(const char *where, const char *what)
+{
+    char *text = NULL;
+    size_t n = strlen(where) + strlen(what) + 3;
+    text = malloc(n);
+    if (text != NULL)
+        (void)snprintf(text, n, "%s: %s", where, what);
+    return text;
+}
+
+static enum moon_rc generation_make_tls(struct moon_generation *generation,
+                                        struct moon_tls_tickets *tickets, char **error)
+{
+    const struct moon_plan *plan = generation->plan;
+    char text[512] = "";
+    for (size_t i = 0; i < plan->listener_count; i++) {
+        if (!plan->listeners[i].has_tls)
+            continue;
+        enum moon_rc rc = moon_tls_server_new(&plan->listeners[i].tls, tickets, text, sizeof(text),
+                                              &generation->tls[i]);
+        if (rc != MOON_OK) {
+            char where[160];
+            (void)snprintf(where, sizeof(where), "gateway.lua: listeners[%zu].tls", i + 1);
+            *error = generation_error(where, text);
+            return rc;
+        }
+    }
+    return MOON_OK;
+}
+
+static enum moon_rc generation_make_backends(struct moon_generation *generation,
+                                             const struct moon_script_env *env, char **error)
+{
+    const struct moon_plan *plan = generation->plan;
+    char text[512] = "";
+    generation->backends = calloc(plan->backend_count + 1, sizeof(*generation->backends));
+    if (generation->backends == NULL)
+        return MOON_ERR_MEMORY;
+    for (size_t i = 0; i < plan->backend_count; i++) {
+        enum moon_rc rc = moon_backend_new(env->upstreams, &plan->backends[i], text, sizeof(text),
+                                           &generation->backends[i]);
+        if (rc != MOON_OK) {
+            char where[160];
+            (void)snprintf(where, sizeof(where), "gateway.lua: backends.%.*s",
+                           MOON_SLICE_ARG(plan->backends[i].name));
+            *error = generation_error(where, text);
+            return rc;
+        }
+    }
+    return MOON_OK;
+}
+
+enum moon_rc moon_generation_new(const struct moon_script_env *env,
+                                 const struct moon_bundle *bundle, uint32_t number,
+                                 struct moon_tls_tickets *tickets, char **error,
+                                 struct moon_generation **out)
+{
+    struct moon_generation *generation = calloc(1, sizeof(*generation));
+    *error = NULL;
+    if (generation == NULL)
+        return MOON_ERR_MEMORY;
+    generation->users = 1;
+    generation->number = number;
+    enum moon_rc rc = moon_script_load(env, bundle, error, &generation->script);
+    if (rc != MOON_OK)
+        goto fail;
+    generation->plan = moon_script_plan(generation->script);
+    rc = MOON_ERR_CONFIG;
+    if (generation->plan->listener_count > MOON_GATEWAY_LISTENERS) {
+        *error = generation_error("gateway.lua: listeners", "at most 63 are possible");
+        goto fail;
+    }
+    rc = generation_make_tls(generation, tickets, error);
+    if (rc != MOON_OK)
+        goto fail;
+    rc = generation_make_backends(generation, env, error);
+    if (rc != MOON_OK)
+        goto fail;
+    generation->router = moon_router_new(generation->plan);
+    rc = MOON_ERR_MEMORY;
+    if (generation->router == NULL)
+        goto fail;
+    *out = generation;
+    return MOON_OK;
+fail:
+    if (*error == NULL)
+        *error = strdup(moon_rc_text(rc));
+    moon_generation_release(generation);
+    return rc;
+}
+
+void moon_generation_acquire(struct moon_generation *generation)
+{
+    generation->users++;
+}
+
+void moon_generation_release(struct moon_generation *generation)
+{
+    if (generation == NULL || --generation->users > 0)
+        return;
+    for (size_t i = 0; i < MOON_GATEWAY_LISTENERS; i++)
+        moon_tls_server_release(generation->tls[i]);
+    for (size_t i = 0; generation->backends != NULL && i < generation->plan->backend_count; i++)
+        moon_backend_free(generation->backends[i]);
+    free(generation->backends);
+    moon_router_free(generation->router);
+    moon_script_free(generation->script);
+    free(generation);
+}

@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "gateway/management.h"
+
+#include "base/clock.h"
+#include "base/json_write.h"
+
+enum { MANAGEMENT_BYTES = 8 << 20, MANAGEMENT_STATUS_BYTES = 1 << 20 };
+
+typedef void management_fn(struct moon_exchange *x);
+
+static void management_reply(struct moon_exchange *x, int status, struct moon_slice type,
+                             struct moon_slice body)
+{
+    struct moon_reply *reply = &x->ctx.reply;
+    *reply = (struct moon_reply){.status = status};
+    moon_fields_init(&reply->fields, &x->arena);
+    bool is_good = moon_arena_copy(&x->arena, body, &reply->body) &&
+                   moon_fields_add(&reply->fields, MOON_S("Content-Type"), type) == MOON_OK &&
+                   moon_fields_add(&reply->fields, MOON_S("Cache-Control"), MOON_S("no-store")) ==
+                       MOON_OK;
+    if (!is_good)
+        reply->status = 503;
+}
+
+static void management_health(struct moon_exchange *x)
+{
+    bool is_draining = x->gateway->is_draining;
+    management_reply(x, is_draining ? 503 : 200, MOON_S("application/json"),
+                     is_draining ? MOON_S("{\"status\":\"draining\"}\n")
+                                 : MOON_S("{\"status\":\"ok\"}\n"));
+}
+
+static void management_metrics(struct moon_exchange *x)
+{
+    struct moon_buf text;
+    moon_buf_init(&text, MANAGEMENT_BYTES);
+    x->arena.ceiling_bytes = MANAGEMENT_BYTES;
+    if (moon_metrics_write(x->gateway->env.metrics, &text) == MOON_OK)
+        management_reply(x, 200, MOON_S("text/plain; version=0.0.4; charset=utf-8"),
+                         moon_buf_slice(&text));
+    else
+        management_reply(x, 503, MOON_S("text/plain"), MOON_S("out of memory\n"));
+    moon_buf_fini(&text);
+}
+
+static void management_workers(struct moon_json *json, const struct moon_board *board)
+{
+    moon_json_array_at(json, "workers");
+    for (int i = 0; i < board->worker_count && i < MOON_BOARD_WORKERS; i++) {
+        const struct moon_board_slot *slot = &board->slots[i];
+        int pid = atomic_load(&slot->pid);
+        if (pid == 0)
+            continue;
+        moon_json_object(json);
+        moon_json_number(json, "worker", i);
+        moon_json_number(json, "pid", pid);
+        moon_json_number(json, "generation", atomic_load(&slot->generation));
+        moon_json_number(json, "connections", atomic_load(&slot->connections));
+        moon_json_number(json, "exchanges", atomic_load(&slot->exchanges));
+        moon_json_number(json, "lua_bytes", atomic_load(&slot->lua_bytes));
+        moon_json_number(json, "restarts", (int64_t)atomic_load(&slot->restarts));
+        moon_json_bool(json, "draining", atomic_load(&slot->is_draining) != 0);
+        moon_json_end(json);
+    }
+    moon_json_end(json);
+}
+
+static const char *management_state(const struct moon_health *health)
+{
+    if (!moon_health_is_usable(health, moon_clock_us()))
+        return "down";
+    return atomic_load(&health->state) == MOON_HEALTH_UP ? "up" : "unknown";
+}
+
+static void management_targets(struct moon_json *json, const struct moon_healths *healths)
+{
+    size_t at = 0;
+    const struct moon_health *health;
+    moon_json_array_at(json, "targets");
+    while ((health = moon_health_next(healths, &at)) != NULL) {
+        moon_json_object(json);
+        moon_json_text(json, "target", moon_slice_text(health->name));
+        moon_json_text(json, "state", moon_slice_text(management_state(health)));
+        if (health->reason[0] != '\0')
+            moon_json_text(json, "reason", moon_slice_text(health->reason));
+        moon_json_number(json, "in_flight", atomic_load(&health->in_flight));
+        moon_json_number(json, "connections", atomic_load(&health->connections));
+        moon_json_number(json, "requests", (int64_t)atomic_load(&health->requests));
+        moon_json_number(json, "errors", (int64_t)atomic_load(&health->errors));
+        moon_json_number(json, "failures", atomic_load(&health->failures));
+        moon_json_end(json);
+    }
+    moon_json_end(json);
+}
+
+static void management_status(struct moon_exchange *x)
+{
+    struct moon_json json;
+    const struct moon_plan *plan = x->generation->plan;
+    const struct moon_board *board = x->gateway->board;
+    char *text = malloc(MANAGEMENT_STATUS_BYTES);
+    if (text == NULL) {
+        management_reply(x, 503, MOON_S("text/plain"), MOON_S("out of memory\n"));
+        return;
+    }
+    moon_json_init(&json, text, MANAGEMENT_STATUS_BYTES);
+    moon_json_object(&json);
+    moon_json_text(&json, "name", plan->name);
+    moon_json_text(&json, "version", MOON_S(MOONGATE_VERSION));
+    moon_json_number(&json, "generation", x->generation->number);
+    if (board != NULL) {
+        moon_json_number(&json, "started_ms", board->started_wall_ms);
+        moon_json_number(&json, "reloads", (int64_t)atomic_load(&board->reloads_ok));
+        moon_json_number(&json, "reloads_failed", (int64_t)atomic_load(&board->reloads_failed));
+        if (board->last_reload_error[0] != '\0')
+            moon_json_text(&json, "last_reload_error",
+                           moon_slice_text(board->last_reload_error));
+        management_workers(&json, board);
+    }
+    moon_json_number(&json, "routes", (int64_t)plan->leaf_count);
+    management_targets(&json, x->gateway->env.upstreams->healths);
+    moon_json_end(&json);
+    x->arena.ceiling_bytes = MANAGEMENT_BYTES;
+    management_reply(x, 200, MOON_S("application/json"), moon_slice(text, moon_json_len(&json)));
+    free(text);
+}
+
+static void management_reload(struct moon_exchange *x)
+{
+    if (x->gateway->request_reload == NULL) {
+        management_reply(x, 503, MOON_S("text/plain"), MOON_S("no supervisor to reload\n"));
+        return;
+    }
+    x->gateway->request_reload(x->gateway);
+    management_reply(x, 202, MOON_S("application/json"), MOON_S("{\"status\":\"reloading\"}\n"));
+}
+
+struct management_route {
+    const char *method;
+    const char *path;
+    management_fn *answer;
+};
+
+static const struct management_route management_routes[] = {
+    {"GET", "/health", management_health}, {"GET", "/status", management_status},
+    {"GET", "/metrics", management_metrics}, {"POST", "/reload", management_reload},
+};
+
+bool moon_management_is(const struct moon_exchange *x)
+{
+    return x->generation->plan->listeners[x->client->listener].is_management;
+}
+
+bool moon_management_answer(struct moon_exchange *x)
+{
+    struct moon_slice method = x->request.method == MOON_METHOD_HEAD
+                                   ? MOON_S("GET") : x->request.method_name;
+    for (size_t i = 0; i < MOON_COUNT(management_routes); i++) {
+        const struct management_route *route = &management_routes[i];
+        if (!moon_slice_is(x->request.path, moon_slice_text(route->path)))
+            continue;
+        if (moon_slice_is(method, moon_slice_text(route->method)))
+            route->answer(x);
+        else
+            management_reply(x, 405, MOON_S("text/plain"), MOON_S("method not allowed\n"));
+        return true;
+    }
+    management_reply(x, 404, MOON_S("text/plain"), MOON_S("not found\n"));
+    return true;
+}

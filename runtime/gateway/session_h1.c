@@ -1,0 +1,499 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/clock.h"
+#include "base/log.h"
+#include "gateway/body.h"
+#include "gateway/client.h"
+#include "gateway/session.h"
+
+#include <netinet/in.h>
+#include <unistd.h>
+
+enum {
+    SESSION_IN_BYTES = 65536 + 16384, // read ahead of a slow backend, at most
+    SESSION_READ_BYTES = 65536,
+    SESSION_FAIR_READS = 4,
+    SESSION_SKIP_BYTES = 65536, // of an unwanted body that are read to keep the connection
+};
+
+static void session_process(struct moon_session *s);
+static const struct moon_limits_conf *session_limits(const struct moon_session *s)
+{
+    return &s->gateway->generation->plan->limits;
+}
+
+static void session_arm(struct moon_session *s, int64_t after_ms, enum moon_rc meaning)
+{
+    s->timeout_rc = meaning;
+    moon_timer_set(&s->timer, after_ms);
+}
+
+static void session_free(struct moon_session *s)
+{
+    struct moon_gateway *gateway = s->gateway;
+    moon_timer_stop(&s->timer);
+    moon_stream_free(s->stream);
+    moon_generation_release(s->tls_generation);
+    moon_buf_fini(&s->in);
+    moon_h1_body_fini(&s->body);
+    moon_list_remove(&s->link);
+    gateway->session_count--;
+    if (gateway->env.slot != NULL)
+        atomic_store_explicit(&gateway->env.slot->connections, (int64_t)gateway->session_count,
+                              memory_order_relaxed);
+    if (gateway->current_session == s)
+        gateway->current_session = NULL;
+    free(s);
+    if (gateway->is_draining && gateway->session_count == 0 && gateway->on_drained != NULL)
+        gateway->on_drained(gateway);
+}
+
+// Ends the connection. What the client still sends is read for a while, so that a reset does not
+// take the answer away from it (RFC 9112 §9.6).
+static void session_close(struct moon_session *s)
+{
+    if (s->is_broken || (s->is_eof && moon_stream_queued(s->stream) == 0)) {
+        session_free(s);
+        return;
+    }
+    s->is_lingering = true;
+    moon_buf_clear(&s->in);
+    moon_stream_shutdown_write(s->stream);
+    moon_stream_pause_reading(s->stream, false);
+    session_arm(s, session_limits(s)->linger_ms, MOON_OK);
+}
+
+static void session_idle(struct moon_session *s)
+{
+    if (s->gateway->is_draining && s->requests > 0) {
+        session_close(s);
+        return;
+    }
+    moon_buf_relax(&s->in);
+    session_arm(s, s->requests == 0 ? session_limits(s)->head_timeout_ms
+                                    : session_limits(s)->idle_timeout_ms,
+                MOON_EOF);
+}
+
+static void session_timeout(struct moon_timer *timer)
+{
+    struct moon_session *s = timer->owner;
+    if (s->is_lingering || s->is_skipping ||
+        (s->exchange == NULL && s->timeout_rc == MOON_EOF)) {
+        session_free(s);
+    } else if (s->exchange == NULL) {
+        s->timeout_rc = MOON_ERR_HEAD_TIMEOUT;
+        session_process(s);
+    } else if (s->timeout_rc == MOON_ERR_SEND_TIMEOUT || s->is_head_written) {
+        s->is_broken = true;
+        moon_stream_abort(s->stream);
+        moon_exchange_on_client_gone(s->exchange, s->timeout_rc);
+    } else {
+        s->is_keep_alive = false;
+        moon_exchange_body_failed(s->exchange, MOON_ERR_BODY_TIMEOUT);
+    }
+}
+
+static enum moon_rc session_read_body(void *peer, struct moon_slice *data, bool *is_done)
+{
+    struct moon_session *s = peer;
+    if (s->body_used > 0) {
+        moon_buf_consume(&s->in, s->body_used);
+        s->body_used = 0;
+    }
+    moon_stream_pause_reading(s->stream, s->is_eof);
+    while (!s->body.is_done) {
+        size_t used = 0;
+        enum moon_rc rc = moon_h1_body_next(&s->body, moon_buf_slice(&s->in), &used, data);
+        if (rc == MOON_OK && data->len > 0) {
+            s->body_used = used;
+            *is_done = s->body.is_done;
+            moon_timer_stop(&s->timer);
+            return MOON_OK;
+        }
+        moon_buf_consume(&s->in, used);
+        if (rc == MOON_AGAIN && s->is_eof)
+            rc = MOON_ERR_CLIENT_CLOSED;
+        if (rc == MOON_AGAIN) {
+            s->is_reading_body = true;
+            session_arm(s, s->exchange->ctx.leaf != NULL
+                               ? s->exchange->ctx.leaf->limits.body_timeout_ms
+                               : session_limits(s)->body_timeout_ms,
+                        MOON_ERR_BODY_TIMEOUT);
+            return rc;
+        }
+        if (rc != MOON_OK) {
+            s->is_keep_alive = false;
+            return rc;
+        }
+    }
+    moon_timer_stop(&s->timer);
+    *data = moon_slice(NULL, 0);
+    *is_done = true;
+    return MOON_OK;
+}
+
+static void session_send_continue(void *peer)
+{
+    struct moon_session *s = peer;
+    struct iovec iov = {(void *)(uintptr_t)"HTTP/1.1 100 Continue\r\n\r\n", 25};
+    if (s->client_minor >= 1 && moon_stream_write(s->stream, &iov, 1) == MOON_ERR_IO)
+        s->is_broken = true;
+}
+
+static struct iovec session_iov(struct moon_slice s)
+{
+    return (struct iovec){(void *)(uintptr_t)s.data, s.len};
+}
+
+// Writes `head` and the framed data behind it.
+static enum moon_rc session_write(struct moon_session *s, struct moon_slice head,
+                                  struct moon_slice data, bool is_last,
+                                  const struct moon_fields *trailers)
+{
+    struct iovec iov[5];
+    struct moon_buf tail;
+    char line[20];
+    int n = 0;
+    moon_buf_init(&tail, 65536);
+    if (head.len > 0)
+        iov[n++] = session_iov(head);
+    if (data.len > 0 && s->is_chunked)
+        iov[n++] = session_iov(moon_slice(line, moon_h1_chunk_line(data.len, line)));
+    if (data.len > 0)
+        iov[n++] = session_iov(data);
+    if (data.len > 0 && s->is_chunked)
+        iov[n++] = session_iov(MOON_S("\r\n"));
+    enum moon_rc rc = MOON_OK;
+    if (is_last && s->is_chunked) {
+        rc = moon_h1_write_last_chunk(&tail, trailers);
+        iov[n++] = session_iov(moon_buf_slice(&tail));
+    }
+    if (rc == MOON_OK && n > 0)
+        rc = moon_stream_write(s->stream, iov, n);
+    moon_buf_fini(&tail);
+    if (rc == MOON_AGAIN)
+        session_arm(s, session_limits(s)->send_timeout_ms, MOON_ERR_SEND_TIMEOUT);
+    else if (rc != MOON_OK)
+        s->is_broken = true;
+    return rc;
+}
+
+static bool session_may_keep(const struct moon_session *s, const struct moon_exchange *x)
+{
+    const struct moon_limits_conf *limits = session_limits(s);
+    bool is_body_out_of_the_way =
+        x->is_body_done || s->body.is_done ||
+        (s->body.framing == MOON_FRAMING_LENGTH && s->body.left <= SESSION_SKIP_BYTES &&
+         !(x->request.expects_continue && !x->is_continue_sent));
+    return s->is_keep_alive && !s->is_eof && !s->gateway->is_draining && is_body_out_of_the_way &&
+           (limits->requests_per_connection == 0 || s->requests < limits->requests_per_connection);
+}
+
+static enum moon_rc session_write_head(void *peer, const struct moon_response *response,
+                                       struct moon_slice data, bool is_last)
+{
+    struct moon_session *s = peer;
+    struct moon_buf head;
+    bool is_chunked = response->framing == MOON_FRAMING_CHUNKED;
+    if (is_chunked && s->client_minor == 0)
+        s->is_keep_alive = false; // the end of the body is the end of the connection
+    s->is_keep_alive = session_may_keep(s, s->exchange);
+    s->is_chunked = is_chunked && s->client_minor >= 1;
+    s->is_head_written = true;
+    moon_buf_init(&head, 1 << 20);
+    enum moon_rc rc = moon_h1_write_response(&head, response, s->exchange->request.method,
+                                             s->client_minor, s->is_keep_alive);
+    if (rc == MOON_OK)
+        rc = session_write(s, moon_buf_slice(&head), data, is_last, NULL);
+    else
+        s->is_broken = true;
+    moon_buf_fini(&head);
+    return rc;
+}
+
+static enum moon_rc session_write_body(void *peer, struct moon_slice data, bool is_last,
+                                       const struct moon_fields *trailers)
+{
+    return session_write(peer, moon_slice(NULL, 0), data, is_last, trailers);
+}
+
+static void session_abort(void *peer)
+{
+    struct moon_session *s = peer;
+    s->is_keep_alive = false;
+    s->is_broken = true;
+    moon_stream_abort(s->stream);
+}
+
+// Passes over the rest of a request body. @return true when it is out of the way
+static bool session_skip_body(struct moon_session *s)
+{
+    if (s->body_used > 0)
+        moon_buf_consume(&s->in, s->body_used);
+    s->body_used = 0;
+    while (!s->body.is_done) {
+        struct moon_slice data;
+        size_t used = 0;
+        enum moon_rc rc = moon_h1_body_next(&s->body, moon_buf_slice(&s->in), &used, &data);
+        moon_buf_consume(&s->in, used);
+        if (rc == MOON_AGAIN)
+            return false;
+        if (rc != MOON_OK) {
+            s->is_keep_alive = false;
+            return true;
+        }
+    }
+    return true;
+}
+
+static void session_finished(void *peer)
+{
+    struct moon_session *s = peer;
+    s->exchange = NULL;
+    s->is_reading_body = false;
+    s->is_skipping = !session_skip_body(s);
+    moon_timer_stop(&s->timer);
+    if (!s->is_processing)
+        session_process(s);
+}
+
+static const struct moon_peer_ops session_peer_ops = {
+    .read_body = session_read_body,
+    .send_continue = session_send_continue,
+    .write_head = session_write_head,
+    .write_body = session_write_body,
+    .abort = session_abort,
+    .finished = session_finished,
+};
+
+static enum moon_rc session_parse(struct moon_session *s, struct moon_exchange *x, size_t head_len)
+{
+    struct moon_slice head;
+    const struct moon_limits_conf *limits = session_limits(s);
+    struct moon_h1_limits h1 = {limits->head_bytes, limits->uri_bytes, limits->header_count};
+    struct moon_slice raw = moon_slice(moon_buf_slice(&s->in).data, head_len);
+    if (!moon_arena_copy(&x->arena, raw, &head))
+        return MOON_ERR_MEMORY;
+    enum moon_rc rc = moon_h1_parse_request(&x->request, head, &h1, s->client.is_tls);
+    moon_buf_consume(&s->in, head_len);
+    return rc;
+}
+
+static void session_start_exchange(struct moon_session *s, enum moon_rc scanned, size_t head_len)
+{
+    struct moon_exchange *x =
+        moon_exchange_new(s->gateway, &s->client, &session_peer_ops, s);
+    if (x == NULL) {
+        s->is_broken = true;
+        return;
+    }
+    s->exchange = x;
+    s->requests++;
+    s->is_head_written = false;
+    s->is_keep_alive = false;
+    s->client_minor = 1;
+    moon_timer_stop(&s->timer);
+    enum moon_rc rc = scanned == MOON_OK ? session_parse(s, x, head_len) : scanned;
+    if (rc == MOON_OK) {
+        s->is_keep_alive = x->request.is_keep_alive;
+        s->client_minor = x->request.version_minor;
+        moon_h1_body_init(&s->body, x->request.framing, x->request.content_length,
+                          &x->request.trailers, false);
+        if (s->client.is_trusted_proxy)
+            moon_client_forwarded(x);
+        moon_exchange_start(x);
+    } else {
+        moon_buf_clear(&s->in);
+        moon_h1_body_init(&s->body, MOON_FRAMING_NONE, 0, NULL, false);
+        moon_exchange_refuse(x, rc);
+    }
+}
+
+// @return false when there is no whole head yet
+static bool session_next_request(struct moon_session *s)
+{
+    size_t head_len = 0;
+    const struct moon_limits_conf *limits = session_limits(s);
+    struct moon_h1_limits h1 = {limits->head_bytes, limits->uri_bytes, limits->header_count};
+    if (s->scan.at == 0)
+        moon_buf_consume(&s->in, moon_h1_skip_empty_lines(moon_buf_slice(&s->in)));
+    if (moon_buf_len(&s->in) == 0)
+        return false;
+    enum moon_rc rc = moon_h1_scan(&s->scan, moon_buf_slice(&s->in), &h1, &head_len);
+    if (rc == MOON_AGAIN && s->timeout_rc == MOON_ERR_HEAD_TIMEOUT && !moon_timer_is_running(&s->timer))
+        rc = MOON_ERR_HEAD_TIMEOUT;
+    if (rc == MOON_AGAIN)
+        return false;
+    s->scan = (struct moon_h1_scan){0};
+    session_start_exchange(s, rc, head_len);
+    return true;
+}
+
+// Starts requests one after another for as long as they are there and end at once.
+static void session_process(struct moon_session *s)
+{
+    s->is_processing = true;
+    while (s->exchange == NULL && !s->is_broken) {
+        if (s->is_skipping)
+            s->is_skipping = !session_skip_body(s);
+        if (s->is_skipping)
+            break;
+        if (s->requests > 0 && !s->is_keep_alive)
+            break;
+        if (!session_next_request(s))
+            break;
+    }
+    s->is_processing = false;
+    if (s->exchange != NULL)
+        return;
+    if (s->is_broken) {
+        session_free(s);
+    } else if ((s->requests > 0 && !s->is_keep_alive) || s->is_eof) {
+        session_close(s);
+    } else if (moon_buf_len(&s->in) == 0 && !s->is_skipping) {
+        session_idle(s);
+    } else if (!moon_timer_is_running(&s->timer) || s->timeout_rc != MOON_ERR_HEAD_TIMEOUT) {
+        session_arm(s, session_limits(s)->head_timeout_ms, MOON_ERR_HEAD_TIMEOUT);
+    }
+}
+
+static void session_got_bytes(struct moon_session *s)
+{
+    if (s->is_lingering) {
+        moon_buf_clear(&s->in);
+    } else if (s->exchange == NULL) {
+        session_process(s);
+    } else if (s->is_reading_body) {
+        s->is_reading_body = false;
+        moon_exchange_on_request_body(s->exchange);
+    }
+}
+
+static void session_got_end(struct moon_session *s, enum moon_rc rc)
+{
+    moon_stream_pause_reading(s->stream, true);
+    s->is_eof = true;
+    if (rc != MOON_EOF)
+        s->is_broken = true;
+    if (s->is_lingering || (s->exchange == NULL && moon_buf_len(&s->in) == 0)) {
+        session_free(s);
+    } else if (s->exchange == NULL) {
+        session_process(s);
+    } else if (s->is_broken) {
+        moon_exchange_on_client_gone(s->exchange, MOON_ERR_CLIENT_CLOSED);
+    } else if (s->is_reading_body) {
+        // The body was cut: nobody is there to read an answer that explains it.
+        s->is_broken = true;
+        moon_exchange_on_client_gone(s->exchange, MOON_ERR_CLIENT_CLOSED);
+    }
+}
+
+static bool session_is_alive(const struct moon_gateway *gateway, const struct moon_session *s)
+{
+    return gateway->current_session == s;
+}
+
+static void session_readable(void *owner)
+{
+    struct moon_session *s = owner;
+    struct moon_gateway *gateway = s->gateway;
+    struct moon_session *outer = gateway->current_session;
+    gateway->current_session = s;
+    if (s->client.is_tls && s->client.tls == NULL)
+        s->client.tls = moon_stream_tls(s->stream);
+    for (int reads = 0; reads < SESSION_FAIR_READS; reads++) {
+        size_t n = 0;
+        enum moon_rc rc = moon_stream_read(s->stream, &s->in,
+                                           s->exchange != NULL ? SESSION_READ_BYTES
+                                                               : MOON_BUF_BLOCK_BYTES,
+                                           &n);
+        if (rc == MOON_AGAIN)
+            break;
+        if (rc == MOON_ERR_LIMIT) {
+            moon_stream_pause_reading(s->stream, true);
+            break;
+        }
+        if (rc != MOON_OK) {
+            session_got_end(s, rc);
+            break;
+        }
+        session_got_bytes(s);
+        if (!session_is_alive(gateway, s) || n < MOON_BUF_BLOCK_BYTES)
+            break;
+    }
+    gateway->current_session = outer;
+}
+
+static void session_writable(void *owner)
+{
+    struct moon_session *s = owner;
+    if (moon_stream_queued(s->stream) > 0)
+        return;
+    if (s->exchange != NULL) {
+        if (s->timeout_rc == MOON_ERR_SEND_TIMEOUT)
+            moon_timer_stop(&s->timer);
+        moon_exchange_on_writable(s->exchange);
+    }
+}
+
+static const struct moon_stream_events session_events = {session_readable, session_writable};
+
+static void session_set_client(struct moon_session *s, const struct sockaddr *peer)
+{
+    const struct moon_plan *plan = s->gateway->generation->plan;
+    moon_client_init(&s->client, moon_stream_fd(s->stream), peer);
+    s->client.listener = s->listener->index;
+    s->client.is_trusted_proxy = plan->trusted_proxies != NULL &&
+                                 moon_ipset_has(plan->trusted_proxies, &s->client.peer_ip);
+}
+
+struct moon_session *moon_session_new(struct moon_gateway_listener *listener, int fd,
+                                      const struct sockaddr *peer)
+{
+    struct moon_gateway *gateway = listener->gateway;
+    struct moon_generation *generation = gateway->generation;
+    struct moon_session *s = calloc(1, sizeof(*s));
+    if (s == NULL) {
+        (void)close(fd);
+        return NULL;
+    }
+    struct moon_tls_server *tls = generation->tls[listener->index];
+    s->stream = moon_stream_accept(gateway->env.loop, fd, tls, &session_events, s);
+    if (s->stream == NULL) {
+        free(s);
+        return NULL;
+    }
+    s->gateway = gateway;
+    s->listener = listener;
+    if (tls != NULL) {
+        s->tls_generation = generation;
+        moon_generation_acquire(generation);
+        s->client.is_tls = true;
+    }
+    moon_buf_init(&s->in, SESSION_IN_BYTES);
+    moon_timer_init(&s->timer, gateway->env.loop, session_timeout, s);
+    session_set_client(s, peer);
+    moon_list_push_back(&gateway->sessions, &s->link);
+    gateway->session_count++;
+    if (gateway->env.slot != NULL)
+        atomic_store_explicit(&gateway->env.slot->connections, (int64_t)gateway->session_count,
+                              memory_order_relaxed);
+    moon_metrics_add(gateway->env.metrics, gateway->metrics.connections, 1);
+    session_idle(s);
+    return s;
+}
+
+void moon_session_kill(struct moon_session *s)
+{
+    s->is_broken = true;
+    if (s->exchange != NULL)
+        moon_exchange_on_client_gone(s->exchange, MOON_ERR_CANCELLED);
+    else
+        session_free(s);
+}
+
+void moon_session_drain(struct moon_session *s)
+{
+    if (s->exchange == NULL && !s->is_lingering && moon_buf_len(&s->in) == 0 && s->requests > 0)
+        session_close(s);
+}

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "process/state.h"
+
+#include "base/clock.h"
+#include "base/hash.h"
+
+enum {
+    STATE_REGION_BYTES = 64 << 20, // pages are taken from the kernel as they are touched
+    STATE_COUNTER_CELLS = 1 << 18,
+    STATE_SERIES = 8192,
+    STATE_TARGETS = 1024,
+};
+
+enum moon_rc moon_state_new(int workers, struct moon_state *out)
+{
+    struct moon_state state = {.region = moon_region_new(STATE_REGION_BYTES)};
+    if (state.region == NULL)
+        return MOON_ERR_MEMORY;
+    moon_hash_seed();
+    state.board = moon_board_new(state.region, workers);
+    state.counters = moon_counters_new(state.region, STATE_COUNTER_CELLS);
+    state.metrics = moon_metrics_new(state.region, workers, STATE_SERIES);
+    state.healths = moon_healths_new(state.region, STATE_TARGETS);
+    state.tickets =
+        moon_region_carve(state.region, "tls tickets", sizeof(struct moon_tls_tickets));
+    bool is_whole = state.board != NULL && state.counters != NULL && state.metrics != NULL &&
+                    state.healths != NULL && state.tickets != NULL;
+    if (!is_whole) {
+        moon_state_free(&state);
+        return MOON_ERR_MEMORY;
+    }
+    moon_tls_ticket_rotate(state.tickets, moon_clock_wall_ms());
+    *out = state;
+    return MOON_OK;
+}
+
+void moon_state_free(struct moon_state *state)
+{
+    moon_region_free(state->region);
+    *state = (struct moon_state){0};
+}

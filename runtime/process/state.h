@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/// The shared mapping and its parts, made once by the supervisor before the first fork.
+///
+/// Process: any.
+
+#include "net/tls.h"
+#include "shared/board.h"
+#include "shared/counters.h"
+#include "shared/health.h"
+#include "shared/metrics.h"
+
+struct moon_state {
+    struct moon_region *region;
+    struct moon_board *board;
+    struct moon_counters *counters;
+    struct moon_metrics *metrics;
+    struct moon_healths *healths;
+    struct moon_tls_tickets *tickets;
+};
+
+/// @param workers  at least 1
+MUST_CHECK enum moon_rc moon_state_new(int workers, struct moon_state *out);
+void moon_state_free(struct moon_state *state);

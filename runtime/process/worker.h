@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/// A worker: one loop, one gateway, and what the supervisor tells it. The same code runs inside the
+/// calling process (`--workers 0`, the test kit), without a supervisor.
+///
+/// Process: worker.
+
+#include "gateway/gateway.h"
+#include "process/state.h"
+
+struct moon_limits; // upstream/limits.h
+
+struct moon_worker {
+    int number;
+    struct moon_state *state;
+    struct moon_loop *loop;
+    struct moon_dns *dns;
+    struct moon_upstreams upstreams;
+    struct moon_script_env env;
+    struct moon_gateway gateway;
+    struct moon_generation *next; // loaded, waiting for the flip
+    struct moon_timer tick;       // every second: gauges, certificates, garbage
+};
+
+/// Makes loop, resolver and gateway. @param number  its slot on the board
+MUST_CHECK enum moon_rc moon_worker_init(struct moon_worker *worker, struct moon_state *state,
+                                         int number);
+void moon_worker_fini(struct moon_worker *worker);
+
+/// Loads a generation off to the side, replacing one that waits already.
+/// @param error  heap; written on failure
+MUST_CHECK enum moon_rc moon_worker_load(struct moon_worker *worker,
+                                         const struct moon_bundle *bundle, uint32_t number,
+                                         char **error);
+
+/// Serves from it on. 
+void moon_worker_flip(struct moon_worker *worker);
+void moon_worker_abort_load(struct moon_worker *worker);
