@@ -85,9 +85,32 @@ static inline const char *moon_find_invisible(const char *at, const char *end)
     return at;
 }
 
-/// First byte that is no tchar; `end` when there is none.
+/// First byte that is no tchar; `end` when there is none. Field names are letters, digits and
+/// hyphens but for rare ones, which the table takes over.
 static inline const char *moon_find_no_token(const char *at, const char *end)
 {
+#if defined(__SSE2__)
+    const __m128i fold = _mm_set1_epi8(0x20), a = _mm_set1_epi8('a'), z = _mm_set1_epi8('z' - 'a');
+    const __m128i zero = _mm_set1_epi8('0'), nine = _mm_set1_epi8(9), hyphen = _mm_set1_epi8('-');
+    while (end - at >= 16) {
+        __m128i v = _mm_loadu_si128((const __m128i *)(const void *)at);
+        __m128i letter = _mm_sub_epi8(_mm_or_si128(v, fold), a);
+        __m128i digit = _mm_sub_epi8(v, zero);
+        __m128i good = _mm_or_si128(_mm_cmpeq_epi8(_mm_min_epu8(letter, z), letter),
+                                    _mm_cmpeq_epi8(_mm_min_epu8(digit, nine), digit));
+        good = _mm_or_si128(good, _mm_cmpeq_epi8(v, hyphen));
+        unsigned mask = (unsigned)_mm_movemask_epi8(good) ^ 0xFFFFU;
+        if (mask == 0) {
+            at += 16;
+            continue;
+        }
+        at += __builtin_ctz(mask);
+        if (!moon_char_is(*at, MOON_CHAR_TOKEN)) {
+            return at;
+        }
+        at++;
+    }
+#endif
     while (at < end && moon_char_is(*at, MOON_CHAR_TOKEN)) {
         at++;
     }

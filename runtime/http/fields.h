@@ -41,10 +41,26 @@ unsigned moon_field_flags(enum moon_field_id id);
 /// Adds at the end; the slices are borrowed for as long as the arena lives.
 MUST_CHECK enum moon_rc moon_fields_add(struct moon_fields *fields, struct moon_slice name,
                                         struct moon_slice value);
-/// The same with the id known already (MOON_FIELD_OTHER where it is none), so that it is not looked
-/// up again.
-MUST_CHECK enum moon_rc moon_fields_add_known(struct moon_fields *fields, enum moon_field_id id,
-                                              struct moon_slice name, struct moon_slice value);
+
+/// Makes room for more fields. @return false when the arena is full
+MUST_CHECK bool moon_fields_grow(struct moon_fields *fields);
+
+/// Like moon_fields_add, with the id known already (MOON_FIELD_OTHER where it is none).
+static inline MUST_CHECK enum moon_rc moon_fields_add_known(struct moon_fields *fields,
+                                                            enum moon_field_id id,
+                                                            struct moon_slice name,
+                                                            struct moon_slice value)
+{
+    if (MOON_UNLIKELY(fields->count == fields->cap) && !moon_fields_grow(fields)) {
+        return MOON_ERR_MEMORY;
+    }
+    fields->items[fields->count].name = name;
+    fields->items[fields->count].value = value;
+    fields->ids[fields->count] = (uint8_t)id;
+    fields->count++;
+    return MOON_OK;
+}
+
 MUST_CHECK enum moon_rc moon_fields_add_id(struct moon_fields *fields, enum moon_field_id id,
                                            struct moon_slice value);
 

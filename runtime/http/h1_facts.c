@@ -72,6 +72,23 @@ static const char *parse_colon(const char *at, const char *end, bool is_response
     return at < end && *at == ':' ? at : NULL;
 }
 
+static bool parse_is_space(char c)
+{
+    return c == ' ' || c == '\t';
+}
+
+// Without the white space around it; one space before it is the rule.
+static struct moon_slice parse_value(const char *start, const char *stop)
+{
+    while (start < stop && parse_is_space(*start)) {
+        start++;
+    }
+    while (start < stop && parse_is_space(stop[-1])) {
+        stop--;
+    }
+    return moon_slice(start, (size_t)(stop - start));
+}
+
 // One line, "name: value" CRLF. What has no name (a folded line, §5.2) is refused.
 static enum moon_rc parse_field(const char **at, const char *end, struct moon_fields *fields,
                                 struct moon_h1_facts *facts)
@@ -88,7 +105,7 @@ static enum moon_rc parse_field(const char **at, const char *end, struct moon_fi
         return MOON_ERR_BAD_FIELD;
     }
     *at = stop + 2;
-    struct moon_slice value = moon_slice_trim(moon_slice(start, (size_t)(stop - start)));
+    struct moon_slice value = parse_value(start, stop);
     enum moon_field_id id = moon_field_id(name);
     facts_add(facts, id, value, fields->count);
     return moon_fields_add_known(fields, id, name, value);

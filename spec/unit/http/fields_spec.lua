@@ -115,7 +115,10 @@ describe("http/fields", function()
     end
     for byte = 0, 255 do
       local c = string.char(byte)
-      assert.equal(c:match("^[%w]$") ~= nil and byte < 128 or tchar[byte] == true, name(c))
+      local is_tchar = c:match("^[%w]$") ~= nil and byte < 128 or tchar[byte] == true
+      for _, pad in ipairs { "", ("x"):rep(7), ("x"):rep(16), ("-Z9a"):rep(10) } do
+        assert.equal(is_tchar, name(pad .. c .. pad))
+      end
       local is_control = (byte < 32 and byte ~= 9) or byte == 127
       for _, pad in ipairs { "", ("x"):rep(15), ("x"):rep(16), ("x"):rep(40) } do
         assert.equal(not is_control, value("x" .. pad .. c .. pad .. "x"))
