@@ -3,15 +3,17 @@
 #include "waf.h"
 
 struct level {
-    size_t prefix_n; // length of the path before this level was entered
+    size_t prefix_n; // length of the path when this level was entered
+    size_t key_n;    // .. and of its last key
     bool is_array;
 };
 
 struct json {
     struct waf_tx *tx;
     const char *p, *end;
-    char *path; // "json.a.b"
+    char *path; // "a.b"
     size_t path_n, path_cap;
+    size_t key_n; // length of the last key on it
     struct level *levels;
     size_t depth, depth_max;
 };
@@ -40,9 +42,12 @@ static void path_push(struct json *j, struct waf_str key)
         j->path = more;
         j->path_cap = cap;
     }
-    j->path[j->path_n++] = '.';
+    if (j->path_n != 0) {
+        j->path[j->path_n++] = '.';
+    }
     memcpy(j->path + j->path_n, key.p, key.n);
     j->path_n += key.n;
+    j->key_n = key.n;
 }
 
 static void emit(struct json *j, struct waf_str value)
@@ -226,7 +231,7 @@ static bool enter(struct json *j, bool is_array)
     if (j->depth == j->depth_max) {
         return fail(j, "too deep");
     }
-    j->levels[j->depth++] = (struct level){j->path_n, is_array};
+    j->levels[j->depth++] = (struct level){j->path_n, j->key_n, is_array};
     j->p++;
     return true;
 }
@@ -271,7 +276,11 @@ static enum step open_container(struct json *j, bool is_array)
     if (!is_array) {
         return read_key(j);
     }
-    path_push(j, j->depth == 1 ? WAF_LIT("array") : WAF_LIT("array"));
+    // As mod_security2 names them: an array is entered by its key, and its members have it again.
+    if (j->depth == 1) {
+        path_push(j, WAF_LIT("array"));
+    }
+    path_push(j, waf_dup(&j->tx->arena, (struct waf_str){j->path + j->path_n - j->key_n, j->key_n}));
     return STEP_VALUE;
 }
 
@@ -328,6 +337,7 @@ static enum step read_after(struct json *j, bool *over)
     if (j->p < j->end && *j->p == (l->is_array ? ']' : '}')) {
         j->p++;
         j->path_n = l->prefix_n;
+        j->key_n = l->key_n;
         j->depth--;
         return STEP_AFTER;
     }
@@ -345,8 +355,6 @@ void waf_body_json(struct waf_tx *tx, struct waf_str body)
     j.depth_max = tx->rules->options.json_depth;
     j.levels = waf_alloc(&tx->arena, sizeof *j.levels * (j.depth_max + 1));
     j.path = waf_alloc(&tx->arena, j.path_cap);
-    memcpy(j.path, "json", 4);
-    j.path_n = 4;
     enum step step = STEP_VALUE;
     while (step != STEP_FAIL && !over) {
         step = step == STEP_VALUE ? read_value(&j) : read_after(&j, &over);

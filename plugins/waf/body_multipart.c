@@ -98,7 +98,7 @@ static bool read_boundary(struct reader *r)
     if (at < 0) {
         return fail(r, "Boundary not found in C-T.");
     }
-    if (find_folded(ct, "boundary", (size_t)at + 8) >= 0) {
+    if (find_folded(ct, "boundary=", (size_t)at + 9) >= 0) {
         return fail(r, "Multiple boundary parameters in C-T.");
     }
     if (memcmp(ct.p + at, "boundary", 8) != 0) {
@@ -170,11 +170,6 @@ static const char *param_value(struct reader *r, const char *p, const char *end,
     return p;
 }
 
-static bool has_stray_quote(struct waf_str s)
-{
-    return s.n != 0 && (memchr(s.p, '"', s.n) != NULL || memchr(s.p, '\'', s.n) != NULL);
-}
-
 static bool read_param(struct reader *r, struct waf_str name, struct waf_str value)
 {
     struct part *part = &r->part;
@@ -185,7 +180,6 @@ static bool read_param(struct reader *r, struct waf_str name, struct waf_str val
         part->has_name = true;
         part->name = value;
         r->m->name = value;
-        r->m->invalid_quoting |= has_stray_quote(value) && memchr(value.p, '"', value.n) != NULL;
     } else if (waf_ieq(name, WAF_LIT("filename"))) {
         if (part->has_filename) {
             return fail(r, "Duplicate Content-Disposition filename.");
@@ -193,7 +187,6 @@ static bool read_param(struct reader *r, struct waf_str name, struct waf_str val
         part->has_filename = true;
         part->filename = value;
         r->m->filename = value;
-        r->m->invalid_quoting |= value.n != 0 && memchr(value.p, '\'', value.n) != NULL;
     }
     return true;
 }

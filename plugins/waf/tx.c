@@ -309,9 +309,66 @@ bool waf_tx_request_body_whole(struct waf_tx *tx, struct waf_str body, struct wa
     return verdict(tx, out);
 }
 
+static size_t last_segment(const char *p, size_t n)
+{
+    while (n > 1 && p[n - 1] != '/') {
+        n--;
+    }
+    return n;
+}
+
+// httpd maps the request between phases 1 and 2: from then on the path is decoded once (but for an
+// encoded slash), its dot segments are resolved and double slashes merged.
+static void map_path(struct waf_tx *tx)
+{
+    struct waf_str in = tx->path;
+    char *buf = waf_alloc(&tx->arena, in.n + 1), *d = buf, *out;
+    bool odd = false;
+    for (size_t i = 0; i < in.n; i++) {
+        int hi = in.p[i] == '%' && i + 2 < in.n ? waf_hex((unsigned char)in.p[i + 1]) : -1;
+        int lo = hi >= 0 ? waf_hex((unsigned char)in.p[i + 2]) : -1;
+        int c = hi * 16 + lo;
+        if (lo >= 0 && c != '/') {
+            *d++ = (char)c;
+            i += 2;
+        } else {
+            *d++ = in.p[i];
+        }
+        odd |= in.p[i] == '%' || in.p[i] == '.' || (in.p[i] == '/' && i > 0 && in.p[i - 1] == '/');
+    }
+    struct waf_str s = {buf, (size_t)(d - buf)};
+    odd |= s.n != in.n;
+    if (!odd || s.n == 0 || s.p[0] != '/') {
+        tx->path = s;
+        return;
+    }
+    out = waf_alloc(&tx->arena, s.n + 1);
+    size_t n = 1;
+    out[0] = '/';
+    for (size_t i = 1; i < s.n;) {
+        size_t start = i;
+        while (i < s.n && s.p[i] != '/') {
+            i++;
+        }
+        size_t len = i - start, whole = i < s.n ? len + 1 : len;
+        i++;
+        if (len == 0 || (len == 1 && s.p[start] == '.')) {
+            continue;
+        }
+        if (len == 2 && s.p[start] == '.' && s.p[start + 1] == '.') {
+            n = n > 1 ? last_segment(out, n - 1) : 1;
+            continue;
+        }
+        memcpy(out + n, s.p + start, whole);
+        n += whole;
+    }
+    tx->path = (struct waf_str){out, n};
+}
+
 static void phase_request_body(struct waf_tx *tx)
 {
     tx->phase = 2;
+    map_path(tx);
     if (waf_tx_wants_request_body(tx)) {
         bool files = tx->processor == WAF_PROCESSOR_MULTIPART;
         if (!files && tx->body_n > tx->rules->options.request_nofiles_limit) {

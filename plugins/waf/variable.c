@@ -289,7 +289,9 @@ static void build_one(struct adder *a)
         add_flag(a, tx->response_over_limit);
         break;
     case WAF_VAR_QUERY_STRING:
-        add_one(a, tx->query);
+        if (tx->has_query) {
+            add_one(a, tx->query);
+        }
         break;
     case WAF_VAR_REMOTE_ADDR:
     case WAF_VAR_REMOTE_HOST:
@@ -468,6 +470,7 @@ void waf_forget_lists(struct waf_tx *tx, unsigned phase)
         WAF_VAR_INBOUND_DATA_ERROR, WAF_VAR_MULTIPART_PART_HEADERS, WAF_VAR_REQBODY_ERROR,
         WAF_VAR_REQBODY_ERROR_MSG, WAF_VAR_REQBODY_PROCESSOR_ERROR,
         WAF_VAR_REQBODY_PROCESSOR_ERROR_MSG, WAF_VAR_REQUEST_BODY, WAF_VAR_REQUEST_BODY_LENGTH,
+        WAF_VAR_REQUEST_BASENAME, WAF_VAR_REQUEST_FILENAME, WAF_VAR_REQUEST_URI,
         WAF_VAR_URLENCODED_ERROR, WAF_VAR_XML, WAF_VAR_XML_ATTRIBUTES};
     if (phase != 2) {
         for (int i = 0; i < WAF_VARS; i++) {
