@@ -8,7 +8,7 @@ local M = {
   name = "bot_check",
   summary = "Lets bots in, refuses or marks them, by user agent and address.",
   description = "Rules are tried in the order of the list; the first that fits decides. A rule "
-    .. "fits when its `agents` (texts, in any case) or its `patterns` (PCRE2, in any case) occur in the "
+    .. "fits when its `agents` (texts, in any case) or its `patterns` (PCRE2, any case) are in the "
     .. "user agent, and its `addresses` hold the caller; where it has both, both must fit, so that "
     .. "a good bot is known by its address and not by its name alone. All texts of a rule are "
     .. "looked for at once, and patterns only where a text that they need is there. The rule's "

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/// The least that native plugins need of a host, for fuzz targets: one Lua state, a clock that
+/// stands, no files.
+
+#include "moongate/plugin.h"
+
+#include <lualib.h>
+
+static inline void fuzz_log(enum moon_log_level level, const char *fmt, ...)
+{
+    (void)level;
+    (void)fmt;
+}
+
+static inline void fuzz_charge(lua_State *L, uint32_t units)
+{
+    (void)L;
+    (void)units;
+}
+
+static inline int64_t fuzz_wall_ms(void)
+{
+    return INT64_C(1800000000000);
+}
+
+static inline bool fuzz_read_file(lua_State *L, const char *path, struct moon_slice *out)
+{
+    (void)L;
+    (void)path;
+    (void)out;
+    return false;
+}
+
+static const struct moon_host fuzz_host = {.abi = MOON_PLUGIN_ABI,
+                                           .log = fuzz_log,
+                                           .charge = fuzz_charge,
+                                           .wall_ms = fuzz_wall_ms,
+                                           .read_file = fuzz_read_file};
+
+/// Opens the plugin and leaves its module as the global of its name. Call once for each.
+static inline void fuzz_open_plugin(lua_State *L, const struct moon_plugin *plugin)
+{
+    if (plugin->open(&fuzz_host) != 0) {
+        __builtin_trap();
+    }
+    lua_newtable(L);
+    for (const luaL_Reg *f = plugin->functions; f->name != NULL; f++) {
+        lua_pushcfunction(L, f->func);
+        lua_setfield(L, -2, f->name);
+    }
+    if (plugin->attach != NULL) {
+        plugin->attach(L);
+    }
+    lua_setglobal(L, plugin->name);
+}
+
+/// Runs a chunk that was compiled by `prepare`: a Lua function at stack index 1, given the input.
+static inline void fuzz_call(lua_State *L, const uint8_t *data, size_t size)
+{
+    lua_pushvalue(L, 1);
+    lua_pushlstring(L, (const char *)data, size);
+    if (lua_pcall(L, 1, 0, 0) != 0) {
+        __builtin_trap(); // the chunk itself catches what it expects
+    }
+    lua_settop(L, 1);
+}
