@@ -109,7 +109,7 @@ struct moon_shared_decision {
 ///
 /// The estimate is this node's own count plus what the store last told of the others. Past 80 % of
 /// the limit this node takes no more than its share of what was left at the last exchange with the
-/// store: rest / nodes, and at least one call while anything is left.
+/// store (all nodes' shares add up to the rest), and at least one call while anything is left.
 struct moon_shared_decision moon_counters_shared(struct moon_counters *counters,
                                                  struct moon_counter_key key,
                                                  const struct moon_shared_limit *limit,

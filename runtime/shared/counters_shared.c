@@ -53,7 +53,8 @@ static struct shared_view shared_look(const struct counter_cell *cell,
     return v;
 }
 
-// What this node may count on top of what the store has acknowledged: its part of the rest.
+// What this node may count on top of what the store has acknowledged: its part of the rest, by its
+// part of the calls so far, a fifth of it spread evenly. The parts of all nodes add up to the rest.
 static int64_t shared_part(const struct moon_shared_limit *limit, const struct shared_view *v)
 {
     double before = (double)(v->before + v->before_others) *
@@ -61,8 +62,11 @@ static int64_t shared_part(const struct moon_shared_limit *limit, const struct s
     double rest = (double)limit->calls - (double)(v->acked + v->others) - before + 1e-6;
     if (rest < 1)
         return 0;
-    int64_t part = (int64_t)rest / limit->nodes;
-    return part > 0 ? part : 1;
+    double own = (double)(v->acked + v->before);
+    double all = own + (double)(v->others + v->before_others);
+    double nodes = (double)limit->nodes;
+    double part = rest * (all > 0 ? (4 * nodes * own + all) / (5 * nodes * all) : 1 / nodes);
+    return part < 1 ? 1 : (int64_t)part;
 }
 
 // No store: what it told in this window still holds; without that, this node's part of the limit.

@@ -260,7 +260,8 @@ static void conn_flush(struct moon_task *task)
 
 bool redis_conn_takes(const struct redis_conn *conn)
 {
-    return !conn->is_open && !conn->is_dead &&
+    bool is_known_down = conn->state == REDIS_DOWN && conn->is_down_told;
+    return !conn->is_open && !conn->is_dead && !is_known_down &&
            conn->waiting_count + conn->sent_count < conn->redis->conf.queue_commands;
 }
 

@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/clock.h"
+#include "base/log.h"
+#include "upstream/limits_internal.h"
+
+#include <inttypes.h>
+
+// The scripts decide and count in one step, and tell everything in one reply:
+// {allowed, remaining, retry_after_ms, reset_ms}. `now` (microseconds) may be given by the caller;
+// 0 takes the server's. What is kept says when it ends; the key's expiry only cleans up.
+// ARGV: calls, period_us, burst, amount, charge (1: counted even when refused), now
+
+static struct moon_redis_script exact_bucket_script = {
+    .body = "local calls, period, burst = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])\n"
+            "local amount, now = tonumber(ARGV[4]), tonumber(ARGV[6])\n"
+            "if now == 0 then local t = redis.call('TIME') now = t[1] * 1000000 + t[2] end\n"
+            "local cost = period / calls\n"
+            "local depth = cost * burst\n"
+            "local tat = tonumber(redis.call('GET', KEYS[1]) or 0)\n"
+            "if tat < now then tat = now end\n"
+            "local asked = cost * (amount > 0 and amount or 1)\n"
+            "local over = tat + asked - now - depth\n"
+            "local allowed = over <= 1\n"
+            "if amount > 0 and (allowed or ARGV[5] == '1') then\n"
+            "  tat = tat + cost * amount\n"
+            "  redis.call('SET', KEYS[1], string.format('%.3f', tat),\n"
+            "             'PX', math.ceil((tat - now) / 1000) + 1)\n"
+            "end\n"
+            "local left = math.floor((depth - (tat - now) + 1) / cost)\n"
+            "if left < 0 then left = 0 end\n"
+            "return {allowed and 1 or 0, left, allowed and 0 or math.ceil(over / 1000),\n"
+            "        math.ceil((tat - now) / 1000)}\n",
+};
+
+// A window of its own for each key: fixed ones begin with the first call, sliding ones at
+// multiples of the period. Kept as a hash: w (start of the window), c (its count), p (the one before).
+static struct moon_redis_script exact_window_script = {
+    .body =
+        "local calls, period, sliding = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3] == '1'\n"
+        "local amount, now = tonumber(ARGV[4]), tonumber(ARGV[6])\n"
+        "if now == 0 then local t = redis.call('TIME') now = t[1] * 1000000 + t[2] end\n"
+        "local kept = redis.call('HMGET', KEYS[1], 'w', 'c', 'p')\n"
+        "local start, here, before = tonumber(kept[1]), tonumber(kept[2]), tonumber(kept[3])\n"
+        "local fresh = sliding and now - now % period or now\n"
+        "if not start then\n"
+        "  start, here, before = fresh, 0, 0\n"
+        "elseif now >= start + 2 * period then\n"
+        "  start, here, before = fresh, 0, 0\n"
+        "elseif now >= start + period then\n"
+        "  start, here, before = sliding and start + period or fresh, 0, sliding and here or 0\n"
+        "end\n"
+        "local rest = start + period - now\n"
+        "if rest > period then rest = period end\n"
+        "local asked = amount > 0 and amount or 1\n"
+        "local used = here + before * rest / period\n"
+        "local allowed = used + asked <= calls + 1e-6\n"
+        "if amount > 0 and (allowed or ARGV[5] == '1') then\n"
+        "  here = here + amount\n"
+        "  used = used + amount\n"
+        "  redis.call('HSET', KEYS[1], 'w', string.format('%.0f', start), 'c', here, 'p', before)\n"
+        "  redis.call('PEXPIRE', KEYS[1], math.ceil((rest + period) / 1000) + 1)\n"
+        "end\n"
+        "local left = math.floor(calls - used + 1e-6)\n"
+        "if left < 0 then left = 0 end\n"
+        "local retry = 0\n"
+        "if not allowed then\n"
+        "  local over = used + asked - calls\n"
+        "  if asked > calls or not sliding then\n"
+        "    retry = rest\n"
+        "  elseif over <= before * rest / period then\n"
+        "    retry = over / before * period\n"
+        "  else\n"
+        "    retry = rest\n"
+        "    if here + asked > calls then retry = rest + (here + asked - calls) / here * period "
+        "end\n"
+        "  end\n"
+        "  retry = math.ceil(retry / 1000) + 1\n"
+        "end\n"
+        "local reset = 0\n"
+        "if here > 0 then reset = sliding and rest + period or rest\n"
+        "elseif before > 0 then reset = rest end\n"
+        "return {allowed and 1 or 0, left, retry, math.ceil(reset / 1000)}\n",
+};
+
+struct moon_limits_query {
+    struct moon_limits *limits;
+    struct moon_limits_query *prev, *next;
+    const struct moon_limit_spec *spec;
+    struct moon_counter_key cell, fallback;
+    int64_t amount;
+    enum moon_limit_how how;
+    moon_limits_fn *callback; // NULL: cancelled
+    void *owner;
+    struct moon_redis_command *command;
+};
+
+static void query_free(struct moon_limits_query *q)
+{
+    if (q->prev != NULL)
+        q->prev->next = q->next;
+    else
+        q->limits->queries = q->next;
+    if (q->next != NULL)
+        q->next->prev = q->prev;
+    free(q);
+}
+
+static bool exact_read(const struct moon_redis_reply *reply, struct moon_limit_decision *d)
+{
+    int64_t numbers[4];
+    if (reply->type != MOON_REDIS_ARRAY || reply->count != 4)
+        return false;
+    for (size_t i = 0; i < 4; i++) {
+        if (!moon_redis_integer(reply->elements[i], &numbers[i]) || numbers[i] < 0)
+            return false;
+    }
+    *d = (struct moon_limit_decision){.is_allowed = numbers[0] == 1,
+                                      .remaining = numbers[1],
+                                      .retry_after_ms = numbers[2],
+                                      .reset_ms = numbers[3]};
+    return true;
+}
+
+static void exact_decided(void *owner, enum moon_rc rc, const struct moon_redis_reply *reply)
+{
+    struct moon_limits_query *q = owner;
+    struct moon_limits *limits = q->limits;
+    struct moon_limit_result result = {.source = MOON_SOURCE_EXACT};
+    if (rc == MOON_OK && exact_read(reply, &result.decision)) {
+        // Nobody can be let through before then, so the answer holds for every worker.
+        int64_t now_us = moon_clock_us();
+        if (!result.decision.is_allowed && q->amount == 1 && result.decision.retry_after_ms > 1)
+            moon_counters_block(limits->counters, q->cell,
+                                now_us + (result.decision.retry_after_ms - 1) * 1000, now_us);
+    } else {
+        if (rc == MOON_OK)
+            moon_log_warn("limits: the store answers a script with " MOON_SLICE_FMT,
+                          MOON_SLICE_ARG(reply->text));
+        atomic_fetch_add_explicit(&limits->board->exact_failed, 1, memory_order_relaxed);
+        result = limits_without_store(limits, q->spec, q->fallback, q->amount, q->how);
+    }
+    moon_limits_fn *callback = q->callback;
+    void *callback_owner = q->owner;
+    query_free(q);
+    callback(callback_owner, &result);
+}
+
+// "prefix{id:key}:period:kind"; a key may hold any byte.
+static size_t exact_key(const struct moon_limits *limits, const struct moon_limit_spec *spec,
+                        struct moon_slice key, char into[2 * LIMITS_NAME_BYTES])
+{
+    size_t at = limits->prefix_len;
+    memcpy(into, limits->prefix, at);
+    into[at++] = '{';
+    at += limits_name(spec, key, 200, into + at);
+    int n = snprintf(into + at, LIMITS_NAME_BYTES, "}:%" PRId64 ":%d", spec->period_ms,
+                     (int)spec->algorithm);
+    return at + (size_t)n;
+}
+
+enum moon_rc limits_exact(struct moon_limits *limits, const struct moon_limit_spec *spec,
+                          struct moon_slice key, struct moon_counter_key cell, int64_t amount,
+                          enum moon_limit_how how, moon_limits_fn *callback, void *owner,
+                          struct moon_limits_query **query)
+{
+    char numbers[6][24], name[2 * LIMITS_NAME_BYTES];
+    const char *argv[6];
+    size_t lens[6];
+    bool is_bucket = spec->algorithm == MOON_ALGORITHM_TOKEN_BUCKET;
+    const int64_t values[6] = {
+        spec->calls,
+        spec->period_ms * 1000,
+        is_bucket ? spec->burst : spec->algorithm == MOON_ALGORITHM_SLIDING_WINDOW,
+        amount,
+        how == MOON_LIMIT_CHARGE,
+        limits->conf.is_time_given ? moon_clock_wall_ms() * 1000 : 0,
+    };
+    for (int i = 0; i < 6; i++) {
+        lens[i] = (size_t)snprintf(numbers[i], sizeof(numbers[i]), "%" PRId64, values[i]);
+        argv[i] = numbers[i];
+    }
+    size_t len = exact_key(limits, spec, key, name);
+
+    struct moon_limits_query *q = calloc(1, sizeof(*q));
+    if (q == NULL)
+        return MOON_ERR_STORE;
+    *q = (struct moon_limits_query){.limits = limits,
+                                    .next = limits->queries,
+                                    .spec = spec,
+                                    .cell = cell,
+                                    .fallback = moon_counter_key_seeded(spec->fallback_hash, key),
+                                    .amount = amount,
+                                    .how = how,
+                                    .callback = callback,
+                                    .owner = owner};
+    enum moon_rc rc =
+        moon_redis_eval(limits->redis, is_bucket ? &exact_bucket_script : &exact_window_script,
+                        moon_slice(name, len), 6, argv, lens, limits->conf.deadline_ms,
+                        exact_decided, q, &q->command);
+    if (rc != MOON_AGAIN) {
+        free(q);
+        return MOON_ERR_STORE;
+    }
+    if (q->next != NULL)
+        q->next->prev = q;
+    limits->queries = q;
+    atomic_fetch_add_explicit(&limits->board->exact, 1, memory_order_relaxed);
+    if (query != NULL)
+        *query = q;
+    return MOON_AGAIN;
+}
+
+void moon_limits_cancel(struct moon_limits_query *q)
+{
+    moon_redis_cancel(q->command);
+    query_free(q);
+}
+
+void limits_exact_fini(struct moon_limits *limits)
+{
+    while (limits->queries != NULL)
+        moon_limits_cancel(limits->queries);
+}
