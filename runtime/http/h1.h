@@ -68,6 +68,8 @@ struct moon_h1_body {
 
 void moon_h1_body_init(struct moon_h1_body *body, enum moon_framing framing, int64_t content_length,
                        struct moon_fields *trailers, bool is_response);
+
+/// Needed only for a body that is given up before its end or an error: those free what it holds.
 void moon_h1_body_fini(struct moon_h1_body *body);
 
 /// Takes the next run of payload out of `in`.

@@ -27,7 +27,7 @@ enum chunk_state {
     CHUNK_DATA_CR,
     CHUNK_DATA_LF,
     CHUNK_TRAILER,
-    CHUNK_BAD,
+    CHUNK_BAD, // stays: what follows an error is never read as a body
 };
 
 void moon_h1_body_init(struct moon_h1_body *body, enum moon_framing framing, int64_t content_length,
@@ -264,7 +264,15 @@ static enum moon_rc chunked_next(struct moon_h1_body *body, struct moon_slice in
         }
     }
     *used = at;
-    return rc == MOON_OK || rc == MOON_AGAIN ? rc : body_refuse(body, rc);
+    if (rc == MOON_AGAIN || (rc == MOON_OK && !body->is_done)) {
+        return rc;
+    }
+    moon_buf_fini(&body->trailer_line); // it is over: an idle connection holds no memory for it
+    if (rc == MOON_OK) {
+        return rc;
+    }
+    body->state = CHUNK_BAD;
+    return body_refuse(body, rc);
 }
 
 enum moon_rc moon_h1_body_next(struct moon_h1_body *body, struct moon_slice in, size_t *used,

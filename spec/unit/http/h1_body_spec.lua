@@ -101,6 +101,7 @@ describe("http/h1_body", function()
         local got = h1.read_body(bytes, cuts)
         assert.equal("ok", got.rc)
         assert.is_true(got.done)
+        assert.is_false(got.holds_memory)
         assert.equal(case[3], got.data)
         assert.equal(#case[2], got.used)
         assert.same(case[4] or {}, got.trailers)
@@ -122,7 +123,9 @@ describe("http/h1_body", function()
     it("refuses " .. case[1] .. ", however it arrives", function()
       local want = case[3] or "bad_chunk"
       local function check(cuts)
-        assert.equal(want, h1.read_body(case[2], cuts).rc)
+        local got = h1.read_body(case[2], cuts)
+        assert.equal(want, got.rc)
+        assert.is_false(got.holds_memory)
       end
       check {}
       each_split(case[2], check)
@@ -152,6 +155,18 @@ describe("http/h1_body", function()
   it("needs nothing where there is no body", function()
     local got = h1.read_body("NEXT", {}, { framing = 0 })
     assert.same({ "ok", "", 0, true }, { got.rc, got.data, got.used, got.done })
+  end)
+
+  it("never reads on behind an error", function()
+    for _, text in ipairs { "x\r\n", "0\r\nbad\r\n" } do
+      local body = ffi.gc(ffi.new("struct moon_h1_body"), h1.lib.moon_h1_body_fini)
+      local used, data = ffi.new("size_t[1]"), ffi.new("struct moon_slice")
+      h1.lib.moon_h1_body_init(body, 2, -1, nil, false)
+      assert.not_equal(0, h1.lib.moon_h1_body_next(body, helper.slice(text), used, data))
+      assert.equal("bad_chunk",
+        helper.rc(h1.lib.moon_h1_body_next(body, helper.slice("0\r\n\r\n"), used, data)))
+      assert.is_false(body.is_done)
+    end
   end)
 
   it("drops trailers that nobody wants, and still checks them", function()

@@ -208,6 +208,7 @@ function M.read_body(bytes, cuts, options)
     rc = rc, data = table.concat(parts), done = body.is_done,
     used = (rc == "ok" or rc == "again") and at or nil,
     trailers = M.field_lines(trailers),
+    holds_memory = body.trailer_line.data ~= nil,
     eof = helper.rc(lib.moon_h1_body_eof(body)),
   }
 end
