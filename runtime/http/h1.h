@@ -88,7 +88,10 @@ MUST_CHECK enum moon_rc moon_h1_body_eof(struct moon_h1_body *body);
 
 /// Writes a request head for an upstream: request line (method, path, query), fields as they are,
 /// framing fields from `request->framing` and `content_length`, final empty line. Host is written
-/// first.
+/// first. Names and values were checked by whoever added them.
+///
+/// @return MOON_OK, MOON_ERR_BAD_TARGET (empty, or not all visible ASCII), MOON_ERR_LIMIT,
+///         MOON_ERR_MEMORY; nothing is written then
 MUST_CHECK enum moon_rc moon_h1_write_request(struct moon_buf *out,
                                               const struct moon_request *request,
                                               struct moon_slice target, bool keep_alive);

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "http/chars.h"
 #include "http/h1.h"
 
 // Fields that the writers make themselves, or that belong to the other side's connection.
@@ -131,6 +132,11 @@ static void request_tail(const struct moon_request *request, bool keep_alive,
 enum moon_rc moon_h1_write_request(struct moon_buf *out, const struct moon_request *request,
                                    struct moon_slice target, bool keep_alive)
 {
+    // A rewritten target may hold what a client wrote: it must not begin a line of its own.
+    if (target.len == 0 ||
+        moon_find_invisible(target.data, target.data + target.len) != target.data + target.len) {
+        return MOON_ERR_BAD_TARGET;
+    }
     char digits[20];
     struct write_tail tail = {.framing = {NULL, 0}};
     const struct moon_field *host = moon_fields_find_id(&request->fields, MOON_FIELD_HOST);

@@ -79,6 +79,17 @@ describe("http/h1_write", function()
     assert.equal(want, helper.buf_text(out))
   end)
 
+  it("refuses a target that would begin a line of its own", function()
+    local rc, request = h1.parse_request("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n")
+    assert.equal("ok", rc)
+    for _, target in ipairs { "", "/a b", "/\r\nX: y", "/\n", "/\0", "/\195\169", "/\127" } do
+      local out = helper.buf()
+      assert.equal("bad_target",
+        helper.rc(h1.lib.moon_h1_write_request(out, request, helper.slice(target), true)))
+      assert.equal("", helper.buf_text(out))
+    end
+  end)
+
   for _, case in ipairs {
     { "a length", { framing = 1, length = 5 }, "200 OK", "Content-Length: 5" },
     { "chunked", { framing = 2 }, "200 OK", "Transfer-Encoding: chunked" },
