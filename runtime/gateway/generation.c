@@ -80,6 +80,7 @@ enum moon_rc moon_generation_new(const struct moon_script_env *env,
     rc = generation_make_backends(generation, env, error);
     if (rc != MOON_OK)
         goto fail;
+    moon_script_set_backends(generation->script, generation->backends);
     generation->router = moon_router_new(generation->plan);
     rc = MOON_ERR_MEMORY;
     if (generation->router == NULL)

@@ -67,6 +67,7 @@ struct moon_script {
     void *(*real_alloc)(void *ud, void *ptr, size_t osize, size_t nsize);
     void *real_alloc_ud;
 
+    struct moon_backend **backends;    // of the generation, as in the plan; borrowed
     struct moon_list dynamic_backends; // of ctx.http to URLs (script_http.c)
 };
 
@@ -81,7 +82,7 @@ void moon_script_open_net(lua_State *L);
 void moon_script_open_clock(lua_State *L);
 void moon_script_open_log(lua_State *L);
 void moon_script_open_http(lua_State *L);
-void moon_script_open_counters(lua_State *L);
+void moon_script_open_counters(lua_State *L) __attribute__((weak));
 void moon_script_open_metrics(lua_State *L);
 void moon_script_open_plugins(lua_State *L);
 void moon_script_close_http(struct moon_script *script);

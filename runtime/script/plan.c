@@ -177,6 +177,7 @@ static void plan_limits(struct plan_reader *r, struct moon_limits_conf *limits)
     limits->body_timeout_ms = plan_number(r, "body_timeout_ms", limits->body_timeout_ms);
     limits->idle_timeout_ms = plan_number(r, "idle_timeout_ms", limits->idle_timeout_ms);
     limits->send_timeout_ms = plan_number(r, "send_timeout_ms", limits->send_timeout_ms);
+    limits->drain_timeout_ms = plan_number(r, "drain_timeout_ms", limits->drain_timeout_ms);
     limits->requests_per_connection = (uint64_t)plan_number(
         r, "requests_per_connection", (int64_t)limits->requests_per_connection);
     limits->connections = (size_t)plan_number(r, "connections", (int64_t)limits->connections);
@@ -198,6 +199,7 @@ static const struct moon_limits_conf plan_default_limits = {
     .idle_timeout_ms = 75000,
     .send_timeout_ms = 30000,
     .linger_ms = 2000,
+    .drain_timeout_ms = 30000,
     .requests_per_connection = 10000,
     .connections = 16384,
     .policy_cpu_ms = 100,

@@ -24,6 +24,7 @@ struct moon_limits_conf {
     int64_t body_bytes; // -1: no limit
     size_t buffered_body_bytes; // what a policy may have in memory
     int64_t head_timeout_ms, body_timeout_ms, idle_timeout_ms, send_timeout_ms, linger_ms;
+    int64_t drain_timeout_ms; // of a stopping worker
     uint64_t requests_per_connection; // 0: no limit
     size_t connections;               // of one worker
     size_t connections_per_address;   // of one worker; 0: no limit

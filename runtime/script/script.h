@@ -47,6 +47,9 @@ const char *moon_script_warnings(const struct moon_script *script);
 const struct moon_script_env *moon_script_env(const struct moon_script *script);
 size_t moon_script_memory(const struct moon_script *script);
 
+/// The generation's backends, for requests of policies. Borrowed: as long as the script.
+void moon_script_set_backends(struct moon_script *script, struct moon_backend **backends);
+
 /// `moongate explain`: text for people (or JSON). Heap, freed by the caller; NULL on failure.
 char *moon_script_explain(struct moon_script *script, const char *method, const char *url,
                           bool is_json);

@@ -252,7 +252,8 @@ static void state_open_libraries(struct moon_script *script)
     moon_script_open_clock(L);
     moon_script_open_log(L);
     moon_script_open_http(L);
-    moon_script_open_counters(L);
+    if (moon_script_open_counters != NULL)
+        moon_script_open_counters(L);
     moon_script_open_metrics(L);
     moon_script_open_plugins(L);
     moon_ctx_open(L, script);
@@ -426,6 +427,11 @@ const char *moon_script_warnings(const struct moon_script *script)
 const struct moon_script_env *moon_script_env(const struct moon_script *script)
 {
     return &script->env;
+}
+
+void moon_script_set_backends(struct moon_script *script, struct moon_backend **backends)
+{
+    script->backends = backends;
 }
 
 size_t moon_script_memory(const struct moon_script *script)

@@ -363,22 +363,18 @@ static void call_head_is_whole(struct moon_call *call)
     call->events->on_head(call->owner);
 }
 
-// @return false when the call is over or has failed
-static bool call_progress(struct moon_call *call)
+// May end the call, and free what it lies in.
+static void call_progress(struct moon_call *call)
 {
     if (call->state == MOON_CALL_SENDING) {
         enum moon_rc rc = call_read_head(call);
-        if (rc == MOON_AGAIN)
-            return true;
-        if (rc != MOON_OK) {
+        if (rc == MOON_OK)
+            call_head_is_whole(call);
+        else if (rc != MOON_AGAIN)
             call_failed(call, rc);
-            return false;
-        }
-        call_head_is_whole(call);
     } else if (call->state == MOON_CALL_BODY || call->state == MOON_CALL_TUNNEL) {
         call->events->on_body(call->owner);
     }
-    return true;
 }
 
 static void call_closed(struct moon_call *call, enum moon_rc rc)
@@ -392,42 +388,49 @@ static void call_closed(struct moon_call *call, enum moon_rc rc)
     call_failed(call, call_stream_failure(rc));
 }
 
+static void call_extend_idle(struct moon_call *call)
+{
+    int64_t idle_ms = call->backend->conf->idle_ms;
+    if (call->state == MOON_CALL_BODY || call->state == MOON_CALL_TUNNEL)
+        call_arm(call, idle_ms, MOON_ERR_TIMEOUT);
+}
+
+// @return true when more may wait in the socket and the call goes on
+static bool call_read_once(struct moon_call *call)
+{
+    struct moon_upstreams *upstreams = call->upstreams;
+    struct moon_uconn *conn = call->conn;
+    size_t n = 0;
+    enum moon_rc rc = moon_stream_read(conn->stream, &conn->in, CALL_READ_BYTES, &n);
+    if (rc == MOON_AGAIN)
+        return false;
+    if (rc != MOON_OK) {
+        moon_stream_pause_reading(conn->stream, true);
+        if (rc != MOON_ERR_LIMIT)
+            call_closed(call, rc); // what came before the end is the owner's first
+        return false;
+    }
+    call->has_response_bytes = true;
+    call_extend_idle(call);
+    call_progress(call);
+    // The owner may have ended the call, and be gone with it.
+    return upstreams->current_call == call && call->conn == conn && n >= MOON_BUF_BLOCK_BYTES / 2;
+}
+
 static void call_readable(void *owner)
 {
     struct moon_call *call = owner;
-    struct moon_uconn *conn = call->conn;
     if (call->state == MOON_CALL_CONNECTING) {
         call_writable(call);
         return;
     }
-    for (int reads = 0; reads < CALL_FAIR_READS; reads++) {
-        size_t before = moon_buf_len(&conn->in);
-        size_t n = 0;
-        enum moon_rc rc = moon_stream_read(conn->stream, &conn->in, CALL_READ_BYTES, &n);
-        if (rc == MOON_AGAIN)
-            return;
-        if (rc == MOON_ERR_LIMIT) {
-            moon_stream_pause_reading(conn->stream, true);
-            return;
-        }
-        if (rc != MOON_OK) {
-            // What has come before the end is the owner's first.
-            moon_stream_pause_reading(conn->stream, true);
-            call_closed(call, rc);
-            return;
-        }
-        call->has_response_bytes = true;
-        if (call->state == MOON_CALL_BODY || call->state == MOON_CALL_TUNNEL)
-            call->stage_deadline_ms =
-                call->backend->conf->idle_ms > 0
-                    ? moon_loop_now_ms(call->upstreams->loop) + call->backend->conf->idle_ms
-                    : INT64_MAX;
-        if (!call_progress(call) || call->conn != conn)
-            return;
-        bool was_full = n >= MOON_BUF_BLOCK_BYTES / 2;
-        if (!was_full || moon_buf_len(&conn->in) > before)
-            return;
+    struct moon_upstreams *upstreams = call->upstreams;
+    struct moon_call *outer = upstreams->current_call;
+    upstreams->current_call = call;
+    int reads = 0;
+    while (call_read_once(call) && ++reads < CALL_FAIR_READS) {
     }
+    upstreams->current_call = outer;
 }
 
 static const struct moon_stream_events call_stream_events = {call_readable, call_writable};
@@ -667,6 +670,8 @@ static bool call_is_reusable(const struct moon_call *call)
 
 void moon_call_end(struct moon_call *call)
 {
+    if (call->upstreams->current_call == call)
+        call->upstreams->current_call = NULL;
     moon_timer_stop(&call->timer);
     if (call->conn != NULL && call->used > 0) {
         moon_buf_consume(&call->conn->in, call->used);

@@ -23,6 +23,7 @@ struct moon_upstreams {
     struct moon_healths *healths;
     struct moon_list pools;       // struct moon_pool
     struct moon_list tls_clients; // shared by equal settings
+    struct moon_call *current_call; // whose callback runs; NULL once it has ended there
     uint64_t connects, reuses;    // for the metric upstream_reuse
 };
 

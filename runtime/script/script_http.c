@@ -1,0 +1,407 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/// moongate.http: requests that policies make. `request` waits for the answer; `send` does not, its
+/// queue is bounded and what does not fit is counted.
+
+#include "base/hash.h"
+#include "base/log.h"
+#include "http/uri.h"
+#include "script/internal.h"
+#include "upstream/call.h"
+
+enum {
+    HTTP_ARENA_BYTES = 1 << 20,
+    HTTP_BODY_BYTES = 8 << 20,   // of an answer, unless max_bytes says otherwise
+    HTTP_DYNAMIC_BACKENDS = 64,  // origins given as URLs, per generation
+    HTTP_BACKGROUND = 256,       // requests of `send` under way, per worker
+    HTTP_TIMEOUT_MS = 60000,
+};
+
+/// A backend made for a URL's origin.
+struct http_backend {
+    struct moon_list link;
+    struct moon_arena arena;
+    struct moon_backend_conf conf;
+    struct moon_target_conf target;
+    struct moon_backend *backend;
+};
+
+struct http_op {
+    struct moon_ctx *x; // NULL: nobody waits
+    struct moon_arena arena;
+    struct moon_request request;
+    struct moon_slice path, body;
+    struct moon_call call;
+    struct moon_timer deadline;
+    struct moon_buf answer;
+    enum moon_rc failure;
+};
+
+static size_t http_background;
+static uint64_t http_background_dropped;
+
+static void http_op_free(struct http_op *op)
+{
+    if (op == NULL)
+        return;
+    if (op->x == NULL)
+        http_background--;
+    moon_timer_stop(&op->deadline);
+    moon_call_end(&op->call);
+    moon_buf_fini(&op->answer);
+    moon_arena_reset(&op->arena);
+    free(op);
+}
+
+static void http_push_headers(lua_State *L, const struct moon_fields *fields)
+{
+    lua_createtable(L, 0, (int)fields->count);
+    for (size_t i = 0; i < fields->count; i++) {
+        char name[128];
+        struct moon_slice given = fields->items[i].name;
+        size_t n = moon_min_size(given.len, sizeof(name));
+        for (size_t k = 0; k < n; k++)
+            name[k] = moon_lower(given.data[k]);
+        lua_pushlstring(L, name, n);
+        lua_pushvalue(L, -1);
+        lua_rawget(L, -3);
+        bool is_repeated = lua_isstring(L, -1) != 0;
+        if (is_repeated) {
+            lua_pushliteral(L, ", ");
+            moon_push_slice(L, fields->items[i].value);
+            lua_concat(L, 3);
+        } else {
+            lua_pop(L, 1);
+            moon_push_slice(L, fields->items[i].value);
+        }
+        lua_rawset(L, -3);
+    }
+}
+
+/// { status=, headers= (lower-case names), body= } | nil, reason
+static int http_push_answer(struct moon_ctx *x, lua_State *L, void *data)
+{
+    struct http_op *op = data;
+    (void)x;
+    if (op->failure != MOON_OK) {
+        lua_pushnil(L);
+        lua_pushstring(L, moon_rc_text(op->failure));
+        return 2;
+    }
+    lua_createtable(L, 0, 3);
+    lua_pushinteger(L, op->call.response.status);
+    lua_setfield(L, -2, "status");
+    http_push_headers(L, &op->call.response.fields);
+    lua_setfield(L, -2, "headers");
+    moon_push_slice(L, moon_buf_slice(&op->answer));
+    lua_setfield(L, -2, "body");
+    return 1;
+}
+
+static void http_finish(struct http_op *op, enum moon_rc rc)
+{
+    op->failure = rc;
+    if (op->x != NULL)
+        moon_async_done(op->x, http_push_answer, op);
+    http_op_free(op);
+}
+
+static void http_on_body(void *owner)
+{
+    struct http_op *op = owner;
+    for (;;) {
+        struct moon_slice data = {NULL, 0};
+        bool is_done = false;
+        enum moon_rc rc = moon_call_read(&op->call, &data, &is_done);
+        if (rc == MOON_AGAIN)
+            return;
+        if (rc == MOON_OK)
+            rc = moon_buf_append(&op->answer, data);
+        if (rc != MOON_OK || is_done) {
+            http_finish(op, rc);
+            return;
+        }
+    }
+}
+
+static void http_on_writable(void *owner)
+{
+    (void)owner; // the body went out with the head
+}
+
+static void http_on_failed(void *owner, enum moon_rc rc)
+{
+    http_finish(owner, rc);
+}
+
+static const struct moon_call_events http_events = {http_on_body, http_on_body, http_on_writable,
+                                                    http_on_failed};
+
+static void http_deadline(struct moon_timer *timer)
+{
+    http_finish(timer->owner, MOON_ERR_TOTAL_TIMEOUT);
+}
+
+static void http_cancel(void *op)
+{
+    ((struct http_op *)op)->x = NULL;
+    http_background++; // http_op_free counts it down
+    http_op_free(op);
+}
+
+static bool http_origin_conf(struct http_backend *made, const struct moon_url *url)
+{
+    struct moon_target_conf *target = &made->target;
+    bool is_tls = moon_slice_is(url->scheme, MOON_S("https"));
+    bool is_v6 = url->authority.is_ip_literal;
+    struct moon_slice identity =
+        moon_arena_printf(&made->arena, "%s://%s%.*s%s:%d", is_tls ? "https" : "http",
+                          is_v6 ? "[" : "", MOON_SLICE_ARG(url->authority.host),
+                          is_v6 ? "]" : "", url->port);
+    *target = (struct moon_target_conf){
+        .url = identity, .identity = identity, .port = url->port, .is_tls = is_tls, .weight = 1};
+    made->conf = (struct moon_backend_conf){
+        .name = identity,
+        .connect_ms = 5000,
+        .send_ms = 30000,
+        .first_byte_ms = HTTP_TIMEOUT_MS,
+        .idle_ms = HTTP_TIMEOUT_MS,
+        .retries = 1,
+        .idle_connections = 8,
+        .idle_timeout_ms = 4000,
+        .tls = {.is_verified = true},
+        .targets = target,
+        .target_count = 1,
+    };
+    return identity.len > 0 &&
+           moon_arena_copy(&made->arena, url->authority.host, &target->host) &&
+           moon_arena_copy(&made->arena, url->authority_text, &target->authority);
+}
+
+static void http_backend_free(struct http_backend *made)
+{
+    moon_backend_free(made->backend);
+    moon_arena_reset(&made->arena);
+    free(made);
+}
+
+// The backend for a URL's origin; made once per generation.
+static struct moon_backend *http_backend_of(struct moon_script *script, const struct moon_url *url)
+{
+    struct http_backend *made = calloc(1, sizeof(*made));
+    char error[256];
+    size_t count = 0;
+    if (made == NULL)
+        return NULL;
+    moon_list_init(&made->link);
+    moon_arena_init(&made->arena, 65536);
+    if (!http_origin_conf(made, url))
+        goto fail;
+    MOON_LIST_EACH(at, after, &script->dynamic_backends)
+    {
+        struct http_backend *known = MOON_LIST_ENTRY(at, struct http_backend, link);
+        if (moon_slice_is(known->target.identity, made->target.identity)) {
+            http_backend_free(made);
+            return known->backend;
+        }
+        count++;
+    }
+    if (count >= HTTP_DYNAMIC_BACKENDS ||
+        moon_backend_new(script->env.upstreams, &made->conf, error, sizeof(error),
+                         &made->backend) != MOON_OK)
+        goto fail;
+    moon_list_push_back(&script->dynamic_backends, &made->link);
+    return made->backend;
+fail:
+    http_backend_free(made);
+    return NULL;
+}
+
+void moon_script_close_http(struct moon_script *script)
+{
+    MOON_LIST_EACH(at, after, &script->dynamic_backends)
+    {
+        moon_list_remove(at);
+        http_backend_free(MOON_LIST_ENTRY(at, struct http_backend, link));
+    }
+}
+
+static struct moon_slice http_option(lua_State *L, const char *name, struct moon_slice absent)
+{
+    lua_getfield(L, 1, name); // stays on the stack, so the text stays alive
+    size_t len;
+    const char *text = lua_isstring(L, -1) ? lua_tolstring(L, -1, &len) : NULL;
+    return text == NULL ? absent : moon_slice(text, len);
+}
+
+static enum moon_rc http_add_headers(lua_State *L, struct http_op *op)
+{
+    lua_getfield(L, 1, "headers");
+    if (!lua_istable(L, -1))
+        return MOON_OK;
+    for (lua_pushnil(L); lua_next(L, -2) != 0; lua_pop(L, 1)) {
+        struct moon_slice name, value;
+        size_t name_len, value_len;
+        if (lua_type(L, -2) != LUA_TSTRING || !lua_isstring(L, -1))
+            return MOON_ERR_BAD_FIELD;
+        const char *name_text = lua_tolstring(L, -2, &name_len);
+        const char *value_text = lua_tolstring(L, -1, &value_len);
+        struct moon_slice trimmed = moon_slice_trim(moon_slice(value_text, value_len));
+        if (!moon_field_name_is_valid(moon_slice(name_text, name_len)) ||
+            !moon_field_value_is_valid(trimmed))
+            return MOON_ERR_BAD_FIELD;
+        if (!moon_arena_copy(&op->arena, moon_slice(name_text, name_len), &name) ||
+            !moon_arena_copy(&op->arena, trimmed, &value))
+            return MOON_ERR_MEMORY;
+        enum moon_rc rc = moon_fields_set(&op->request.fields, name, value);
+        if (rc != MOON_OK)
+            return rc;
+    }
+    return MOON_OK;
+}
+
+// Nothing in here raises: the operation would be lost.
+static struct moon_backend *http_find_backend(lua_State *L, struct moon_script *script,
+                                              struct http_op *op, enum moon_rc *rc)
+{
+    *rc = MOON_ERR_BAD_TARGET;
+    struct moon_slice url_text = http_option(L, "url", moon_slice(NULL, 0));
+    struct moon_slice name = http_option(L, "backend", moon_slice(NULL, 0));
+    struct moon_url url;
+    if (url_text.data != NULL) {
+        if (!moon_url_parse(url_text, &url))
+            return NULL;
+        *rc = MOON_ERR_MEMORY;
+        struct moon_slice parts[3] = {url.path.len > 0 ? url.path : MOON_S("/"),
+                                      url.query.data != NULL ? MOON_S("?") : MOON_S(""), url.query};
+        if (!moon_arena_join(&op->arena, parts, 3, &op->path))
+            return NULL;
+        return http_backend_of(script, &url);
+    }
+    if (!moon_arena_copy(&op->arena, http_option(L, "path", MOON_S("/")), &op->path))
+        return NULL;
+    for (size_t i = 0; script->backends != NULL && i < script->plan->backend_count; i++) {
+        if (moon_slice_is(script->plan->backends[i].name, name))
+            return script->backends[i];
+    }
+    return NULL;
+}
+
+static enum moon_rc http_fill(lua_State *L, struct http_op *op, const struct moon_backend *backend)
+{
+    struct moon_request *request = &op->request;
+    struct moon_slice method = http_option(L, "method", MOON_S("GET"));
+    struct moon_slice body = http_option(L, "body", moon_slice(NULL, 0));
+    if (!moon_field_name_is_valid(method))
+        return MOON_ERR_METHOD;
+    if (!moon_arena_copy(&op->arena, method, &request->method_name))
+        return MOON_ERR_MEMORY;
+    op->arena.ceiling_bytes += body.len;
+    if (body.data != NULL && !moon_arena_copy(&op->arena, body, &op->body))
+        return MOON_ERR_MEMORY;
+    request->method = moon_method_parse(request->method_name);
+    request->framing = body.data != NULL ? MOON_FRAMING_LENGTH : MOON_FRAMING_NONE;
+    request->content_length = body.data != NULL ? (int64_t)body.len : -1;
+    request->path = op->path;
+    if (backend->conf->sink_status != 0 || backend->target_count == 0)
+        return MOON_ERR_NO_TARGET;
+    request->authority = backend->conf->targets[0].authority;
+    enum moon_rc rc =
+        moon_fields_add_id(&request->fields, MOON_FIELD_HOST, request->authority);
+    return rc == MOON_OK ? http_add_headers(L, op) : rc;
+}
+
+static double http_number(lua_State *L, const char *name, double absent)
+{
+    lua_getfield(L, 1, name);
+    double value = lua_isnumber(L, -1) ? lua_tonumber(L, -1) : absent;
+    lua_pop(L, 1);
+    return value;
+}
+
+// Starts a request from the table at index 1. @return NULL with the reason in *rc
+static struct http_op *http_start(lua_State *L, struct moon_ctx *x, enum moon_rc *rc)
+{
+    struct moon_script *script = moon_script_of(L);
+    luaL_checktype(L, 1, LUA_TTABLE);
+    *rc = MOON_ERR_MEMORY;
+    struct http_op *op = calloc(1, sizeof(*op));
+    if (op == NULL)
+        return NULL;
+    op->x = x;
+    if (x == NULL)
+        http_background++;
+    moon_arena_init(&op->arena, HTTP_ARENA_BYTES);
+    moon_request_init(&op->request, &op->arena);
+    moon_buf_init(&op->answer, (size_t)http_number(L, "max_bytes", HTTP_BODY_BYTES));
+    moon_call_init(&op->call, script->env.upstreams, &op->arena, &http_events, op);
+    moon_timer_init(&op->deadline, script->env.loop, http_deadline, op);
+    struct moon_backend *backend = http_find_backend(L, script, op, rc);
+    if (backend != NULL)
+        *rc = http_fill(L, op, backend);
+    if (backend != NULL && *rc == MOON_OK)
+        *rc = moon_call_start(&op->call, backend, &op->request, op->path, op->body, true);
+    if (*rc != MOON_OK) {
+        op->x = x;
+        http_op_free(op);
+        return NULL;
+    }
+    moon_timer_set(&op->deadline,
+                   (int64_t)(http_number(L, "timeout", HTTP_TIMEOUT_MS / 1000.0) * 1000));
+    return op;
+}
+
+/// http.request{ url= | backend=, path=, method=, headers=, body=, timeout=, max_bytes= }
+///   -> { status=, headers=, body= } | nil, reason
+static int http_request(lua_State *L)
+{
+    enum moon_rc rc;
+    struct moon_ctx *x = moon_async_ctx(L);
+    struct http_op *op = http_start(L, x, &rc);
+    if (op == NULL) {
+        lua_pushnil(L);
+        lua_pushstring(L, moon_rc_text(rc));
+        return 2;
+    }
+    return moon_async_wait(L, x, http_cancel, op);
+}
+
+/// http.send{ ... } -> true | nil, reason; the answer is read and dropped
+static int http_send(lua_State *L)
+{
+    enum moon_rc rc = MOON_ERR_QUEUE_FULL;
+    struct http_op *op = NULL;
+    if (http_background < HTTP_BACKGROUND)
+        op = http_start(L, NULL, &rc);
+    else
+        http_background_dropped++;
+    if (op == NULL) {
+        lua_pushnil(L);
+        lua_pushstring(L, moon_rc_text(rc));
+        return 2;
+    }
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
+/// http.dropped() -> requests of `send` that found the queue full
+static int http_dropped(lua_State *L)
+{
+    lua_pushnumber(L, (double)http_background_dropped);
+    return 1;
+}
+
+static const luaL_Reg http_functions[] = {
+    {"request", http_request}, {"send", http_send}, {"dropped", http_dropped}, {NULL, NULL}};
+
+static int http_open(lua_State *L)
+{
+    lua_newtable(L);
+    luaL_register(L, NULL, http_functions);
+    return 1;
+}
+
+void moon_script_open_http(lua_State *L)
+{
+    moon_preload(L, "moongate.http", http_open);
+}
