@@ -137,13 +137,27 @@ static void sax_init(xmlSAXHandler *sax)
     sax->serror = quiet_structured;
 }
 
+// In attributes libxml2 writes an ampersand, however it came, as "&#38;".
+static struct waf_str plain(struct waf_arena *a, struct waf_str s)
+{
+    struct waf_str out = waf_dup(a, s);
+    char *p = (char *)(uintptr_t)out.p;
+    size_t n = 0;
+    for (size_t i = 0; i < s.n; n++) {
+        bool amp = s.n - i >= 5 && memcmp(s.p + i, "&#38;", 5) == 0;
+        p[n] = s.p[i];
+        i += amp ? 5 : 1;
+    }
+    return (struct waf_str){p, n};
+}
+
 static void take(struct waf_tx *tx, const struct reader *r)
 {
     tx->xml_text = waf_dup(&tx->arena, (struct waf_str){r->text, r->n});
     for (size_t i = 0; i < r->attributes_n;) {
         struct waf_str value = waf_cstr(r->attributes + i);
         struct waf_str *v = waf_push(&tx->arena, &tx->xml_attributes, sizeof *v);
-        *v = waf_dup(&tx->arena, value);
+        *v = plain(&tx->arena, value);
         i += value.n + 1;
     }
     tx->xml_ok = true;
