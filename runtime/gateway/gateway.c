@@ -83,21 +83,95 @@ static void gateway_accepted(void *owner, int fd, const struct sockaddr *peer, s
     moon_gateway_accept(owner, fd, peer);
 }
 
+static bool gateway_is_listener_used(const struct moon_gateway *gateway,
+                                     const struct moon_gateway_listener *listener)
+{
+    for (const struct moon_list *at = gateway->sessions.next; at != &gateway->sessions;
+         at = at->next) {
+        if (MOON_LIST_ENTRY(at, struct moon_session, link)->listener == listener)
+            return true;
+    }
+    return false;
+}
+
+// Connections point to their listener: a place is free when the last of them is gone.
+static struct moon_gateway_listener *gateway_free_listener(struct moon_gateway *gateway)
+{
+    for (size_t i = 0; i < gateway->listener_count; i++) {
+        struct moon_gateway_listener *listener = &gateway->listeners[i];
+        if (listener->fd == -1 && !gateway_is_listener_used(gateway, listener))
+            return listener;
+    }
+    if (gateway->listener_count == MOON_GATEWAY_LISTENERS)
+        return NULL;
+    return &gateway->listeners[gateway->listener_count++];
+}
+
+static void gateway_set_listener(struct moon_gateway_listener *listener, int index)
+{
+    const struct moon_listener_conf *conf =
+        &listener->gateway->generation->plan->listeners[index];
+    listener->index = index;
+    listener->is_management = conf->is_management;
+    if (!moon_slice_copy_text(conf->address, listener->address, sizeof(listener->address)))
+        listener->address[0] = '\0';
+}
+
 enum moon_rc moon_gateway_listen(struct moon_gateway *gateway, int index, int fd)
 {
-    if (gateway->listener_count == MOON_GATEWAY_LISTENERS)
+    struct moon_gateway_listener *listener = gateway_free_listener(gateway);
+    if (listener == NULL)
         return MOON_ERR_LIMIT;
-    const struct moon_listener_conf *conf = &gateway->generation->plan->listeners[index];
-    struct moon_gateway_listener *listener = &gateway->listeners[gateway->listener_count];
-    *listener = (struct moon_gateway_listener){
-        .gateway = gateway, .fd = fd, .index = index, .is_management = conf->is_management};
-    if (!moon_slice_copy_text(conf->address, listener->address, sizeof(listener->address)))
-        return MOON_ERR_CONFIG;
+    *listener = (struct moon_gateway_listener){.gateway = gateway, .fd = -1};
+    gateway_set_listener(listener, index);
     listener->acceptor = moon_acceptor_new(gateway->env.loop, fd, gateway_accepted, listener);
     if (listener->acceptor == NULL)
         return MOON_ERR_MEMORY;
-    gateway->listener_count++;
+    listener->fd = fd;
     return MOON_OK;
+}
+
+static void gateway_unlisten(struct moon_gateway_listener *listener)
+{
+    moon_acceptor_free(listener->acceptor);
+    listener->acceptor = NULL;
+    listener->fd = -1;
+    listener->index = -1;
+    MOON_LIST_EACH(at, after, &listener->gateway->sessions)
+    {
+        struct moon_session *session = MOON_LIST_ENTRY(at, struct moon_session, link);
+        if (session->listener == listener)
+            moon_session_drain(session);
+    }
+}
+
+static struct moon_gateway_listener *gateway_find_listener(struct moon_gateway *gateway, int fd)
+{
+    for (size_t i = 0; i < gateway->listener_count; i++) {
+        if (gateway->listeners[i].fd == fd)
+            return &gateway->listeners[i];
+    }
+    return NULL;
+}
+
+void moon_gateway_relisten(struct moon_gateway *gateway, const struct moon_gateway_socket *sockets,
+                           size_t count)
+{
+    for (size_t i = 0; i < gateway->listener_count; i++) {
+        struct moon_gateway_listener *listener = &gateway->listeners[i];
+        bool is_kept = false;
+        for (size_t k = 0; k < count; k++)
+            is_kept = is_kept || sockets[k].fd == listener->fd;
+        if (listener->fd != -1 && !is_kept)
+            gateway_unlisten(listener);
+    }
+    for (size_t k = 0; k < count; k++) {
+        struct moon_gateway_listener *listener = gateway_find_listener(gateway, sockets[k].fd);
+        if (listener != NULL)
+            gateway_set_listener(listener, sockets[k].index);
+        else if (moon_gateway_listen(gateway, sockets[k].index, sockets[k].fd) != MOON_OK)
+            moon_log_error("listener %d cannot be served: too many", sockets[k].index + 1);
+    }
 }
 
 void moon_gateway_drain(struct moon_gateway *gateway)

@@ -38,8 +38,8 @@ void moon_generation_release(struct moon_generation *generation); // accepts NUL
 struct moon_gateway_listener {
     struct moon_gateway *gateway;
     struct moon_acceptor *acceptor;
-    int fd;
-    int index; // in the plan
+    int fd;    // -1: a free place
+    int index; // in the plan; -1: the present generation has it no more
     bool is_management;
     char address[128];
 };
@@ -78,7 +78,7 @@ struct moon_gateway {
 void moon_gateway_init(struct moon_gateway *gateway, const struct moon_script_env *env,
                        struct moon_board *board, struct moon_tls_tickets *tickets);
 
-/// Ends everything at once. 
+/// Ends everything at once.
 void moon_gateway_fini(struct moon_gateway *gateway);
 
 /// New requests are served from `generation` on. Takes the caller's reference.
@@ -86,6 +86,17 @@ void moon_gateway_flip(struct moon_gateway *gateway, struct moon_generation *gen
 
 /// Starts accepting on `fd` for listener `index` of the plan. The descriptor stays the caller's.
 MUST_CHECK enum moon_rc moon_gateway_listen(struct moon_gateway *gateway, int index, int fd);
+
+struct moon_gateway_socket {
+    int fd;    // the caller's
+    int index; // in the plan
+};
+
+/// After a flip: which socket is which listener of the new plan. Goes on accepting on descriptors
+/// that it has, starts on new ones, and stops on those that are not named; connections that came in
+/// on these end after their present request.
+void moon_gateway_relisten(struct moon_gateway *gateway, const struct moon_gateway_socket *sockets,
+                           size_t count);
 
 /// Stops accepting; idle connections are closed, the others after their present request.
 void moon_gateway_drain(struct moon_gateway *gateway);

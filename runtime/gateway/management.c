@@ -148,7 +148,8 @@ static const struct management_route management_routes[] = {
 
 bool moon_management_is(const struct moon_exchange *x)
 {
-    return x->generation->plan->listeners[x->client->listener].is_management;
+    int listener = x->client->listener; // -1: it is gone, its connections end
+    return listener >= 0 && x->generation->plan->listeners[listener].is_management;
 }
 
 bool moon_management_answer(struct moon_exchange *x)

@@ -185,7 +185,8 @@ static bool session_may_keep(const struct moon_session *s, const struct moon_exc
         x->is_body_done || s->body.is_done ||
         (s->body.framing == MOON_FRAMING_LENGTH && s->body.left <= SESSION_SKIP_BYTES &&
          !(x->request.expects_continue && !x->is_continue_sent));
-    return s->is_keep_alive && !s->is_eof && !s->gateway->is_draining && is_body_out_of_the_way &&
+    return s->is_keep_alive && !s->is_eof && !s->gateway->is_draining &&
+           s->listener->index >= 0 && is_body_out_of_the_way &&
            (limits->requests_per_connection == 0 || s->requests < limits->requests_per_connection);
 }
 
@@ -281,6 +282,7 @@ static enum moon_rc session_parse(struct moon_session *s, struct moon_exchange *
 
 static void session_start_exchange(struct moon_session *s, enum moon_rc scanned, size_t head_len)
 {
+    s->client.listener = s->listener->index; // a reload may have moved it
     struct moon_exchange *x =
         moon_exchange_new(s->gateway, &s->client, &session_peer_ops, s);
     if (x == NULL) {

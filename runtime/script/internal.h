@@ -90,7 +90,7 @@ void moon_script_close_http(struct moon_script *script);
 /// Makes the metatables of ctx and its parts.
 void moon_ctx_open(lua_State *L, struct moon_script *script);
 
-/// Pushes new userdata for a runner's ctx, with all its parts. 
+/// Pushes new userdata for a runner's ctx, with all its parts.
 void moon_ctx_push_new(lua_State *L, struct moon_script *script, struct moon_runner *runner);
 
 /// The exchange behind a handle; raises a Lua error when it is none, or its request is over.

@@ -87,6 +87,8 @@ static void *host_attach(lua_State *L, int ctx_index, const char *plugin, void *
 static void host_charge(lua_State *L, uint32_t units)
 {
     struct moon_script *script = moon_script_of(L);
+    if (script == NULL)
+        return; // a spec's own state
     int32_t charge = units / 10 > 1000000 ? 1000000 : (int32_t)(units / 10);
     script->fuel -= charge;
 }

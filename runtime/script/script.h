@@ -26,6 +26,8 @@ struct moon_script_env {
     struct moon_metrics *metrics;
     struct moon_board_slot *slot; // NULL in the checker
     void *limits;                 // struct moon_limits: limits shared by nodes; NULL: none
+    void (*patch_plan)(struct moon_plan *plan, void *arg); // specs: changes what was loaded; or NULL
+    void *patch_arg;
     bool is_checking;             // only checks the configuration: nothing is connected
 };
 
@@ -50,9 +52,13 @@ size_t moon_script_memory(const struct moon_script *script);
 /// The generation's backends, for requests of policies. Borrowed: as long as the script.
 void moon_script_set_backends(struct moon_script *script, struct moon_backend **backends);
 
-/// `moongate explain`: text for people (or JSON). Heap, freed by the caller; NULL on failure.
+/// `moongate explain`: text for people, or JSON. Heap, freed by the caller; NULL on failure.
+///
+/// @param networks      names of networks that the client is in
+/// @param is_explained  false: the text says what is wrong with the method or URL
 char *moon_script_explain(struct moon_script *script, const char *method, const char *url,
-                          bool is_json);
+                          const char *const networks[], int network_count, bool is_json,
+                          bool *is_explained);
 
 enum moon_run {
     MOON_RUN_DONE,  // go on

@@ -289,6 +289,8 @@ static enum moon_rc state_read_plan(struct moon_script *script, char **error)
     script->plan = moon_plan_read(L, plan, moon_bundle_dir(script->bundle), error);
     if (script->plan == NULL)
         return MOON_ERR_CONFIG;
+    if (script->env.patch_plan != NULL)
+        script->env.patch_plan(script->plan, script->env.patch_arg);
     lua_getfield(L, plan, "warnings");
     if (lua_istable(L, -1) && lua_objlen(L, -1) > 0)
         script->warnings = state_format(L, lua_gettop(L));
@@ -444,23 +446,47 @@ void moon_script_idle(struct moon_script *script)
     (void)lua_gc(script->L, LUA_GCSTEP, 8);
 }
 
+// Calls moongate.json's encode on the value on top.
+static char *state_encode(lua_State *L)
+{
+    lua_getglobal(L, "require");
+    lua_pushliteral(L, "moongate.json");
+    if (lua_pcall(L, 1, 1, 0) != 0)
+        return state_take_text(L, -1);
+    lua_getfield(L, -1, "encode");
+    lua_pushvalue(L, -3);
+    (void)lua_pcall(L, 1, 1, 0);
+    return state_take_text(L, -1);
+}
+
 char *moon_script_explain(struct moon_script *script, const char *method, const char *url,
-                          bool is_json)
+                          const char *const networks[], int network_count, bool is_json,
+                          bool *is_explained)
 {
     lua_State *L = script->L;
     int top = lua_gettop(L);
-    char *text = NULL;
+    *is_explained = false;
     lua_getglobal(L, "require");
     lua_pushliteral(L, "moongate.explain");
-    if (lua_pcall(L, 1, 1, 0) != 0)
-        goto done;
-    lua_getfield(L, -1, is_json ? "json" : "text");
-    lua_getfield(L, LUA_REGISTRYINDEX, "moongate.plan");
-    lua_pushstring(L, method);
-    lua_pushstring(L, url);
-    (void)lua_pcall(L, 3, 1, 0);
-done:
-    text = state_take_text(L, -1);
+    bool is_run = lua_pcall(L, 1, 1, 0) == 0;
+    if (is_run) {
+        lua_getfield(L, -1, "explain");
+        lua_getfield(L, LUA_REGISTRYINDEX, "moongate.plan");
+        lua_pushstring(L, method);
+        lua_pushstring(L, url);
+        lua_newtable(L);
+        lua_createtable(L, network_count, 0);
+        for (int i = 0; i < network_count; i++) {
+            lua_pushstring(L, networks[i]);
+            lua_rawseti(L, -2, i + 1);
+        }
+        lua_setfield(L, -2, "networks");
+        is_run = lua_pcall(L, 4, 2, 0) == 0;
+    }
+    // Text and details; or nil and what is wrong; or what was raised.
+    *is_explained = is_run && lua_isstring(L, -2);
+    char *text = *is_explained && is_json ? state_encode(L)
+                                          : state_take_text(L, *is_explained ? -2 : -1);
     lua_settop(L, top);
     return text;
 }
