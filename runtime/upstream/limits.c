@@ -117,15 +117,15 @@ int64_t limits_wall_ms(const struct moon_limits *limits)
 
 // ---- life --------------------------------------------------------------------------------------
 
-void moon_limits_conf_init(struct moon_limits_conf *conf)
+void moon_limits_options_init(struct moon_limits_options *conf)
 {
-    *conf = (struct moon_limits_conf){
+    *conf = (struct moon_limits_options){
         .prefix = MOON_S("moongate:"), .flush_ms = 50, .deadline_ms = 25, .node_ttl_ms = 3000};
 }
 
 struct moon_limits *moon_limits_new(struct moon_loop *loop, struct moon_redis *redis,
                                     struct moon_counters *counters, struct moon_limits_board *board,
-                                    const struct moon_limits_conf *conf)
+                                    const struct moon_limits_options *conf)
 {
     struct moon_limits *limits = calloc(1, sizeof(*limits));
     if (limits == NULL)
@@ -155,7 +155,7 @@ void moon_limits_free(struct moon_limits *limits)
 
 // ---- deciding ----------------------------------------------------------------------------------
 
-static struct moon_limit_decision limits_here(struct moon_limits *limits,
+static struct moon_limit_decision limits_here(struct moon_counters *counters,
                                               const struct moon_limit_spec *spec,
                                               struct moon_counter_key cell, int64_t calls,
                                               int64_t burst, int64_t amount,
@@ -163,16 +163,28 @@ static struct moon_limit_decision limits_here(struct moon_limits *limits,
 {
     switch (spec->algorithm) {
     case MOON_ALGORITHM_TOKEN_BUCKET:
-        return moon_counters_gcra(limits->counters, cell, calls, spec->period_ms, burst, amount,
-                                  how, moon_clock_us());
+        return moon_counters_gcra(counters, cell, calls, spec->period_ms, burst, amount, how,
+                                  moon_clock_us());
     case MOON_ALGORITHM_SLIDING_WINDOW:
-        return moon_counters_window(limits->counters, cell, calls, spec->period_ms, amount, how,
+        return moon_counters_window(counters, cell, calls, spec->period_ms, amount, how,
                                     moon_clock_wall_ms());
     case MOON_ALGORITHM_FIXED_WINDOW:
         break;
     }
-    return moon_counters_fixed(limits->counters, cell, calls, spec->period_ms, amount, how,
+    return moon_counters_fixed(counters, cell, calls, spec->period_ms, amount, how,
                                moon_clock_wall_ms());
+}
+
+struct moon_limit_result moon_limits_local(struct moon_counters *counters,
+                                           const struct moon_limit_spec *spec,
+                                           struct moon_slice key, int64_t amount,
+                                           enum moon_limit_how how)
+{
+    return (struct moon_limit_result){
+        .decision = limits_here(counters, spec, moon_counter_key_seeded(spec->hash, key),
+                                spec->calls, spec->burst, amount < 0 ? 0 : amount, how),
+        .source = MOON_SOURCE_LOCAL,
+    };
 }
 
 static int64_t limits_part(int64_t whole, int64_t nodes)
@@ -198,7 +210,7 @@ struct moon_limit_result limits_without_store(struct moon_limits *limits,
     case MOON_STORE_DOWN_LOCAL:
         break;
     }
-    r.decision = limits_here(limits, spec, cell, limits_part(spec->calls, nodes),
+    r.decision = limits_here(limits->counters, spec, cell, limits_part(spec->calls, nodes),
                              limits_part(spec->burst, nodes), amount, how);
     return r;
 }
@@ -244,11 +256,7 @@ enum moon_rc moon_limits_check(struct moon_limits *limits, const struct moon_lim
     if (amount < 0)
         amount = 0;
     if (limits->redis == NULL || spec->mode == MOON_MODE_LOCAL) {
-        *result = (struct moon_limit_result){
-            .decision = limits_here(limits, spec, moon_counter_key_seeded(spec->hash, key),
-                                    spec->calls, spec->burst, amount, how),
-            .source = MOON_SOURCE_LOCAL,
-        };
+        *result = moon_limits_local(limits->counters, spec, key, amount, how);
         return MOON_OK;
     }
     if (spec->mode == MOON_MODE_SHARED) {
@@ -289,4 +297,9 @@ void moon_limits_status(const struct moon_limits *limits, struct moon_limits_sta
         .exact_failed = atomic_load(&board->exact_failed),
         .cached = atomic_load(&board->cached),
     };
+}
+
+bool moon_limits_has_store(const struct moon_limits *limits)
+{
+    return limits->redis != NULL;
 }

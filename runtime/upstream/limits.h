@@ -74,7 +74,7 @@ struct moon_limits_board;
 /// @return NULL when there is no room or no descriptor (is logged)
 struct moon_limits_board *moon_limits_board_new(struct moon_region *region);
 
-struct moon_limits_conf {
+struct moon_limits_options {
     struct moon_slice prefix; // of every key in Redis; "moongate:"
     int64_t flush_ms;         // how often counts go to the store: 50
     int64_t deadline_ms;      // of an exact decision: 25
@@ -82,7 +82,7 @@ struct moon_limits_conf {
     bool is_time_given;       // exact decisions use the caller's clock instead of the store's
 };
 
-void moon_limits_conf_init(struct moon_limits_conf *conf);
+void moon_limits_options_init(struct moon_limits_options *conf);
 
 struct moon_limits;
 struct moon_limits_query;
@@ -93,7 +93,7 @@ struct moon_limits_query;
 struct moon_limits *moon_limits_new(struct moon_loop *loop, struct moon_redis *redis,
                                     struct moon_counters *counters,
                                     struct moon_limits_board *board,
-                                    const struct moon_limits_conf *conf);
+                                    const struct moon_limits_options *conf);
 
 /// Gives the flusher's lease back, so that another worker takes over at once. Accepts NULL.
 void moon_limits_free(struct moon_limits *limits);
@@ -114,6 +114,15 @@ MUST_CHECK enum moon_rc moon_limits_check(struct moon_limits *limits,
                                           enum moon_limit_how how, moon_limits_fn *callback,
                                           void *owner, struct moon_limit_result *result,
                                           struct moon_limits_query **query);
+
+/// Decides on this node alone, whatever the spec's mode.
+struct moon_limit_result moon_limits_local(struct moon_counters *counters,
+                                           const struct moon_limit_spec *spec,
+                                           struct moon_slice key, int64_t amount,
+                                           enum moon_limit_how how);
+
+/// False when every limit counts on this node only.
+bool moon_limits_has_store(const struct moon_limits *limits);
 
 /// The callback will not be called. The call is counted all the same, where it was sent.
 void moon_limits_cancel(struct moon_limits_query *query);

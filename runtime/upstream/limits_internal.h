@@ -28,7 +28,7 @@ struct moon_limits {
     struct moon_redis *redis;
     struct moon_counters *counters;
     struct moon_limits_board *board;
-    struct moon_limits_conf conf;
+    struct moon_limits_options conf;
     char prefix[LIMITS_PREFIX_BYTES + 1];
     size_t prefix_len;
     uint64_t token; // in lease_owner when we hold it

@@ -51,7 +51,7 @@ struct moon_redis_conf {
 void moon_redis_conf_init(struct moon_redis_conf *conf);
 
 /// Reads one URL into `conf`, on top of what is there; several, separated by commas, name Sentinels
-/// or seeds: "redis://user:password@host:6379/2", "rediss://..." (TLS), "unix:///run/redis.sock?db=2",
+/// or seeds: "redis://user:password@host:6379/2", "rediss://..." (TLS), "unix:/run/redis.sock?db=2",
 /// "redis+sentinel://host:26379,host2/master-name/2", "redis+cluster://host:7000,host2:7001",
 /// "rediss+sentinel://", "rediss+cluster://".
 ///

@@ -149,7 +149,7 @@ enum moon_rc moon_redis_conf_url(struct moon_redis_conf *conf, struct moon_slice
     struct moon_slice rest = url;
     conf->address_count = 0;
     conf->kind = MOON_REDIS_SINGLE;
-    if (url_take(&rest, "unix://"))
+    if (url_take(&rest, "unix://") || url_take(&rest, "unix:"))
         return url_unix(conf, rest, error, cap);
     conf->is_tls = url_take(&rest, "rediss");
     if (!conf->is_tls && !url_take(&rest, "redis"))
