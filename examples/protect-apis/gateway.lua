@@ -56,8 +56,12 @@ return {
       listeners = { "http", "https" },
       policies = {
         inbound = {
-          p.bot_check { deny = { user_agents = { "sqlmap", "nikto", "masscan" } } },
-          p.geo_filter { deny = { "KP" }, unknown = "allow" },
+          p.bot_check {
+            rules = {
+              { name = "scanner", action = "deny", agents = { "sqlmap", "nikto", "masscan" } },
+            },
+          },
+          p.geo_filter { deny = { "KP" } },
         },
       },
       routes = {
