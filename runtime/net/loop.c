@@ -25,6 +25,8 @@ struct moon_loop {
     struct moon_list tasks;
     void (*on_turn)(void *arg);
     void *on_turn_arg;
+    void (*on_wake)(void *arg);
+    void *on_wake_arg;
     struct loop_signal *signals;
     bool is_stopping;
 };
@@ -197,6 +199,8 @@ static void loop_read_clock(struct ev_loop *ev, struct ev_check *watcher, int ev
     (void)events;
     struct moon_loop *loop = watcher->data;
     loop->now_ms = moon_clock_ms();
+    if (loop->on_wake != NULL)
+        loop->on_wake(loop->on_wake_arg);
 }
 
 static void loop_woken(struct ev_loop *ev, struct ev_timer *watcher, int events)
@@ -330,6 +334,12 @@ void moon_loop_on_turn(struct moon_loop *loop, void (*callback)(void *arg), void
 {
     loop->on_turn = callback;
     loop->on_turn_arg = arg;
+}
+
+void moon_loop_on_wake(struct moon_loop *loop, void (*callback)(void *arg), void *arg)
+{
+    loop->on_wake = callback;
+    loop->on_wake_arg = arg;
 }
 
 void moon_loop_forked(struct moon_loop *loop)

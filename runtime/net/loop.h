@@ -94,6 +94,9 @@ void moon_loop_catch_up(struct moon_loop *loop);
 /// Called once a turn, before waiting: heartbeats, flushing of logs.
 void moon_loop_on_turn(struct moon_loop *loop, void (*callback)(void *arg), void *arg);
 
+/// Called once a turn, after waiting and before any descriptor's callback.
+void moon_loop_on_wake(struct moon_loop *loop, void (*callback)(void *arg), void *arg);
+
 /// After a fork, in the child.
 void moon_loop_forked(struct moon_loop *loop);
 

@@ -34,6 +34,6 @@ MUST_CHECK enum moon_rc moon_worker_load(struct moon_worker *worker,
                                          const struct moon_bundle *bundle, uint32_t number,
                                          char **error);
 
-/// Serves from it on. 
+/// Serves from it on.
 void moon_worker_flip(struct moon_worker *worker);
 void moon_worker_abort_load(struct moon_worker *worker);

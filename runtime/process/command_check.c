@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/// `moongate check` and `moongate explain`.
+
+#include "base/json_write.h"
+#include "base/log.h"
+#include "process/cli.h"
+#include "process/loading.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { CHECK_JSON_BYTES = 1 << 20 };
+
+static enum moon_rc check_load(const char *dir, struct moon_loading **out, char **error)
+{
+    char text[1024] = "";
+    struct moon_bundle *bundle;
+    moon_log_set_level(MOON_LOG_ERROR);
+    enum moon_rc rc = moon_bundle_read(dir, text, sizeof(text), &bundle);
+    if (rc != MOON_OK) {
+        *error = strdup(text[0] == '\0' ? moon_rc_text(rc) : text);
+        return rc;
+    }
+    rc = moon_loading_new(bundle, out, error);
+    moon_bundle_free(bundle);
+    return rc;
+}
+
+static bool check_next_line(struct moon_slice *rest, struct moon_slice *line)
+{
+    if (rest->len == 0)
+        return false;
+    size_t end = moon_slice_find(*rest, '\n');
+    *line = moon_slice(rest->data, end);
+    *rest = moon_slice_from(*rest, end + 1);
+    return true;
+}
+
+static void check_lines(FILE *out, const char *kind, const char *text)
+{
+    struct moon_slice rest = moon_slice_text(text);
+    struct moon_slice line;
+    while (check_next_line(&rest, &line)) {
+        bool is_head = line.len > 0 && line.data[0] != ' ' && line.data[0] != '\t'; // the others say more about it
+        (void)fprintf(out, "%s%s" MOON_SLICE_FMT "\n", is_head ? kind : "", is_head ? ": " : "",
+                      MOON_SLICE_ARG(line));
+    }
+}
+
+static void check_json_lines(struct moon_json *json, const char *name, const char *text)
+{
+    struct moon_slice rest = moon_slice_text(text);
+    struct moon_slice line;
+    moon_json_array_at(json, name);
+    while (check_next_line(&rest, &line)) {
+        if (line.len > 0)
+            moon_json_text(json, NULL, line);
+    }
+    moon_json_end(json);
+}
+
+static void check_json(bool is_valid, const char *errors, const char *warnings)
+{
+    char *text = malloc(CHECK_JSON_BYTES);
+    if (text == NULL)
+        return;
+    struct moon_json json;
+    moon_json_init(&json, text, CHECK_JSON_BYTES);
+    moon_json_object(&json);
+    moon_json_bool(&json, "valid", is_valid);
+    check_json_lines(&json, "errors", errors);
+    check_json_lines(&json, "warnings", warnings);
+    moon_json_end(&json);
+    (void)printf("%.*s\n", (int)moon_json_len(&json), text);
+    free(text);
+}
+
+static void check_tell(const struct moon_cli *cli, const struct moon_plan *plan,
+                       const char *warnings)
+{
+    if (cli->is_json) {
+        check_json(true, "", warnings);
+        return;
+    }
+    check_lines(stderr, "warning", warnings);
+    (void)printf("%s: valid: %zu listeners, %zu routes, %zu backends, %zu subscriptions\n",
+                 cli->arguments[0], plan->listener_count, plan->leaf_count, plan->backend_count,
+                 plan->subscription_count);
+}
+
+int moon_command_check(const struct moon_cli *cli)
+{
+    struct moon_loading *loading = NULL;
+    char *error = NULL;
+    if (check_load(cli->arguments[0], &loading, &error) != MOON_OK) {
+        if (cli->is_json)
+            check_json(false, error, "");
+        else
+            check_lines(stderr, "error", error);
+        free(error);
+        return MOON_EXIT_FAILED;
+    }
+    const struct moon_generation *generation = loading->worker.next;
+    struct moon_facts *facts = malloc(sizeof(*facts));
+    bool is_fit = facts != NULL && moon_facts_of(generation->plan, facts) == MOON_OK;
+    free(facts);
+    if (is_fit)
+        check_tell(cli, generation->plan, moon_script_warnings(generation->script));
+    else
+        check_lines(stderr, "error", "gateway.lua: a name, path or address is too long");
+    moon_loading_free(loading);
+    return is_fit ? MOON_EXIT_DONE : MOON_EXIT_FAILED;
+}
+
+int moon_command_explain(const struct moon_cli *cli)
+{
+    bool has_method = cli->argument_count == 3;
+    char method[32] = "GET";
+    const char *url = cli->arguments[has_method ? 2 : 1];
+    struct moon_loading *loading = NULL;
+    char *error = NULL;
+    if (has_method)
+        (void)snprintf(method, sizeof(method), "%s", cli->arguments[1]);
+    for (char *at = method; *at != '\0'; at++)
+        *at = (char)toupper((unsigned char)*at);
+    if (check_load(cli->arguments[0], &loading, &error) != MOON_OK) {
+        check_lines(stderr, "error", error);
+        free(error);
+        return MOON_EXIT_FAILED;
+    }
+    bool is_explained = false;
+    char *text = moon_script_explain(loading->worker.next->script, method, url, cli->networks,
+                                     cli->network_count, cli->is_json, &is_explained);
+    (void)fprintf(is_explained ? stdout : stderr, "%s\n", text == NULL ? "out of memory" : text);
+    free(text);
+    moon_loading_free(loading);
+    return is_explained ? MOON_EXIT_DONE : MOON_EXIT_FAILED;
+}

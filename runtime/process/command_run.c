@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/// `moongate run` and `moongate version`.
+
+#include "process/cli.h"
+#include "process/serve.h"
+
+#include <stdio.h>
+
+int moon_command_run(const struct moon_cli *cli)
+{
+    return moon_serve(cli);
+}
+
+int moon_command_version(const struct moon_cli *cli)
+{
+    (void)printf(cli->is_json ? "{\"version\":\"%s\"}\n" : "moongate %s\n", MOONGATE_VERSION);
+    return MOON_EXIT_DONE;
+}

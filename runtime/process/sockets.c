@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "process/sockets.h"
+
+#include "base/log.h"
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+void moon_sockets_init(struct moon_sockets *sockets, int workers)
+{
+    memset(sockets, 0, sizeof(*sockets));
+    sockets->workers = workers;
+}
+
+static void socket_close(struct moon_socket *socket, bool is_last)
+{
+    if (socket->id == 0)
+        return;
+    for (int i = 0; i < socket->fd_count; i++)
+        (void)close(socket->fds[i]);
+    if (is_last && socket->is_unix && strncmp(socket->text, "unix:", 5) == 0)
+        (void)unlink(socket->text + 5);
+    *socket = (struct moon_socket){0};
+}
+
+static void sockets_drop_held(struct moon_sockets *sockets)
+{
+    for (size_t i = 0; i < sockets->held_count; i++) {
+        if (sockets->held[i].fd != -1)
+            (void)close(sockets->held[i].fd);
+    }
+    sockets->held_count = 0;
+}
+
+void moon_sockets_fini(struct moon_sockets *sockets, bool is_last)
+{
+    for (size_t i = 0; i < MOON_COUNT(sockets->sockets); i++)
+        socket_close(&sockets->sockets[i], is_last);
+    sockets_drop_held(sockets);
+}
+
+struct moon_socket *moon_sockets_find(struct moon_sockets *sockets, const char *key)
+{
+    for (size_t i = 0; i < MOON_COUNT(sockets->sockets); i++) {
+        if (sockets->sockets[i].id != 0 && strcmp(sockets->sockets[i].key, key) == 0)
+            return &sockets->sockets[i];
+    }
+    return NULL;
+}
+
+static struct moon_socket *sockets_free_place(struct moon_sockets *sockets)
+{
+    for (size_t i = 0; i < MOON_COUNT(sockets->sockets); i++) {
+        if (sockets->sockets[i].id == 0)
+            return &sockets->sockets[i];
+    }
+    return NULL;
+}
+
+/// The address that a socket is bound to, in the form of moon_listen_address.text.
+static void socket_text(int fd, char *into, size_t cap)
+{
+    struct sockaddr_storage sa = {0};
+    socklen_t len = sizeof(sa);
+    char ip[INET6_ADDRSTRLEN] = "";
+    into[0] = '\0';
+    if (getsockname(fd, (struct sockaddr *)&sa, &len) == -1)
+        return;
+    const void *at = &sa;
+    if (sa.ss_family == AF_UNIX)
+        (void)snprintf(into, cap, "unix:%.107s", ((const struct sockaddr_un *)at)->sun_path);
+    if (sa.ss_family == AF_INET) {
+        (void)inet_ntop(AF_INET, &((const struct sockaddr_in *)at)->sin_addr, ip, sizeof(ip));
+        (void)snprintf(into, cap, "%s:%u", ip, moon_listen_port(fd));
+    }
+    if (sa.ss_family == AF_INET6) {
+        (void)inet_ntop(AF_INET6, &((const struct sockaddr_in6 *)at)->sin6_addr, ip, sizeof(ip));
+        (void)snprintf(into, cap, "[%s]:%u", ip, moon_listen_port(fd));
+    }
+}
+
+void moon_sockets_hold(struct moon_sockets *sockets, int fd, const char *key)
+{
+    if (sockets->held_count == MOON_SOCKETS_HELD) {
+        (void)close(fd);
+        return;
+    }
+    struct moon_socket_held *held = &sockets->held[sockets->held_count++];
+    *held = (struct moon_socket_held){.fd = fd};
+    (void)fcntl(fd, F_SETFD, FD_CLOEXEC);
+    (void)snprintf(held->key, sizeof(held->key), "%s", key);
+    socket_text(fd, held->text, sizeof(held->text));
+}
+
+// What came from outside and belongs to this listener.
+static void socket_take_held(struct moon_sockets *sockets, struct moon_socket *socket,
+                             const struct moon_listen_address *address)
+{
+    for (size_t i = 0; i < sockets->held_count; i++) {
+        struct moon_socket_held *held = &sockets->held[i];
+        bool is_ours = held->key[0] != '\0' ? strcmp(held->key, socket->key) == 0
+                                            : strcmp(held->text, address->text) == 0;
+        if (held->fd == -1 || !is_ours || socket->fd_count == MOON_BOARD_WORKERS)
+            continue;
+        socket->fds[socket->fd_count++] = held->fd;
+        held->fd = -1;
+    }
+}
+
+// SO_REUSEPORT would let a second gateway of the same user in: see that nobody is there.
+static enum moon_rc socket_probe(const struct moon_listen_address *address, char *error, size_t cap)
+{
+    int fd;
+    if (moon_slice_ends(moon_slice_text(address->text), MOON_S(":0")))
+        return MOON_OK;
+    enum moon_rc rc = moon_listen_bind(address, 1, false, error, cap, &fd);
+    if (rc == MOON_OK)
+        (void)close(fd);
+    return rc;
+}
+
+static enum moon_rc socket_bind(struct moon_sockets *sockets, struct moon_socket *socket,
+                                const struct moon_listener_facts *facts, char *error, size_t cap)
+{
+    struct moon_listen_address address;
+    if (moon_listen_address_parse(facts->address, &address) != MOON_OK) {
+        (void)snprintf(error, cap, "gateway.lua: \"%s\" is no address to listen on",
+                       facts->address);
+        return MOON_ERR_CONFIG;
+    }
+    socket->is_unix = address.sa.ss_family == AF_UNIX;
+    socket_take_held(sockets, socket, &address);
+    int wanted = socket->is_unix ? 1 : sockets->workers;
+    bool is_reuseport = wanted > 1;
+    if (is_reuseport && socket->fd_count == 0) {
+        enum moon_rc rc = socket_probe(&address, error, cap);
+        if (rc != MOON_OK)
+            return rc;
+    }
+    // What systemd bound lacks SO_REUSEPORT: all workers share it.
+    bool is_given = socket->fd_count > 0 && getenv("LISTEN_FDS") != NULL; // NOLINT
+    while (socket->fd_count < wanted && !is_given) {
+        enum moon_rc rc = moon_listen_bind(&address, facts->backlog, is_reuseport, error, cap,
+                                           &socket->fds[socket->fd_count]);
+        if (rc != MOON_OK)
+            return rc;
+        socket_text(socket->fds[socket->fd_count++], socket->text, sizeof(socket->text));
+        if (!socket->is_unix && moon_listen_address_parse(socket->text, &address) != MOON_OK)
+            return MOON_ERR_SYSTEM; // the next ones take the port that the first one got
+    }
+    socket_text(socket->fds[0], socket->text, sizeof(socket->text));
+    return MOON_OK;
+}
+
+enum moon_rc moon_sockets_prepare(struct moon_sockets *sockets, const struct moon_facts *facts,
+                                  char *error, size_t error_cap)
+{
+    for (size_t i = 0; i < MOON_COUNT(sockets->sockets); i++)
+        sockets->sockets[i].is_new = sockets->sockets[i].is_wanted = false;
+    for (size_t i = 0; i < facts->listener_count; i++) {
+        const struct moon_listener_facts *listener = &facts->listeners[i];
+        struct moon_socket *socket = moon_sockets_find(sockets, listener->key);
+        if (socket != NULL) {
+            socket->is_wanted = true;
+            continue;
+        }
+        socket = sockets_free_place(sockets);
+        if (socket == NULL) {
+            (void)snprintf(error, error_cap, "too many listeners");
+            return MOON_ERR_LIMIT;
+        }
+        socket->id = ++sockets->next_id;
+        socket->is_new = socket->is_wanted = true;
+        (void)snprintf(socket->key, sizeof(socket->key), "%s", listener->key);
+        enum moon_rc rc = socket_bind(sockets, socket, listener, error, error_cap);
+        if (rc != MOON_OK) {
+            moon_sockets_abort(sockets);
+            return rc;
+        }
+    }
+    return MOON_OK;
+}
+
+void moon_sockets_commit(struct moon_sockets *sockets)
+{
+    for (size_t i = 0; i < MOON_COUNT(sockets->sockets); i++) {
+        if (!sockets->sockets[i].is_wanted)
+            socket_close(&sockets->sockets[i], true);
+        sockets->sockets[i].is_new = false;
+    }
+    sockets_drop_held(sockets);
+}
+
+void moon_sockets_abort(struct moon_sockets *sockets)
+{
+    for (size_t i = 0; i < MOON_COUNT(sockets->sockets); i++) {
+        if (sockets->sockets[i].is_new)
+            socket_close(&sockets->sockets[i], true);
+    }
+}
+
+int moon_socket_of_worker(const struct moon_sockets *sockets, const struct moon_socket *socket,
+                          int worker, int n)
+{
+    if (socket->fd_count < sockets->workers) // shared
+        return n < socket->fd_count ? socket->fds[n] : -1;
+    int at = worker + n * sockets->workers;
+    return at < socket->fd_count ? socket->fds[at] : -1;
+}
