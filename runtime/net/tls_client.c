@@ -236,9 +236,11 @@ enum moon_rc moon_tls_client_ssl(struct moon_tls_client *client, const char *nam
         tls->session_key == NULL ? NULL : client_find(client, tls->session_key);
     if (entry == NULL)
         return MOON_OK;
-    if (SSL_SESSION_is_resumable(entry->session) != 1)
-        client_drop(client, entry);
-    else
-        (void)SSL_set_session(tls->ssl, entry->session); // without it: a full handshake
+    // A copy: OpenSSL spends a TLS 1.3 session on one connection, and not every server sends a new
+    // ticket on a resumed one. Without a session the handshake is a full one.
+    SSL_SESSION *session = SSL_SESSION_dup(entry->session);
+    if (session != NULL)
+        (void)SSL_set_session(tls->ssl, session);
+    SSL_SESSION_free(session);
     return MOON_OK;
 }

@@ -98,7 +98,8 @@ static int tickets_seal(const struct ticket_keys *keys, unsigned char *name, uns
     return tickets_set_mac(mac, key) ? 1 : -1;
 }
 
-static int tickets_open(const struct ticket_keys *keys, const unsigned char *name,
+/// @return 1: opened; 2: opened, and a new ticket is to follow; 0: unknown, a full handshake
+static int tickets_open(const SSL *ssl, const struct ticket_keys *keys, const unsigned char *name,
                         const unsigned char *iv, EVP_CIPHER_CTX *cipher, EVP_MAC_CTX *mac)
 {
     for (uint32_t i = 0; i < keys->count; i++) {
@@ -108,9 +109,10 @@ static int tickets_open(const struct ticket_keys *keys, const unsigned char *nam
         if (EVP_DecryptInit_ex(cipher, tickets_cipher(), NULL, key->aes, iv) != 1 ||
             !tickets_set_mac(mac, key))
             return -1;
-        return i == 0 ? 1 : 2; // 2: sealed by an old key, a new ticket follows
+        // TLS 1.3 clients use a ticket once (RFC 8446 §C.4).
+        return i == 0 && SSL_version(ssl) != TLS1_3_VERSION ? 1 : 2;
     }
-    return 0; // unknown: a full handshake
+    return 0;
 }
 
 static int tickets_callback(SSL *ssl, unsigned char *name, unsigned char *iv,
@@ -120,7 +122,7 @@ static int tickets_callback(SSL *ssl, unsigned char *name, unsigned char *iv,
     if (keys == NULL)
         return 0;
     return is_sealing ? tickets_seal(keys, name, iv, cipher, mac)
-                      : tickets_open(keys, name, iv, cipher, mac);
+                      : tickets_open(ssl, keys, name, iv, cipher, mac);
 }
 
 bool moon_tls_tickets_install(SSL_CTX *context)
