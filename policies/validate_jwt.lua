@@ -46,6 +46,13 @@ local function is_algorithm(value)
   return jwt.is_algorithm(value), 'an algorithm such as "RS256", "ES256", "EdDSA" or "HS256"'
 end
 
+local secret = { type = "string", secret = true, description = "The secret itself." }
+
+local key = {
+  type = { "string", "object" }, description = "A key.",
+  properties = { value = secret, k = secret, d = secret, pem = secret },
+}
+
 local seconds = { type = "number", minimum = 0 }
 
 local function duration(description, default)
@@ -79,14 +86,14 @@ M.schema = {
     keys = { type = "array", minItems = 1,
       description = "Keys: a JWK, a JWK Set, a PEM text, `{ file = \"key.pem\" }`, or "
         .. "`{ kty = \"oct\", value = \"the secret itself\" }`, with `kid` where tokens name one.",
-      items = { type = { "string", "object" }, description = "A key." } },
+      items = key },
     jwks_uri = { type = "string", check = is_url, description = "URL of a JWK Set." },
     openid_config = { type = "string", check = is_url,
       description = "URL of an OpenID discovery document; its issuer counts where `issuers` is "
         .. "left out." },
     decryption_keys = { type = "array", minItems = 1,
       description = "Our own keys, for encrypted tokens, in the forms of `keys`.",
-      items = { type = { "string", "object" }, description = "A key." } },
+      items = key },
     issuers = strings("Values of `iss`, any of them."),
     audiences = strings("Values of `aud`, any of them."),
     required_claims = { type = "object",
@@ -176,11 +183,11 @@ local function prepare_keys(self, conf)
   end
   if conf.keys then
     local all = {}
-    for i, key in ipairs(conf.keys) do
-      all[i] = key
+    for i, given_key in ipairs(conf.keys) do
+      all[i] = given_key
     end
-    for _, key in ipairs(conf.decryption_keys or {}) do
-      all[#all + 1] = key
+    for _, own_key in ipairs(conf.decryption_keys or {}) do
+      all[#all + 1] = own_key
     end
     self.keyset = keyset_of(all, conf, "keys")
     return

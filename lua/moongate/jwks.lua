@@ -3,6 +3,7 @@
 --- first needed, kept for an hour, fetched again when a token names a key that is not known (at
 --- most once in five minutes), and kept on when the issuer does not answer.
 
+local flight = require("moongate.flight")
 local http = require("moongate.http")
 local json = require("moongate.json")
 local jwt = require("moongate.jwt")
@@ -13,7 +14,6 @@ local M = {}
 local BODY_MAX = 1024 * 1024
 local RETRY_AFTER_FAILURE = 30 -- seconds; without keys at all: FIRST_RETRY
 local FIRST_RETRY = 1
-local POLL = 0.01
 
 ---@class moongate.JwksOptions
 ---@field uri? string the JWK Set
@@ -100,20 +100,8 @@ function Source:load()
   return nil
 end
 
---- Seconds that a fetch may take: the discovery document and the keys.
-function Source:deadline()
-  return 2 * self.timeout + 1
-end
-
---- Whether a request is fetching now. One whose client has gone counts until its deadline.
-function Source:is_fetching()
-  return self.fetching_until ~= nil and jwt.now() < self.fetching_until
-end
-
 function Source:refresh()
-  self.fetching_until = jwt.now() + self:deadline()
-  local ok, err = pcall(self.load, self)
-  self.fetching_until = nil
+  local ok, err = self.flight:run(self.load, self)
   local now = jwt.now()
   self.tried_at = now
   if not ok or err then
@@ -126,28 +114,19 @@ function Source:refresh()
   end
 end
 
---- Waits for the fetch that another request began.
-function Source:wait(ctx)
-  local waited = 0
-  while self:is_fetching() and waited < self:deadline() do
-    ctx:sleep(POLL)
-    waited = waited + POLL
-  end
-end
-
 --- The keys of now. Fetches them where there are none or they are old.
 ---@param ctx any for waiting
 ---@return any? keyset
 ---@return string? err
 function Source:keys(ctx)
   if jwt.now() >= self.next_at then
-    if not self:is_fetching() then
+    if not self.flight:is_busy() then
       self:refresh()
     elseif not self.set then
-      self:wait(ctx)
+      self.flight:wait(ctx)
     end
-  elseif not self.set and self:is_fetching() then
-    self:wait(ctx)
+  elseif not self.set and self.flight:is_busy() then
+    self.flight:wait(ctx)
   end
   if not self.set then
     return nil, self.error or "the keys were not fetched in time"
@@ -159,8 +138,8 @@ end
 ---@return boolean is_changed whether there are other keys now
 function Source:refetch(ctx)
   local before = self.set
-  if self:is_fetching() then
-    self:wait(ctx)
+  if self.flight:is_busy() then
+    self.flight:wait(ctx)
   elseif jwt.now() >= (self.tried_at or 0) + self.refetch_s then
     self:refresh()
   end
@@ -185,6 +164,7 @@ function M.source(options)
       ttl = options.ttl or 3600, refetch_s = options.refetch or 300,
       timeout = options.timeout or 5, require_signed = options.require_signed,
       decryption_keys = options.decryption_keys, next_at = 0,
+      flight = flight.new(2 * (options.timeout or 5) + 1), -- the discovery document and the keys
     }, Source)
     if not options.decryption_keys then
       sources[id] = source

@@ -22,7 +22,8 @@ describe("crypto", function()
   end)
 
   it("writes base64 and base64url and reads them strictly", function()
-    for text, coded in pairs({ [""] = "", f = "Zg==", fo = "Zm8=", foo = "Zm9v", foob = "Zm9vYg==" }) do
+    for text, coded in pairs({ [""] = "", f = "Zg==", fo = "Zm8=", foo = "Zm9v",
+      foob = "Zm9vYg==" }) do
       assert.equal(coded, crypto.base64(text))
       assert.equal(text, crypto.from_base64(coded))
       local url = coded:gsub("=", "")
@@ -58,7 +59,8 @@ describe("crypto", function()
   end)
 
   it("refuses wrong arguments in Lua's terms", function()
-    assert.has_error(function() crypto.sha256() end, "crypto.sha256: data must be a string, got no value")
+    assert.has_error(function() crypto.sha256() end,
+      "crypto.sha256: data must be a string, got no value")
     assert.has_error(function() crypto.random(0) end, "crypto.random: n must be 1 to 65536")
     assert.has_error(function() crypto.random("9") end, "crypto.random: n must be 1 to 65536")
     assert.are_not.equal(crypto.random(16), crypto.random(16))

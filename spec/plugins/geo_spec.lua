@@ -17,8 +17,10 @@ local function files(dir)
   return list
 end
 
-local ADDRESSES = { "0.0.0.0", "1.1.1.1", "2.125.160.216", "81.2.69.142", "89.160.20.112", "216.160.83.56",
-  "255.255.255.255", "::", "::1", "2001:218::", "2001:270::1", "2002:0102:0304::", "::ffff:2.125.160.216",
+local ADDRESSES = { "0.0.0.0", "1.1.1.1", "2.125.160.216", "81.2.69.142", "89.160.20.112",
+  "216.160.83.56",
+  "255.255.255.255", "::", "::1", "2001:218::", "2001:270::1", "2002:0102:0304::",
+    "::ffff:2.125.160.216",
   "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "1.1.1.3", "1.1.1.32" }
 
 --- The answer that the source of a test database wants for a network.
@@ -43,9 +45,11 @@ describe("geo", function()
       return
     end
     local seen = 0
-    for _, name in ipairs({ "GeoIP2-Country-Test", "GeoLite2-Country-Test", "GeoLite2-City-Test", "GeoLite2-ASN-Test" }) do
+    for _, name in ipairs({ "GeoIP2-Country-Test", "GeoLite2-Country-Test", "GeoLite2-City-Test",
+      "GeoLite2-ASN-Test" }) do
       local db = assert(geo.open(dir .. "/test-data/" .. name .. ".mmdb"))
-      for _, entry in ipairs(assert(json.decode(host.slurp(dir .. "/source-data/" .. name .. ".json")))) do
+      for _, entry in ipairs(assert(json.decode(host.slurp(dir .. "/source-data/" .. name
+        .. ".json")))) do
         local network, record = next(entry)
         local ip = network:match("^[^/]+")
         local country, continent, asn, org = expected(record)
@@ -108,7 +112,8 @@ describe("geo", function()
     local whole = host.slurp(dir .. "/test-data/MaxMind-DB-test-ipv4-24.mmdb")
     local path = os.tmpname()
     for i = 0, #whole - 1, 11 do
-      for _, text in ipairs({ whole:sub(1, i), whole:sub(1, i) .. string.char((whole:byte(i + 1) + 128) % 256)
+      for _, text in ipairs({ whole:sub(1, i), whole:sub(1, i)
+        .. string.char((whole:byte(i + 1) + 128) % 256)
         .. whole:sub(i + 2) }) do
         local file = assert(io.open(path, "wb"))
         file:write(text)

@@ -60,7 +60,8 @@ end
 ---@param parts? table
 ---@return table
 function M.ctx(parts)
-  local ctx = { request = { headers = {}, query = {}, cookies = {}, client_ip = "192.0.2.1" }, vars = {},
+  local ctx = { request = { headers = {}, query = {}, cookies = {}, client_ip = "192.0.2.1" },
+    vars = {},
     response = { headers = {} } }
   for name, value in pairs(parts or {}) do
     ctx.request[name] = value

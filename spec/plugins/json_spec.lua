@@ -13,14 +13,16 @@ end
 
 describe("json.decode", function()
   it("reads every kind of value", function()
-    local v = assert(json.decode('{"a":[1,-2.5e3,true,false,null],"b":{"c":"\\u00e9\\ud83d\\ude00\\n"}}'))
+    local v = assert(json.decode(
+      '{"a":[1,-2.5e3,true,false,null],"b":{"c":"\\u00e9\\ud83d\\ude00\\n"}}'))
     assert.same({ 1, -2500, true, false }, { v.a[1], v.a[2], v.a[3], v.a[4] })
     assert.equal(json.null, v.a[5])
     assert.equal("\195\169\240\159\152\128\n", v.b.c)
   end)
 
   it("reads numbers to the nearest double", function()
-    for _, text in ipairs({ "0.1", "1e22", "1e23", "123456789012345678", "5e-324", "1.7976931348623157e308",
+    for _, text in ipairs({ "0.1", "1e22", "1e23", "123456789012345678", "5e-324",
+      "1.7976931348623157e308",
       "0.000001", "9007199254740993", "3.14159265358979323846264338327950288", "-0" }) do
       assert.equal(tonumber(text), json.decode(text), text)
     end
@@ -86,9 +88,12 @@ describe("json.decode", function()
   end)
 
   it("says what it takes", function()
-    assert.has_error(function() json.decode({}) end, "json.decode: text must be a string, got table")
-    assert.has_error(function() json.decode("1", 2) end, "json.decode: options must be a table, got number")
-    assert.has_error(function() json.decode("1", { depth = 0 }) end, "json.decode: depth must be 1 to 512")
+    assert.has_error(function() json.decode({}) end,
+      "json.decode: text must be a string, got table")
+    assert.has_error(function() json.decode("1", 2) end,
+      "json.decode: options must be a table, got number")
+    assert.has_error(function() json.decode("1", { depth = 0 }) end,
+      "json.decode: depth must be 1 to 512")
     assert.has_error(function() json.decode("1", { duplicates = "x" }) end,
       'json.decode: duplicates must be "last" or "refuse"')
   end)
@@ -102,7 +107,8 @@ end)
 
 describe("json.encode", function()
   it("writes what decode reads back", function()
-    local texts = { "[]", "{}", "[[],{}]", '{"a":[1,2,{"b":null}]}', '"\\u0001\\"\\\\\\n\\u007f\195\169"', "0.1",
+    local texts = { "[]", "{}", "[[],{}]", '{"a":[1,2,{"b":null}]}',
+      '"\\u0001\\"\\\\\\n\\u007f\195\169"', "0.1",
       "1e+300", "-5", "true", "null", "123456789012345" }
     for _, text in ipairs(texts) do
       local again = assert(json.encode(json.decode(text)))

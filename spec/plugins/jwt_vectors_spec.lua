@@ -8,7 +8,8 @@ local crypto = host("crypto")
 
 local SIGNING = { "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512",
   "ES256", "ES384", "ES512", "EdDSA" }
-local SEALING = { "RSA-OAEP", "RSA-OAEP-256", "A128KW", "A192KW", "A256KW", "A128GCMKW", "A192GCMKW",
+local SEALING = { "RSA-OAEP", "RSA-OAEP-256", "A128KW", "A192KW", "A256KW", "A128GCMKW",
+  "A192GCMKW",
   "A256GCMKW", "dir", "ECDH-ES", "ECDH-ES+A128KW", "ECDH-ES+A192KW", "ECDH-ES+A256KW" }
 
 local function load(name)
@@ -81,7 +82,8 @@ describe("jwt and Wycheproof", function()
   it("agree on 139 encrypted tokens", function()
     local rsa1_5 = "RSA1_5 is not offered (RFC 8725, 3.2)"
     check("json_web_encryption_test.json", SEALING, {
-      [100] = rsa1_5, [101] = rsa1_5, [102] = rsa1_5, [103] = rsa1_5, [104] = rsa1_5, [105] = rsa1_5,
+      [100] = rsa1_5, [101] = rsa1_5, [102] = rsa1_5, [103] = rsa1_5, [104] = rsa1_5,
+        [105] = rsa1_5,
       [112] = rsa1_5, [128] = rsa1_5,
       [135] = "compression is not offered (RFC 8725, 3.6)",
     }, 139)
@@ -123,7 +125,8 @@ describe("jwt and the JOSE cookbook", function()
   end
 
   it("agree on compact signatures", function()
-    for _, name in ipairs({ "jws/4_1.rsa_v15_signature.json", "jws/4_4.hmac-sha2_integrity_protection.json",
+    for _, name in ipairs({ "jws/4_1.rsa_v15_signature.json",
+      "jws/4_4.hmac-sha2_integrity_protection.json",
       "curve25519/jws.json" }) do
       local v, opened = open_file(name)
       if v then
@@ -135,7 +138,8 @@ describe("jwt and the JOSE cookbook", function()
   it("agree on what the algorithms offered can decrypt", function()
     for _, name in ipairs({ "5_2.key_encryption_using_rsa-oaep_with_aes-gcm.json",
       "5_4.key_agreement_with_key_wrapping_using_ecdh-es_and_aes-keywrap_with_aes-gcm.json",
-      "5_5.key_agreement_using_ecdh-es_with_aes-cbc-hmac-sha2.json", "5_6.direct_encryption_using_aes-gcm.json",
+      "5_5.key_agreement_using_ecdh-es_with_aes-cbc-hmac-sha2.json",
+        "5_6.direct_encryption_using_aes-gcm.json",
       "5_7.key_wrap_using_aes-gcm_keywrap_with_aes-cbc-hmac-sha2.json",
       "5_8.key_wrap_using_aes-keywrap_with_aes-gcm.json" }) do
       local v, opened = open_file("jwe/" .. name)

@@ -43,7 +43,8 @@ describe("regex", function()
     assert.same({ "bbaa", 2 }, { regex.new("a"):gsub("aaaa", "b", 2) })
     assert.equal("-\195\169-", (regex.new("", "u"):gsub("\195\169", "-")))
     local inner = regex.new("b+")
-    assert.equal("a<bb>c<b>", (inner:gsub("abbcb", function(x) return "<" .. inner:match(x) .. ">" end)))
+    assert.equal("a<bb>c<b>", (inner:gsub("abbcb", function(x) return "<" .. inner:match(x)
+      .. ">" end)))
   end)
 
   it("bounds what it makes", function()
@@ -65,17 +66,22 @@ describe("regex", function()
   end)
 
   it("refuses wrong arguments in Lua's terms", function()
-    assert.has_error(function() regex.new("(") end, "regex.new: missing closing parenthesis at byte 2")
+    assert.has_error(function() regex.new("(") end,
+      "regex.new: missing closing parenthesis at byte 2")
     assert.has_error(function() regex.new("a", "z") end, 'regex.new: there is no flag "z"')
     assert.has_error(function() regex.new(1) end, "regex.new: pattern must be a string, got number")
-    assert.has_error(function() regex.new("a"):test(nil) end, "regex.test: subject must be a string, got nil")
-    assert.has_error(function() regex.new("a").test({}, "a") end, "regex:test: self must be one, got table")
+    assert.has_error(function() regex.new("a"):test(nil) end,
+      "regex.test: subject must be a string, got nil")
+    assert.has_error(function() regex.new("a").test({}, "a") end,
+      "regex:test: self must be one, got table")
     assert.has_error(function() regex.new("a").test(io.stdout, "a") end,
       "regex:test: self must be one, got userdata")
     assert.has_error(function() regex.new("a"):gsub("a", "$x") end,
       'regex.gsub: write "$$" for a dollar in the replacement')
-    assert.has_error(function() regex.new("a"):gsub("a", "${b}") end, 'regex.gsub: the pattern has no group "b"')
-    assert.has_error(function() regex.new(("()"):rep(101)) end, "regex.new: a pattern has at most 100 groups")
+    assert.has_error(function() regex.new("a"):gsub("a", "${b}") end,
+      'regex.gsub: the pattern has no group "b"')
+    assert.has_error(function() regex.new(("()"):rep(101)) end,
+      "regex.new: a pattern has at most 100 groups")
   end)
 end)
 
@@ -121,7 +127,8 @@ describe("regex.literals", function()
   end)
 
   it("refuses wrong lists", function()
-    assert.has_error(function() regex.literals() end, "regex.literals: texts must be a list, got no value")
+    assert.has_error(function() regex.literals() end,
+      "regex.literals: texts must be a list, got no value")
     assert.has_error(function() regex.literals({}) end,
       "regex.literals: texts must have 1 to 100000 items, got 0")
     assert.has_error(function() regex.literals({ "a", "" }) end,
@@ -141,8 +148,10 @@ describe("regex.set", function()
 
   it("agrees with matching each pattern alone", function()
     math.randomseed(5)
-    local pieces = { "ab", "b", "a", "c+", "ab?", "(?:ab|c)", "[ab]", "\\.", "\\d", "a{0,2}", "bc{2}", "^", "$", "|",
-      ".", "(a)?", "abc", "b*", "A", "\\bab", "c{x", "\\x61", "(?i)B", "[]a]", "a|", "\\Qa|b\\E", "ca+" }
+    local pieces = { "ab", "b", "a", "c+", "ab?", "(?:ab|c)", "[ab]", "\\.", "\\d", "a{0,2}",
+      "bc{2}", "^", "$", "|",
+      ".", "(a)?", "abc", "b*", "A", "\\bab", "c{x", "\\x61", "(?i)B", "[]a]", "a|", "\\Qa|b\\E",
+        "ca+" }
     local function subject()
       local t = {}
       for i = 1, math.random(0, 8) do

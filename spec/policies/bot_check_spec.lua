@@ -17,7 +17,8 @@ package.loaded["moongate.net"] = package.loaded["moongate.net"] or {
 local RULES = {
   { name = "search", action = "allow", agents = { "Googlebot" }, addresses = { "192.0.2.9" } },
   { name = "liars", action = "deny", agents = { "googlebot" } },
-  { name = "tools", action = "deny", agents = { "sqlmap", "nikto" }, patterns = { "^python-\\w+/", "^-$" } },
+  { name = "tools", action = "deny", agents = { "sqlmap", "nikto" }, patterns = { "^python-\\w+/",
+    "^-$" } },
   { action = "tag", agents = { "curl/" } },
   { name = "office", action = "deny", addresses = { "192.0.2.66" } },
 }
@@ -28,7 +29,8 @@ local function ask(agent, ip, more)
     conf[name] = value
   end
   local policy, self = host.policy("bot_check", conf)
-  local ctx = host.ctx({ headers = { ["User-Agent"] = agent, ["X-Bot"] = "forged" }, client_ip = ip or "192.0.2.1" })
+  local ctx = host.ctx({ headers = { ["User-Agent"] = agent, ["X-Bot"] = "forged" }, client_ip = ip
+    or "192.0.2.1" })
   local r = policy.inbound(self, ctx)
   return r and r.refuse.reason, ctx.vars["bot_check.rule"], ctx
 end
@@ -70,7 +72,8 @@ describe("bot_check", function()
   it("says at load what is wrong", function()
     assert.has_error(function() ask("x", nil, { rules = { { action = "deny" } } }) end,
       "rules[1]: agents, patterns or addresses are needed")
-    assert.has_error(function() ask("x", nil, { rules = { { action = "deny", patterns = { "a", "(" } } } }) end,
+    assert.has_error(function() ask("x", nil, { rules = { { action = "deny", patterns = { "a",
+      "(" } } } }) end,
       "rules[1].patterns: item 2: missing closing parenthesis at byte 2")
   end)
 end)

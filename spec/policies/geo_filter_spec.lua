@@ -17,12 +17,15 @@ describe("geo_filter", function()
     assert.equal("CountryBlocked", (reason({ deny = { "kp" } }, { country = "KP" })))
     assert.is_nil((reason({ allow = { "DE", "FR" } }, { country = "FR" })))
     assert.equal("CountryNotAllowed", (reason({ allow = { "DE" } }, { country = "FR" })))
-    assert.equal("CountryBlocked", (reason({ allow = { "DE" }, deny = { "DE" } }, { country = "DE" })))
-    assert.same({ "CountryBlocked", 451 }, { reason({ deny = { "KP" }, status = 451 }, { country = "KP" }) })
+    assert.equal("CountryBlocked", (reason({ allow = { "DE" }, deny = { "DE" } },
+      { country = "DE" })))
+    assert.same({ "CountryBlocked", 451 }, { reason({ deny = { "KP" }, status = 451 },
+      { country = "KP" }) })
   end)
 
   it("knows operators by their AS number", function()
-    assert.equal("CountryBlocked", (reason({ deny = { "AS64496" } }, { country = "DE", asn = 64496 })))
+    assert.equal("CountryBlocked", (reason({ deny = { "AS64496" } }, { country = "DE",
+      asn = 64496 })))
     assert.equal("CountryBlocked", (reason({ deny = { 64496 } }, { asn = 64496 })))
     assert.is_nil((reason({ allow = { "as64496" } }, { asn = 64496 })))
     assert.is_nil((reason({ allow = { "DE", "AS64496" } }, { country = "FR", asn = 64496 })))

@@ -38,7 +38,8 @@ local function reason(...)
   return r and r.refuse.reason, r
 end
 
-local good = { sub = "alice", exp = NOW + 60, iss = "https://id", aud = { "a", "b" }, scope = "orders.read x",
+local good = { sub = "alice", exp = NOW + 60, iss = "https://id", aud = { "a", "b" },
+  scope = "orders.read x",
   realm = { roles = { "admin", "dev" } }, level = 3, ok = true }
 
 describe("validate_jwt", function()
@@ -62,7 +63,8 @@ describe("validate_jwt", function()
     assert.equal("TokenNotPresent", why)
     assert.equal(401, r.status)
     assert.equal("Bearer", r.headers["WWW-Authenticate"])
-    assert.equal("TokenNotPresent", (reason({}, nil, { headers = { Authorization = "Basic eDp5" } })))
+    assert.equal("TokenNotPresent", (reason({}, nil,
+      { headers = { Authorization = "Basic eDp5" } })))
     assert.equal("TokenNotPresent", (reason({}, nil, { headers = { Authorization = "Bearer  " } })))
   end)
 
@@ -79,9 +81,11 @@ describe("validate_jwt", function()
   it("refuses what is not signed by the key", function()
     local token = sign(good)
     assert.equal("TokenSignatureInvalid", (reason({}, sign(good, nil, ("x"):rep(32)))))
-    assert.equal("TokenSignatureInvalid", (reason({}, token:sub(1, -2) .. (token:sub(-1) == "A" and "E" or "A"))))
+    assert.equal("TokenSignatureInvalid", (reason({}, token:sub(1, -2) .. (token:sub(-1) == "A"
+      and "E" or "A"))))
     assert.equal("TokenSignatureKeyNotFound",
-      (reason({ keys = { { kty = "oct", value = SECRET, kid = "a" } } }, sign(good, { kid = "b" }))))
+      (reason({ keys = { { kty = "oct", value = SECRET, kid = "a" } } }, sign(good,
+        { kid = "b" }))))
     assert.is_nil((reason({}, sign(good, { kid = "b" })))) -- a key without a name may be any
   end)
 
@@ -133,15 +137,18 @@ describe("validate_jwt", function()
       assert.is_false(ok)
       return err
     end
-    assert.matches("keys%[1%]: it is too short", prepare({ { kty = "oct", value = "short" } }, { "HS256" }))
+    assert.matches("keys%[1%]: it is too short", prepare({ { kty = "oct", value = "short" } },
+      { "HS256" }))
     assert.matches("keys%[1%]: it is too short",
       prepare({ { kty = "oct", value = ("x"):rep(32) } }, { "HS512" }))
-    assert.matches("keys%[1%]: none of the algorithms", prepare({ { kty = "oct", value = SECRET, alg = "HS256" } },
+    assert.matches("keys%[1%]: none of the algorithms", prepare({ { kty = "oct", value = SECRET,
+      alg = "HS256" } },
       { "HS512" }))
     assert.matches("keys%[1%]", prepare({ { kty = "oct", value = SECRET } }, { "RS256" }))
     assert.matches("algorithm", prepare({ { kty = "oct", value = SECRET } }, { "none" }))
     assert.matches("keys%[1%]: not a PEM text", prepare({ "secret" }, { "HS256" }))
-    assert.matches("algorithms", (select(2, pcall(host.policy, "validate_jwt", { keys = { "x" } }))))
+    assert.matches("algorithms", (select(2, pcall(host.policy, "validate_jwt",
+      { keys = { "x" } }))))
   end)
 
   it("checks the times, to the second and with skew", function()
@@ -168,7 +175,8 @@ describe("validate_jwt", function()
     assert.is_nil((reason({ issuers = { "x", "https://id" }, audiences = { "z", "b" } }, token)))
     assert.equal("TokenIssuerNotAllowed", (reason({ issuers = { "https://id/" } }, token)))
     assert.equal("TokenAudienceNotAllowed", (reason({ audiences = { "c" } }, token)))
-    assert.equal("TokenAudienceNotAllowed", (reason({ audiences = { "c" } }, sign({ exp = NOW + 1 }))))
+    assert.equal("TokenAudienceNotAllowed", (reason({ audiences = { "c" } },
+      sign({ exp = NOW + 1 }))))
     assert.is_nil((reason({ audiences = { "c" } }, sign({ exp = NOW + 1, aud = "c" }))))
     assert.is_nil((reason({ typ = "at+jwt" }, sign(good, { typ = "application/AT+JWT" }))))
     assert.equal("JwtInvalid", (reason({ typ = "at+jwt" }, token)))
@@ -210,7 +218,8 @@ describe("validate_jwt", function()
     host.set(NOW + 60)
     assert.equal("TokenExpired", (again()))
     host.set(NOW)
-    self.keyset = jwt.keyset({ keys = { { kty = "oct", value = ("z"):rep(32) } }, algorithms = { "HS256" } })
+    self.keyset = jwt.keyset({ keys = { { kty = "oct", value = ("z"):rep(32) } },
+      algorithms = { "HS256" } })
     assert.equal("TokenSignatureInvalid", (again()))
   end)
 

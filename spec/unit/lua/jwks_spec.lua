@@ -24,7 +24,8 @@ package.loaded["moongate.log"] = { error = function(text) logged[#logged + 1] = 
 local jwks = require("moongate.jwks")
 
 local KEY1 = { kty = "EC", crv = "P-256", kid = "one", alg = "ES256",
-  x = "04N0xi21hshyvBp7I167sbE_bXqyqkAPfefdklMO7wY", y = "UI8exy-C06a7DUnjIdENkxeFtHM4-l_41LqEw9nVgmw" }
+  x = "04N0xi21hshyvBp7I167sbE_bXqyqkAPfefdklMO7wY",
+    y = "UI8exy-C06a7DUnjIdENkxeFtHM4-l_41LqEw9nVgmw" }
 local PRIVATE = {}
 for name, value in pairs(KEY1) do
   PRIVATE[name] = value
@@ -50,7 +51,8 @@ end
 local function token(kid)
   PRIVATE.kid = kid
   local set = assert(jwt.keyset({ keys = { PRIVATE }, algorithms = { "ES256" } }))
-  return assert(set:sign(json.encode({ exp = 1e10, iss = "https://id.test" }), { alg = "ES256", kid = kid }))
+  return assert(set:sign(json.encode({ exp = 1e10, iss = "https://id.test" }), { alg = "ES256",
+    kid = kid }))
 end
 
 --- A source that no other spec has asked: it differs in its time-out.
@@ -88,7 +90,8 @@ describe("jwks", function()
   it("keeps old keys when the issuer fails, and says so", function()
     local s = source({ ttl = 60 })
     local set = s:keys(host.ctx())
-    for i, answer in ipairs({ false, { status = 500, body = "" }, { body = "no json" }, { body = "{}" },
+    for i, answer in ipairs({ false, { status = 500, body = "" }, { body = "no json" },
+      { body = "{}" },
       { body = '{"keys":[]}' } }) do
       issuer.answers[URI] = answer or nil
       host.set(1000 + i * 100)
@@ -173,7 +176,8 @@ describe("jwks", function()
     local s = source({ uri = false, openid_config = config })
     assert.truthy(s:keys(host.ctx()))
     assert.equal("https://id.test", s.issuer)
-    issuer.answers[config] = { body = json.encode({ issuer = "https://id.test", jwks_uri = "http://id.test/keys" }) }
+    issuer.answers[config] = { body = json.encode({ issuer = "https://id.test",
+      jwks_uri = "http://id.test/keys" }) }
     s = source({ uri = false, openid_config = config })
     local _, err = s:keys(host.ctx())
     assert.matches("leads from https to http:", err)
@@ -192,7 +196,8 @@ describe("jwks", function()
     local policy, self = host.policy("validate_jwt", { jwks_uri = URI, algorithms = { "ES256" },
       keys_timeout = 5 + number / 1000 })
     local function ask(kid)
-      return policy.inbound(self, host.ctx({ headers = { Authorization = "Bearer " .. token(kid) } }))
+      return policy.inbound(self, host.ctx({ headers = { Authorization = "Bearer "
+        .. token(kid) } }))
     end
     assert.is_nil(ask("one"))
     assert.equal("TokenSignatureKeyNotFound", ask("two").refuse.reason)
