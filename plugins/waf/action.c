@@ -11,10 +11,7 @@ static struct waf_str sum(struct waf_tx *tx, struct waf_str old, struct waf_str 
     if (over) {
         v = a;
     }
-    if (v >= 0 && v < 10) {
-        return (struct waf_str){&"0123456789"[v], 1};
-    }
-    return waf_printf(&tx->arena, "%ld", v);
+    return waf_digits(&tx->arena, v);
 }
 
 static void set_tx(struct waf_tx *tx, const struct waf_action *a)

@@ -166,7 +166,7 @@ static bool test_count(struct waf_tx *tx, const struct waf_rule *rule, const str
         waf_op_number(tx, rule->op, n) == rule->negated) {
         return false;
     }
-    struct waf_str digits = waf_printf(&tx->arena, "%ld", n);
+    struct waf_str digits = waf_digits(&tx->arena, n);
     struct waf_val v = {.var = t->var, .key = t->key.p != NULL ? t->key : WAF_LIT(""),
                         .text = waf_text_new(tx, digits, WAF_REQUEST)};
     return test_values(tx, rule, (struct waf_span){&v, 1}, false);

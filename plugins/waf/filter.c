@@ -8,6 +8,7 @@
 enum {
     LITERAL_MAX = 10, // longer literals are cut: their head is telling enough
     BYTE_SETS = 128,
+    STATES_MAX = 1 << 18,
 };
 
 // An AND of clauses, from one case of an operator's need.
@@ -29,13 +30,15 @@ struct byte_facts {
 struct waf_filter {
     struct byte_facts bytes[256];
     struct rule_case *cases; // first those without literals, then the others
-    uint32_t case_count, plain_count;
+    uint32_t case_count;
+    uint32_t plain_start[BYTE_SETS + 2]; // cases without literals: by the rarest of their byte sets,
+                                         // first those that need none
     uint32_t op_count, words;
     uint32_t *clause_case; // clause -> case
     uint32_t *clause_pass;
     uint32_t clause_count;
     uint32_t *hits_start, *hits; // automaton output -> clauses
-    uint16_t *next;              // [state * columns + column]; states from `first_hit` on have hits
+    uint32_t *next; // [state + column], states counted in columns; from `first_hit` on they have hits
     uint32_t columns, state_count, first_hit;
     uint32_t pass;
     uint32_t *pending;
@@ -188,20 +191,53 @@ void waf_filter_add(struct waf_filter_builder *b, const struct waf_need *need)
     b->op_count++;
 }
 
-// Cases without literals go first; clauses are told where theirs went.
+// The less of it there is in ordinary values, the lower.
+static unsigned set_weight(const uint64_t *set)
+{
+    unsigned sum = 0;
+    for (unsigned c = 0; c < 256; c++) {
+        if (waf_set_has(set, (unsigned char)c)) {
+            sum += waf_is_alpha((unsigned char)c)             ? 20
+                   : waf_is_digit((unsigned char)c)           ? 10
+                   : c != 0 && strchr(" ./-_:,", (int)c) != NULL ? 5
+                                                              : 1;
+        }
+    }
+    return sum;
+}
+
+// Under which byte set a case without literals is looked up; 0: always, else its number + 1.
+static unsigned case_home(const struct waf_filter_builder *b, const struct rule_case *c)
+{
+    unsigned home = 0, best = 0;
+    for (uint32_t s = 0; s < b->set_count; s++) {
+        if ((c->sets[s >> 6] >> (s & 63) & 1) != 0) {
+            unsigned w = set_weight(b->sets[s]);
+            if (home == 0 || w < best) {
+                home = s + 1;
+                best = w;
+            }
+        }
+    }
+    return home;
+}
+
+// Cases without literals go first, by home; clauses are told where theirs went.
 static void order_cases(struct waf_filter_builder *b, struct waf_filter *f)
 {
     uint32_t *moved = must(malloc((b->case_count + 1) * sizeof *moved));
+    unsigned *home = must(malloc((b->case_count + 1) * sizeof *home));
     f->cases = must(malloc((b->case_count + 1) * sizeof *f->cases));
-    for (int with_literals = 0; with_literals < 2; with_literals++) {
+    for (uint32_t i = 0; i < b->case_count; i++) {
+        home[i] = b->cases[i].literals != 0 ? BYTE_SETS + 1 : case_home(b, &b->cases[i]);
+    }
+    for (unsigned h = 0; h <= BYTE_SETS + 1; h++) {
+        f->plain_start[h] = f->case_count;
         for (uint32_t i = 0; i < b->case_count; i++) {
-            if ((b->cases[i].literals != 0) == (with_literals != 0)) {
+            if (home[i] == h) {
                 moved[i] = f->case_count;
                 f->cases[f->case_count++] = b->cases[i];
             }
-        }
-        if (with_literals == 0) {
-            f->plain_count = f->case_count;
         }
     }
     f->clause_case = must(malloc((b->clause_count + 1) * sizeof *f->clause_case));
@@ -211,6 +247,7 @@ static void order_cases(struct waf_filter_builder *b, struct waf_filter *f)
         f->clause_case[i] = moved[b->clause_case[i]];
     }
     free(moved);
+    free(home);
 }
 
 static void fill_bytes(struct waf_filter_builder *b, struct waf_filter *f)
@@ -326,13 +363,13 @@ static void fill_automaton(struct waf_filter_builder *b, struct waf_filter *f)
     f->memory += (size_t)n * f->columns * sizeof *f->next;
     for (uint32_t i = 0; i < n; i++) {
         uint32_t node = order[i];
-        uint16_t *row = f->next + (size_t)state[node] * f->columns;
+        uint32_t *row = f->next + (size_t)state[node] * f->columns;
         if (node != 0) {
             memcpy(row, f->next + (size_t)state[b->nodes[node].fail] * f->columns,
                    f->columns * sizeof *row);
         }
         for (uint32_t c = b->nodes[node].child; c != 0; c = b->nodes[c].sibling) {
-            row[f->bytes[b->nodes[c].byte].column] = (uint16_t)state[c];
+            row[f->bytes[b->nodes[c].byte].column] = state[c] * f->columns;
         }
     }
     fill_hits(b, f, by_state);
@@ -355,7 +392,7 @@ static void drop_literals(struct waf_filter_builder *b)
 struct waf_filter *waf_filter_finish(struct waf_filter_builder *b)
 {
     struct waf_filter *f = must(calloc(1, sizeof *f));
-    if (b->node_count > UINT16_MAX) {
+    if (b->node_count > STATES_MAX) {
         drop_literals(b);
     }
     f->op_count = b->op_count;
@@ -420,8 +457,9 @@ const uint64_t *waf_filter_nothing(const struct waf_filter *f)
 // Notes the clauses of one automaton state. @return cases whose literals are all there, so far
 static uint32_t note_hits(struct waf_filter *f, uint32_t state, uint32_t pending)
 {
-    const uint32_t *h = f->hits + f->hits_start[state - f->first_hit];
-    const uint32_t *end = f->hits + f->hits_start[state - f->first_hit + 1];
+    uint32_t index = state / f->columns - f->first_hit;
+    const uint32_t *h = f->hits + f->hits_start[index];
+    const uint32_t *end = f->hits + f->hits_start[index + 1];
     for (; h < end; h++) {
         if (f->clause_pass[*h] == f->pass) {
             continue;
@@ -451,34 +489,58 @@ static void next_pass(struct waf_filter *f)
     f->pass = 1;
 }
 
+struct pass {
+    uint64_t sets[2];
+    size_t n;
+    uint64_t *allowed;
+};
+
+static void allow_cases(const struct waf_filter *f, struct waf_arena *a, struct pass *p,
+                        const struct rule_case *c, const struct rule_case *end)
+{
+    for (; c < end; c++) {
+        if ((c->sets[0] & ~p->sets[0]) != 0 || (c->sets[1] & ~p->sets[1]) != 0 || p->n < c->least) {
+            continue;
+        }
+        if (p->allowed == NULL) {
+            p->allowed = waf_zalloc(a, f->words * sizeof *p->allowed);
+        }
+        p->allowed[c->op >> 6] |= (uint64_t)1 << (c->op & 63);
+    }
+}
+
 void waf_filter_scan(struct waf_filter *f, struct waf_arena *a, struct waf_str value,
                      struct waf_facts *out)
 {
+    struct pass p = {.n = value.n};
     uint64_t s0 = 0, s1 = 0;
-    uint32_t marks = 0, state = 0, pending = 0, columns = f->columns, first_hit = f->first_hit;
-    const uint16_t *next = f->next;
+    uint32_t marks = 0, state = 0, pending = 0, first_hit = f->first_hit * f->columns;
+    const uint32_t *next = f->next;
     next_pass(f);
     for (size_t i = 0; i < value.n; i++) {
         const struct byte_facts *b = &f->bytes[(unsigned char)value.p[i]];
         s0 |= b->sets[0];
         s1 |= b->sets[1];
         marks |= b->marks;
-        state = next[state * columns + b->column];
+        state = next[state + b->column];
         if (__builtin_expect(state >= first_hit, 0)) {
             pending = note_hits(f, state, pending);
         }
     }
-    out->marks = marks;
-    uint64_t *allowed = NULL;
-    for (uint32_t i = 0; i < f->plain_count + pending; i++) {
-        const struct rule_case *c = &f->cases[i < f->plain_count ? i : f->pending[i - f->plain_count]];
-        if ((c->sets[0] & ~s0) != 0 || (c->sets[1] & ~s1) != 0 || value.n < c->least) {
-            continue;
+    p.sets[0] = s0;
+    p.sets[1] = s1;
+    allow_cases(f, a, &p, f->cases, f->cases + f->plain_start[1]);
+    for (unsigned w = 0; w < 2; w++) {
+        for (uint64_t left = p.sets[w]; left != 0; left &= left - 1) {
+            unsigned home = w * 64 + (unsigned)__builtin_ctzll(left) + 1;
+            allow_cases(f, a, &p, f->cases + f->plain_start[home],
+                        f->cases + f->plain_start[home + 1]);
         }
-        if (allowed == NULL) {
-            allowed = waf_zalloc(a, f->words * sizeof *allowed);
-        }
-        allowed[c->op >> 6] |= (uint64_t)1 << (c->op & 63);
     }
-    out->allowed = allowed != NULL ? allowed : f->nothing;
+    for (uint32_t i = 0; i < pending; i++) {
+        const struct rule_case *c = &f->cases[f->pending[i]];
+        allow_cases(f, a, &p, c, c + 1);
+    }
+    out->marks = marks;
+    out->allowed = p.allowed != NULL ? p.allowed : f->nothing;
 }

@@ -8,14 +8,10 @@ int libinjection_sqli(const char *text, size_t n, char fingerprint[]);
 // 1 when the text would run script in any of the HTML contexts that it tries.
 int libinjection_xss(const char *text, size_t n);
 
-// Letters, digits and '_' alone make one word, and one word is never an injection. Checked against
-// the library in spec/plugins/waf.
-#define NOT_WORD                                                                                   \
-    {                                                                                              \
-        ~0x03ff000000000000ull, ~0x07fffffe87fffffeull, ~0ull, ~0ull                               \
-    }
-const uint64_t waf_sqli_bytes[4] = NOT_WORD;
-const uint64_t waf_xss_bytes[4] = NOT_WORD;
+// Letters, digits and '_' alone make one word, and one word is never SQL injection. Script needs a
+// tag or an attribute's value: '<' or '='. Both are checked against the library in spec/plugins/waf.
+const uint64_t waf_sqli_bytes[4] = {~0x03ff000000000000ull, ~0x07fffffe87fffffeull, ~0ull, ~0ull};
+const uint64_t waf_xss_bytes[4] = {1ull << '<' | 1ull << '=', 0, 0, 0};
 
 bool waf_is_sqli(struct waf_str s, char fingerprint[16])
 {

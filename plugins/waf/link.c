@@ -151,7 +151,8 @@ uint32_t waf_step_of(struct waf_ruleset *rules, const struct waf_transform *cons
                 abort();
             }
             rules->steps = more;
-            more[s] = (struct waf_step){list[i], at, more[at].marks | list[i]->marks};
+            more[s] = (struct waf_step){list[i], (uint32_t)(list[i] - waf_transform_at(0)), at,
+                                        more[at].marks | list[i]->marks};
             rules->step_count++;
         }
         at = s;

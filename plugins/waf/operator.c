@@ -311,6 +311,9 @@ const char *waf_op_prepare(struct waf_ruleset *rules, struct waf_op *op, const c
     case WAF_OP_RX:
         if (op->macro == NULL) {
             op->re = waf_re_compile(rules, op->param, 0, &error);
+            size_t jit = 0;
+            op->is_jit = op->re != NULL &&
+                         pcre2_pattern_info(op->re, PCRE2_INFO_JITSIZE, &jit) == 0 && jit != 0;
         }
         return error;
     case WAF_OP_PM:
@@ -500,7 +503,10 @@ static bool run_rx(struct waf_tx *tx, const struct waf_rule *rule, struct waf_st
     if (re == NULL || tx->exhausted) {
         return false;
     }
-    int groups = regex_run(re, value);
+    int groups = rule->op->is_jit
+                     ? pcre2_jit_match(re, (PCRE2_SPTR)(value.p != NULL ? value.p : ""), value.n, 0, 0,
+                                       match_data, match_context)
+                     : regex_run(re, value);
     if (groups >= 0) {
         if (rule->capture && !rule->negated) {
             capture_match(tx, value, groups);

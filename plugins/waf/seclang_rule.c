@@ -113,7 +113,6 @@ bool waf_parse_target(struct waf_compiler *c, struct waf_str s, struct waf_targe
         return true;
     }
     t->key = keep(c, key);
-    t->key_hash = waf_ihash(key);
     if (is_pattern(key)) {
         struct waf_str pattern = {key.p + 1, key.n - 2};
         t->key_re = waf_re_compile(c->rules, keep(c, pattern), PCRE2_CASELESS, &error);

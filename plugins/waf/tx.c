@@ -196,7 +196,7 @@ static void header_add(struct waf_tx *tx, struct waf_vec *to, struct waf_str nam
                        struct waf_str value, enum waf_family family)
 {
     struct waf_header *h = waf_push(&tx->arena, to, sizeof *h);
-    *h = (struct waf_header){.name = name, .hash = waf_ihash(name),
+    *h = (struct waf_header){.name = name,
                              .name_text = waf_text_new(tx, name, family),
                              .value = waf_text_new(tx, value, family)};
     if (family == WAF_REQUEST && waf_ieq(name, WAF_LIT("Cookie"))) {

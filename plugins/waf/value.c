@@ -32,16 +32,24 @@ void waf_text_scan(struct waf_tx *tx, struct waf_text *text)
     text->allowed = tx->prefilter ? facts.allowed : waf_filter_everything(f);
 }
 
-// One step applied to `from`; the same text when nothing changes.
-static struct waf_text *text_apply(struct waf_tx *tx, struct waf_text *from,
-                                   const struct waf_transform *t)
+// One transformation of `from`; the same text when nothing changes. Done once per text, whatever
+// list of transformations leads here.
+static struct waf_text *text_apply(struct waf_tx *tx, struct waf_text *from, uint32_t which)
 {
+    const struct waf_transform *t = waf_transform_at(which);
     struct waf_str out;
     if ((from->marks & t->marks) == 0 && (t->marks & WAF_MARK_ALWAYS) == 0) {
         return from;
     }
+    if (from->after == NULL) {
+        from->after =
+            waf_zalloc(&tx->arena, sizeof(struct waf_text *) * waf_transform_count());
+    }
+    if (from->after[which] != NULL) {
+        return from->after[which];
+    }
     if (!t->fn(&tx->arena, from->s, &out)) {
-        return from;
+        return from->after[which] = from;
     }
     struct waf_text *to = waf_text_new(tx, out, from->family);
     if (t->keeps_case_folded) {
@@ -49,6 +57,21 @@ static struct waf_text *text_apply(struct waf_tx *tx, struct waf_text *from,
         to->marks = from->marks | WAF_MARK_UPPER | WAF_MARK_LOWER;
         if (t->marks == WAF_MARK_UPPER) {
             to->marks &= ~(uint32_t)WAF_MARK_UPPER;
+        }
+    }
+    return from->after[which] = to;
+}
+
+// A text that another way of `root` gave before, when it is worth the look.
+static struct waf_text *known_form(struct waf_tx *tx, struct waf_text *root, struct waf_text *to)
+{
+    if (to->s.n < 48 || to->allowed != NULL) {
+        return to;
+    }
+    for (uint32_t i = 1; i < tx->rules->step_count; i++) {
+        struct waf_text *f = root->forms[i];
+        if (f != NULL && f->s.n == to->s.n && f != to && memcmp(f->s.p, to->s.p, to->s.n) == 0) {
+            return f;
         }
     }
     return to;
@@ -74,7 +97,7 @@ struct waf_text *waf_text_form(struct waf_tx *tx, struct waf_text *text, uint32_
         if (from->allowed == NULL) {
             waf_text_scan(tx, from);
         }
-        text->forms[step] = text_apply(tx, from, s->transform);
+        text->forms[step] = known_form(tx, text, text_apply(tx, from, s->which));
     }
     return text->forms[step];
 }

@@ -22,6 +22,20 @@ bool waf_var_find(struct waf_str name, enum waf_var *out)
     return false;
 }
 
+struct waf_str waf_digits(struct waf_arena *a, long v)
+{
+    char *end = (char *)waf_alloc(a, 24) + 24, *p = end;
+    unsigned long rest = v < 0 ? 0ul - (unsigned long)v : (unsigned long)v;
+    do {
+        *--p = (char)('0' + rest % 10);
+        rest /= 10;
+    } while (rest != 0);
+    if (v < 0) {
+        *--p = '-';
+    }
+    return (struct waf_str){p, (size_t)(end - p)};
+}
+
 struct waf_str waf_request_header(const struct waf_tx *tx, const char *name)
 {
     struct waf_str want = waf_cstr(name);
@@ -45,7 +59,7 @@ struct adder {
 static void add(struct adder *a, struct waf_str key, struct waf_text *text)
 {
     struct waf_val *v = waf_push(&a->tx->arena, &a->vec, sizeof *v);
-    *v = (struct waf_val){.var = a->var, .key = key, .key_hash = waf_ihash(key), .text = text};
+    *v = (struct waf_val){.var = a->var, .key = key, .text = text};
 }
 
 static void add_str(struct adder *a, struct waf_str key, struct waf_str value)
@@ -60,7 +74,7 @@ static void add_one(struct adder *a, struct waf_str value)
 
 static void add_long(struct adder *a, long value)
 {
-    add_one(a, waf_printf(&a->tx->arena, "%ld", value));
+    add_one(a, waf_digits(&a->tx->arena, value));
 }
 
 static void add_flag(struct adder *a, bool value)
@@ -238,7 +252,7 @@ static void add_body(struct adder *a)
 
 static struct waf_str status_text(struct waf_tx *tx)
 {
-    return waf_printf(&tx->arena, "%d", tx->response_status);
+    return waf_digits(&tx->arena, tx->response_status);
 }
 
 static void add_response_header(struct adder *a, const char *name, bool bare)
@@ -714,7 +728,7 @@ static bool key_matches(struct waf_tx *tx, const struct waf_target *t, const str
     if (t->key_re != NULL) {
         return waf_re_match(tx, t->key_re, v->key);
     }
-    return v->key_hash == t->key_hash && waf_ieq(v->key, t->key);
+    return waf_ieq(v->key, t->key);
 }
 
 struct waf_span waf_target_values(struct waf_tx *tx, const struct waf_target *t)

@@ -41,7 +41,6 @@ struct waf_target {
     bool is_count;   // &VAR
     bool is_exclude; // !VAR
     struct waf_str key;
-    uint32_t key_hash;
     pcre2_code *key_re; // owned by the rule set; NULL: plain key, or none if key.p is NULL
     int slot;           // TX with a plain key: where it lives
     uint32_t *slots;    // TX with a pattern: those of the known names that match
@@ -74,6 +73,7 @@ struct waf_op {
     struct waf_str param; // as written
     const struct waf_macro *macro; // param, when it holds macros; else NULL
     pcre2_code *re;
+    bool is_jit;
     struct waf_pm *pm;
     struct waf_cidr *cidrs;
     uint32_t cidr_count;
@@ -87,6 +87,7 @@ struct waf_op {
 // A node of the tree of transformation lists: the list of its parent and one step more.
 struct waf_step {
     const struct waf_transform *transform; // NULL: root
+    uint32_t which;                        // its number
     uint32_t parent;
     unsigned marks; // a value without any of them goes through unchanged
 };
@@ -253,12 +254,12 @@ struct waf_text {
     uint32_t marks;
     uint8_t family;
     struct waf_text **forms; // by step; NULL until one differs from the value itself
+    struct waf_text **after; // by transformation
 };
 
 struct waf_val {
     enum waf_var var;
     struct waf_str key; // "" for single values
-    uint32_t key_hash;
     struct waf_text *text;
 };
 
@@ -279,7 +280,6 @@ struct waf_arg {
 
 struct waf_header {
     struct waf_str name;
-    uint32_t hash;
     struct waf_text *name_text, *value;
 };
 
@@ -410,6 +410,7 @@ struct waf_tx {
 };
 
 // arena vectors
+struct waf_str waf_digits(struct waf_arena *a, long v);
 void *waf_push(struct waf_arena *a, struct waf_vec *v, size_t size);
 #define WAF_AT(vec, type, i) (&((type *)(vec)->items)[i])
 
