@@ -8,7 +8,7 @@ local lexer = require("moongate.lexer")
 
 local M = {
   QUANTUM = 10000, -- checks between two looks at the clock
-  HEAVY = 2000, -- price of a pass through code that concatenates: its cost grows with its operands
+  HEAVY = 5000, -- price of a pass through code that concatenates: its cost grows with its operands
 }
 
 local cell_type = ffi.typeof("struct { int32_t left; }")

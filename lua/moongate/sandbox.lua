@@ -55,7 +55,11 @@ local function after_xpcall(handler, ok, ...)
     refill()
   end
   -- After unwinding, never inside the failing call: a handler that loops must be stoppable too.
-  return false, handler((...))
+  local handled, result = raw_pcall(handler, (...))
+  if not handled and is_spent() then
+    refill()
+  end
+  return false, result
 end
 
 local function checked_xpcall(f, handler, ...)

@@ -1,0 +1,85 @@
+-- SPDX-License-Identifier: Apache-2.0
+--- The parts of `ctx` that are the same for every request: installed once per state.
+
+local M = {}
+
+--- A table that policies can read and not change.
+local function frozen(name, functions)
+  return setmetatable({}, {
+    __index = functions,
+    __newindex = function(_, key)
+      error(("ctx.%s.%s cannot be set"):format(name, tostring(key)), 2)
+    end,
+    __metatable = false,
+  })
+end
+
+local function http_part()
+  local http = require("moongate.http")
+  return frozen("http", {
+    request = function(_, request)
+      return http.request(request)
+    end,
+    send = function(_, request)
+      return http.send(request)
+    end,
+  })
+end
+
+local function log_part()
+  local log = require("moongate.log")
+  local functions = {}
+  for _, level in ipairs({ "debug", "info", "warning", "error" }) do
+    local write = log[level]
+    functions[level] = function(_, message)
+      write(tostring(message))
+    end
+  end
+  return frozen("log", functions)
+end
+
+local function path_of(file, source)
+  return file:sub(1, 1) == "/" and file or source.dir .. "/" .. file
+end
+
+local function open(geo, file, source, what)
+  if not file then
+    return nil
+  end
+  local db, err = geo.open(path_of(file, source))
+  if not db then
+    require("moongate.log").error(("geoip.%s: %s"):format(what, tostring(err)))
+  end
+  return db
+end
+
+--- From an address to `{ country=, continent=, asn=, org= }`, or nil where neither base knows it.
+---@return fun(ip: string): table?
+local function geo_lookup(geoip, source)
+  local geo = require("moongate.geo")
+  local countries = open(geo, geoip.country, source, "country")
+  local networks = open(geo, geoip.asn, source, "asn")
+  return function(ip)
+    local found = countries and countries:lookup(ip)
+    local network = networks and networks:lookup(ip)
+    if not found then
+      return network
+    end
+    if network then
+      found.asn, found.org = network.asn, network.org
+    end
+    return found
+  end
+end
+
+--- Called by the runtime after a configuration was loaded.
+---@param keys table what `ctx` answers with as it is, by name
+---@param plan table
+---@param source moongate.Source
+---@return (fun(ip: string): table?)? lookup
+function M.install(keys, plan, source)
+  keys.http, keys.log = http_part(), log_part()
+  return plan.geoip and geo_lookup(plan.geoip, source) or nil
+end
+
+return M
