@@ -108,13 +108,13 @@ static const char *load(const char *path, MMDB_s *mmdb, int *fd, struct stamp *s
     return NULL;
 }
 
-struct database *database_acquire(const struct moon_host *host, const char *path,
-                                  const char **error)
+struct database *geo_database_acquire(const struct moon_host *host, const char *path,
+                                      const char **error)
 {
     for (struct database *db = databases; db != NULL; db = db->next) {
         if (strcmp(db->path, path) == 0) {
             db->check_at_ms = 0; // who opens it wants what is there now
-            database_refresh(host, db);
+            geo_database_refresh(host, db);
             db->references++;
             return db;
         }
@@ -140,7 +140,7 @@ struct database *database_acquire(const struct moon_host *host, const char *path
     return db;
 }
 
-void database_release(struct database *db)
+void geo_database_release(struct database *db)
 {
     if (db == NULL || --db->references > 0) {
         return;
@@ -157,7 +157,7 @@ void database_release(struct database *db)
     free(db);
 }
 
-void database_refresh(const struct moon_host *host, struct database *db)
+void geo_database_refresh(const struct moon_host *host, struct database *db)
 {
     struct stat st;
     int64_t now = host->wall_ms();
@@ -319,7 +319,7 @@ static bool is_true(MMDB_entry_s *entry, const char *name)
            data.type == MMDB_DATA_TYPE_BOOLEAN && data.boolean;
 }
 
-bool database_find(struct database *db, struct moon_slice ip, struct place *out)
+bool geo_database_find(struct database *db, struct moon_slice ip, struct place *out)
 {
     static const char *const CITY[] = {"city", "names", "en", NULL};
     MMDB_lookup_result_s found;
@@ -337,7 +337,7 @@ bool database_find(struct database *db, struct moon_slice ip, struct place *out)
     return true;
 }
 
-bool database_country(struct database *db, struct moon_slice ip, char out[2])
+bool geo_database_country(struct database *db, struct moon_slice ip, char out[2])
 {
     MMDB_lookup_result_s found;
     if (!find_entry(db, ip, &found)) {
@@ -355,12 +355,12 @@ bool database_country(struct database *db, struct moon_slice ip, char out[2])
     return out[0] != '\0';
 }
 
-const char *database_type(const struct database *db)
+const char *geo_database_type(const struct database *db)
 {
     return db->mmdb.metadata.database_type != NULL ? db->mmdb.metadata.database_type : "";
 }
 
-uint64_t database_built_at(const struct database *db)
+uint64_t geo_database_built_at(const struct database *db)
 {
     return db->mmdb.metadata.build_epoch;
 }

@@ -22,27 +22,27 @@ struct place {
     bool is_anonymous; // of the databases that tell: VPN, proxy, Tor, hosting
 };
 
-/// Opens the file, or the same database again. One more `database_release` is owed.
+/// Opens the file, or the same database again. One more `geo_database_release` is owed.
 ///
 /// @param error  static or lent text, on failure
-struct database *database_acquire(const struct moon_host *host, const char *path,
-                                  const char **error);
-void database_release(struct database *db); // accepts NULL
+struct database *geo_database_acquire(const struct moon_host *host, const char *path,
+                                      const char **error);
+void geo_database_release(struct database *db); // accepts NULL
 
 /// Looks whether the file was replaced; at most once in five seconds.
-void database_refresh(const struct moon_host *host, struct database *db);
+void geo_database_refresh(const struct moon_host *host, struct database *db);
 
 /// Finds an address.
 ///
 /// @param ip  text of an IPv4 or IPv6 address
 /// @return    false when nothing is known of it, or it is no address
-MUST_CHECK bool database_find(struct database *db, struct moon_slice ip, struct place *out);
+MUST_CHECK bool geo_database_find(struct database *db, struct moon_slice ip, struct place *out);
 
 /// The country alone, by a cache of the records seen.
-MUST_CHECK bool database_country(struct database *db, struct moon_slice ip, char out[2]);
+MUST_CHECK bool geo_database_country(struct database *db, struct moon_slice ip, char out[2]);
 
 /// What the file says of itself, lent.
-const char *database_type(const struct database *db);
+const char *geo_database_type(const struct database *db);
 
 /// When it was built, in seconds since the epoch.
-uint64_t database_built_at(const struct database *db);
+uint64_t geo_database_built_at(const struct database *db);

@@ -26,7 +26,7 @@ static struct database *check_database(lua_State *L, int index, const char *meth
                          luaL_typename(L, index));
     }
     host->charge(L, UNITS);
-    database_refresh(host, box->db);
+    geo_database_refresh(host, box->db);
     return box->db;
 }
 
@@ -48,7 +48,7 @@ static int open_database(lua_State *L, const char *path)
     box->db = NULL;
     luaL_getmetatable(L, DATABASE_TYPE);
     lua_setmetatable(L, -2);
-    box->db = database_acquire(host, path, &error);
+    box->db = geo_database_acquire(host, path, &error);
     if (box->db != NULL) {
         return 1;
     }
@@ -71,7 +71,7 @@ static int geo_open_database(lua_State *L)
 static int database_gc(lua_State *L)
 {
     struct database_box *box = lua_touserdata(L, 1);
-    database_release(box->db);
+    geo_database_release(box->db);
     box->db = NULL;
     return 0;
 }
@@ -108,7 +108,7 @@ static int database_lua_lookup(lua_State *L)
 {
     struct database *db = check_database(L, 1, "lookup");
     struct place place;
-    if (!database_find(db, check_ip(L, 2, "lookup"), &place)) {
+    if (!geo_database_find(db, check_ip(L, 2, "lookup"), &place)) {
         return 0;
     }
     lua_createtable(L, 0, 4);
@@ -121,7 +121,7 @@ static int database_lua_country(lua_State *L)
 {
     struct database *db = check_database(L, 1, "country");
     char code[2];
-    if (!database_country(db, check_ip(L, 2, "country"), code)) {
+    if (!geo_database_country(db, check_ip(L, 2, "country"), code)) {
         return 0;
     }
     lua_pushlstring(L, code, 2);
@@ -133,9 +133,9 @@ static int database_lua_info(lua_State *L)
 {
     struct database *db = check_database(L, 1, "info");
     lua_createtable(L, 0, 2);
-    lua_pushstring(L, database_type(db));
+    lua_pushstring(L, geo_database_type(db));
     lua_setfield(L, -2, "type");
-    lua_pushnumber(L, (lua_Number)database_built_at(db));
+    lua_pushnumber(L, (lua_Number)geo_database_built_at(db));
     lua_setfield(L, -2, "built_at");
     return 1;
 }
@@ -152,7 +152,7 @@ static int locate(lua_State *L)
             continue;
         }
         struct database *db = check_database(L, lua_upvalueindex(i), "locate");
-        if (database_find(db, ip, &place)) {
+        if (geo_database_find(db, ip, &place)) {
             set_place(L, &place);
             is_known = true;
         }

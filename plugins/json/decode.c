@@ -89,14 +89,14 @@ static const char *step(lua_State *L, struct decoder *d, enum moon_json_token to
     return NULL;
 }
 
-const char *moon_json_push(lua_State *L, struct moon_json_reader *r, bool refuse_duplicates)
+const char *json_push(lua_State *L, struct moon_json_reader *r, bool refuse_duplicates)
 {
     luaL_checkstack(L, 8, "JSON");
     int base = lua_gettop(L);
     (void)luaL_newmetatable(L, MOON_JSON_ARRAY_MT);
     struct decoder d = {.reader = r, .refuse_duplicates = refuse_duplicates, .array_mt = base + 1};
     for (;;) {
-        enum moon_json_token token = moon_json_next(r);
+        enum moon_json_token token = json_next(r);
         if (token == MOON_JSON_DONE) {
             lua_replace(L, base + 1); // the value takes the metatable's place
             return NULL;

@@ -85,7 +85,7 @@ static bool put_string(struct out *o, const char *s, size_t len)
             unsigned char c = (unsigned char)*s;
             size_t n = 1;
             if (c >= 0x80) {
-                n = moon_json_utf8(s, end);
+                n = json_utf8(s, end);
                 if (n == 0) {
                     o->error = "a string is not UTF-8";
                     return false;
@@ -235,7 +235,7 @@ static bool advance(struct out *o, struct frame *f, bool *has_item)
     return (is_first || put(o, ",", 1)) && put_string(o, name, len) && put(o, ":", 1);
 }
 
-const char *moon_json_write(lua_State *L, int index, unsigned max_depth)
+const char *json_write(lua_State *L, int index, unsigned max_depth)
 {
     struct frame frames[MOON_JSON_MAX_DEPTH];
     unsigned depth = 0;

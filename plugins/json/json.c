@@ -14,8 +14,8 @@ static bool is_plain(unsigned char c)
     return c >= 0x20 && c < 0x80 && c != '"' && c != '\\';
 }
 
-void moon_json_init(struct moon_json_reader *r, struct moon_slice text, char *scratch,
-                    unsigned max_depth)
+void json_reader_init(struct moon_json_reader *r, struct moon_slice text, char *scratch,
+                      unsigned max_depth)
 {
     r->start = text.data != NULL ? text.data : "";
     r->at = r->start;
@@ -44,7 +44,7 @@ static void skip_space(struct moon_json_reader *r)
     }
 }
 
-size_t moon_json_utf8(const char *at, const char *end)
+size_t json_utf8(const char *at, const char *end)
 {
     const unsigned char *p = (const unsigned char *)at;
     size_t left = (size_t)(end - at);
@@ -186,7 +186,7 @@ static bool read_string(struct moon_json_reader *r)
             r->at++;
         }
         while (r->at < r->end && (unsigned char)*r->at >= 0x80) {
-            size_t n = moon_json_utf8(r->at, r->end);
+            size_t n = json_utf8(r->at, r->end);
             if (n == 0) {
                 (void)fail(r, "invalid UTF-8 in a string");
                 return false;
@@ -426,7 +426,7 @@ static enum moon_json_token read_more(struct moon_json_reader *r)
     return is_object ? read_key(r) : read_value(r);
 }
 
-enum moon_json_token moon_json_next(struct moon_json_reader *r)
+enum moon_json_token json_next(struct moon_json_reader *r)
 {
     skip_space(r);
     if (r->at >= r->end && r->expect < MOON_JSON_EXPECT_END) {
@@ -451,14 +451,14 @@ enum moon_json_token moon_json_next(struct moon_json_reader *r)
     return MOON_JSON_ERROR;
 }
 
-bool moon_json_skip(struct moon_json_reader *r, enum moon_json_token token)
+bool json_skip(struct moon_json_reader *r, enum moon_json_token token)
 {
     if (token != MOON_JSON_OBJECT && token != MOON_JSON_ARRAY) {
         return token != MOON_JSON_ERROR;
     }
     unsigned outside = r->depth - 1;
     while (r->depth > outside) {
-        if (moon_json_next(r) == MOON_JSON_ERROR) {
+        if (json_next(r) == MOON_JSON_ERROR) {
             return false;
         }
     }

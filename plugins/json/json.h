@@ -53,17 +53,17 @@ struct moon_json_reader {
 /// @param text     borrowed until the last token
 /// @param scratch  borrowed; text.len bytes where the text holds a backslash, else may be NULL.
 ///                 May be the text itself, which is then overwritten.
-void moon_json_init(struct moon_json_reader *r, struct moon_slice text, char *scratch,
-                    unsigned max_depth);
+void json_reader_init(struct moon_json_reader *r, struct moon_slice text, char *scratch,
+                      unsigned max_depth);
 
 /// Reads the next token. After MOON_JSON_ERROR or MOON_JSON_DONE it says the same again. `r->text`
 /// lies in the text or the scratch, and stays.
-enum moon_json_token moon_json_next(struct moon_json_reader *r);
+enum moon_json_token json_next(struct moon_json_reader *r);
 
 /// Skips the value that `token` began. False: the text is wrong.
-bool moon_json_skip(struct moon_json_reader *r, enum moon_json_token token);
+bool json_skip(struct moon_json_reader *r, enum moon_json_token token);
 
 /// Checks one UTF-8 sequence at `at`, whose first byte is >= 0x80.
 ///
 /// @return its length, or 0 when it is wrong
-size_t moon_json_utf8(const char *at, const char *end);
+size_t json_utf8(const char *at, const char *end);

@@ -66,8 +66,8 @@ static int json_decode(lua_State *L)
         scratch = lua_newuserdata(L, text.len);
     }
     struct moon_json_reader reader;
-    moon_json_init(&reader, text, scratch, depth);
-    const char *error = moon_json_push(L, &reader, refuse);
+    json_reader_init(&reader, text, scratch, depth);
+    const char *error = json_push(L, &reader, refuse);
     if (error == NULL) {
         return 1;
     }
@@ -82,7 +82,7 @@ static int json_encode(lua_State *L)
 {
     luaL_checkany(L, 1);
     check_options(L, 2, "encode");
-    const char *error = moon_json_write(L, 1, option_depth(L, 2, "encode"));
+    const char *error = json_write(L, 1, option_depth(L, 2, "encode"));
     if (error == NULL) {
         host->charge(L, (uint32_t)(lua_objlen(L, -1) / 4) + 10);
         return 1;

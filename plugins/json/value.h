@@ -14,9 +14,9 @@
 /// memory.
 ///
 /// @return NULL, or what is wrong (static text; `r->at` says where)
-const char *moon_json_push(lua_State *L, struct moon_json_reader *r, bool refuse_duplicates);
+const char *json_push(lua_State *L, struct moon_json_reader *r, bool refuse_duplicates);
 
 /// Writes the value at `index` as JSON and pushes the text; on failure pushes nothing.
 ///
 /// @return NULL, or what cannot be written (static text)
-const char *moon_json_write(lua_State *L, int index, unsigned max_depth);
+const char *json_write(lua_State *L, int index, unsigned max_depth);

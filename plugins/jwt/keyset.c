@@ -15,7 +15,7 @@ struct source {
     struct jose_jwk names; // kid, alg and use that stand beside a PEM text or a file
 };
 
-struct keyset *keyset_check(lua_State *L, int index, const char *method)
+struct keyset *jwt_keyset_check(lua_State *L, int index, const char *method)
 {
     void *p = lua_touserdata(L, index);
     bool is_keyset = p != NULL && lua_getmetatable(L, index) != 0;
@@ -31,7 +31,7 @@ struct keyset *keyset_check(lua_State *L, int index, const char *method)
     return p;
 }
 
-int keyset_gc(lua_State *L)
+int jwt_keyset_gc(lua_State *L)
 {
     struct keyset *set = lua_touserdata(L, 1);
     for (size_t i = 0; i < set->count; i++) {
@@ -239,8 +239,8 @@ static bool add_json(lua_State *L, struct keyset *set, struct moon_slice text,
                      const struct source *from)
 {
     struct moon_json_reader reader;
-    moon_json_init(&reader, text, lua_newuserdata(L, text.len + 1), 32);
-    const char *error = moon_json_push(L, &reader, true);
+    json_reader_init(&reader, text, lua_newuserdata(L, text.len + 1), 32);
+    const char *error = json_push(L, &reader, true);
     if (error != NULL) {
         lua_pushfstring(L, "%s: not a PEM text, and not JSON: %s", from->place, error);
         return false;
@@ -379,7 +379,7 @@ static bool build(lua_State *L, struct keyset *set)
     return true;
 }
 
-int keyset_new(lua_State *L)
+int jwt_keyset_new(lua_State *L)
 {
     if (!lua_istable(L, 1)) {
         return luaL_error(L, "jwt.keyset: options must be a table, got %s", luaL_typename(L, 1));

@@ -20,13 +20,13 @@ struct keyset {
 };
 
 /// jwt.keyset(options) -> keyset | nil, error
-int keyset_new(lua_State *L);
+int jwt_keyset_new(lua_State *L);
 
 /// Frees the keys: the metatable's __gc.
-int keyset_gc(lua_State *L);
+int jwt_keyset_gc(lua_State *L);
 
 /// The keyset at `index`; raises when it is none.
-struct keyset *keyset_check(lua_State *L, int index, const char *method);
+struct keyset *jwt_keyset_check(lua_State *L, int index, const char *method);
 
 /// The host, for the files of the module.
 const struct moon_host *jwt_host(void);

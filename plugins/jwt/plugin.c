@@ -108,8 +108,8 @@ static const struct refusal *read_header(lua_State *L, const struct keyset *set,
     if (!decode_part(t->parts[0], &json)) {
         return &BAD_HEADER;
     }
-    moon_json_init(&reader, json, (char *)(uintptr_t)json.data, HEADER_DEPTH);
-    if (moon_json_push(L, &reader, true) != NULL) {
+    json_reader_init(&reader, json, (char *)(uintptr_t)json.data, HEADER_DEPTH);
+    if (json_push(L, &reader, true) != NULL) {
         return &BAD_HEADER;
     }
     t->header = lua_gettop(L);
@@ -302,7 +302,7 @@ static int push_refusal(lua_State *L, const struct refusal *refusal)
 /// The payload of a signed token, or the contents of an encrypted one, whatever they are.
 static int keyset_open(lua_State *L)
 {
-    struct keyset *set = keyset_check(L, 1, "open");
+    struct keyset *set = jwt_keyset_check(L, 1, "open");
     struct moon_slice text = check_token(L, "open");
     struct token t = {.count = 0};
     struct moon_slice payload;
@@ -323,7 +323,7 @@ static int keyset_verify(lua_State *L)
 {
     static const struct refusal UNSIGNED = {"JwtInvalid", "the encrypted token is not signed"};
     static const struct refusal NO_CLAIMS = {"JwtInvalid", "the token's claims are not valid"};
-    struct keyset *set = keyset_check(L, 1, "verify");
+    struct keyset *set = jwt_keyset_check(L, 1, "verify");
     struct moon_slice text = check_token(L, "verify");
     struct token t = {.count = 0};
     struct moon_slice payload;
@@ -341,8 +341,8 @@ static int keyset_verify(lua_State *L)
         return push_refusal(L, refusal);
     }
     struct moon_json_reader reader;
-    moon_json_init(&reader, payload, (char *)(uintptr_t)payload.data, CLAIMS_DEPTH);
-    if (moon_json_push(L, &reader, true) != NULL || !lua_istable(L, -1) ||
+    json_reader_init(&reader, payload, (char *)(uintptr_t)payload.data, CLAIMS_DEPTH);
+    if (json_push(L, &reader, true) != NULL || !lua_istable(L, -1) ||
         payload.data[strspn(payload.data, " \t\r\n")] != '{') {
         return push_refusal(L, &NO_CLAIMS);
     }
@@ -354,7 +354,7 @@ static int keyset_verify(lua_State *L)
 /// For tests and for tokens that a gateway makes itself.
 static int keyset_sign(lua_State *L)
 {
-    struct keyset *set = keyset_check(L, 1, "sign");
+    struct keyset *set = jwt_keyset_check(L, 1, "sign");
     struct moon_slice payload = check_token(L, "sign");
     if (payload.len > JOSE_TOKEN_MAX / 2 || !lua_istable(L, 3)) {
         return luaL_error(L, "keyset:sign: a payload of up to 16 KiB and options are required");
@@ -365,7 +365,7 @@ static int keyset_sign(lua_State *L)
         return luaL_error(L, "keyset:sign: alg is not known");
     }
     lua_settop(L, 3);
-    const char *error = moon_json_write(L, 3, HEADER_DEPTH);
+    const char *error = json_write(L, 3, HEADER_DEPTH);
     if (error != NULL || lua_objlen(L, 4) > 1024) {
         return luaL_error(L, "keyset:sign: the header cannot be written");
     }
@@ -395,7 +395,7 @@ static int keyset_sign(lua_State *L)
 /// keyset:size() -> how many keys can be used, how many were left out
 static int keyset_size(lua_State *L)
 {
-    const struct keyset *set = keyset_check(L, 1, "size");
+    const struct keyset *set = jwt_keyset_check(L, 1, "size");
     lua_pushinteger(L, (lua_Integer)set->count);
     lua_pushinteger(L, (lua_Integer)set->skipped);
     return 2;
@@ -469,7 +469,7 @@ static void jwt_attach(lua_State *L)
             lua_setfield(L, -2, m->name);
         }
         lua_setfield(L, -2, "__index");
-        lua_pushcfunction(L, keyset_gc);
+        lua_pushcfunction(L, jwt_keyset_gc);
         lua_setfield(L, -2, "__gc");
         lua_pushliteral(L, "jwt.keyset");
         lua_setfield(L, -2, "__metatable");
@@ -495,7 +495,7 @@ static void jwt_close(void)
     OPENSSL_cleanse(scratch, sizeof scratch);
 }
 
-static const luaL_Reg jwt_functions[] = {{"keyset", keyset_new},
+static const luaL_Reg jwt_functions[] = {{"keyset", jwt_keyset_new},
                                          {"now", jwt_now},
                                          {"copy", jwt_copy},
                                          {"is_algorithm", jwt_is_algorithm},

@@ -121,7 +121,7 @@ static bool complete(struct literals *set)
     return true;
 }
 
-struct literals *literals_new(const struct moon_slice *texts, size_t count)
+struct literals *regex_literals_new(const struct moon_slice *texts, size_t count)
 {
     struct literals *set = calloc(1, sizeof *set);
     if (set == NULL) {
@@ -140,11 +140,11 @@ struct literals *literals_new(const struct moon_slice *texts, size_t count)
     }
     return set;
 fail:
-    literals_free(set);
+    regex_literals_free(set);
     return NULL;
 }
 
-void literals_free(struct literals *set)
+void regex_literals_free(struct literals *set)
 {
     if (set == NULL) {
         return;
@@ -157,8 +157,8 @@ void literals_free(struct literals *set)
     free(set);
 }
 
-void literals_scan(const struct literals *set, struct moon_slice subject, literals_found_fn found,
-                   void *arg)
+void regex_literals_scan(const struct literals *set, struct moon_slice subject,
+                         regex_literals_found_fn found, void *arg)
 {
     uint32_t state = 0;
     for (size_t i = 0; i < subject.len; i++) {
@@ -177,7 +177,7 @@ void literals_scan(const struct literals *set, struct moon_slice subject, litera
     }
 }
 
-bool literals_test(const struct literals *set, struct moon_slice subject)
+bool regex_literals_test(const struct literals *set, struct moon_slice subject)
 {
     uint32_t state = 0;
     for (size_t i = 0; i < subject.len; i++) {

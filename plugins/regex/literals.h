@@ -13,15 +13,15 @@ struct literals;
 /// its place, from 0.
 ///
 /// @return NULL for want of memory, or past 16 million transitions
-struct literals *literals_new(const struct moon_slice *texts, size_t count);
-void literals_free(struct literals *set); // accepts NULL
+struct literals *regex_literals_new(const struct moon_slice *texts, size_t count);
+void regex_literals_free(struct literals *set); // accepts NULL
 
 /// Called for each occurrence, in the order in which they end. False: enough.
-typedef bool (*literals_found_fn)(void *arg, uint32_t number);
+typedef bool (*regex_literals_found_fn)(void *arg, uint32_t number);
 
 /// Finds all literals in the subject.
-void literals_scan(const struct literals *set, struct moon_slice subject, literals_found_fn found,
-                   void *arg);
+void regex_literals_scan(const struct literals *set, struct moon_slice subject,
+                         regex_literals_found_fn found, void *arg);
 
 /// True when any literal occurs.
-bool literals_test(const struct literals *set, struct moon_slice subject);
+bool regex_literals_test(const struct literals *set, struct moon_slice subject);

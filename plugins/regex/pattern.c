@@ -24,7 +24,7 @@ static pcre2_match_context *limits;
 static pcre2_match_data *data;
 static pcre2_jit_stack *stack;
 
-bool pattern_open(void)
+bool regex_pattern_open(void)
 {
     limits = pcre2_match_context_create(NULL);
     data = pcre2_match_data_create(PATTERN_GROUPS_MAX + 1, NULL);
@@ -41,7 +41,7 @@ bool pattern_open(void)
     return true;
 }
 
-void pattern_close(void)
+void regex_pattern_close(void)
 {
     pcre2_match_data_free(data);
     pcre2_match_context_free(limits);
@@ -89,7 +89,8 @@ static bool read_flags(const char *flags, uint32_t *options, char *error, size_t
     return true;
 }
 
-struct pattern *pattern_new(struct moon_slice text, const char *flags, char *error, size_t room)
+struct pattern *regex_pattern_new(struct moon_slice text, const char *flags, char *error,
+                                  size_t room)
 {
     uint32_t options;
     int code_error;
@@ -122,11 +123,11 @@ struct pattern *pattern_new(struct moon_slice text, const char *flags, char *err
     p->is_jit = pcre2_jit_compile(p->code, PCRE2_JIT_COMPLETE) == 0 && !p->is_utf;
     return p;
 fail:
-    pattern_free(p);
+    regex_pattern_free(p);
     return NULL;
 }
 
-void pattern_free(struct pattern *p)
+void regex_pattern_free(struct pattern *p)
 {
     if (p != NULL) {
         pcre2_code_free(p->code);
@@ -134,19 +135,19 @@ void pattern_free(struct pattern *p)
     }
 }
 
-uint32_t pattern_groups(const struct pattern *p)
+uint32_t regex_pattern_groups(const struct pattern *p)
 {
     return p->groups;
 }
 
-uint32_t pattern_group(const struct pattern *p, const char *name)
+uint32_t regex_pattern_group(const struct pattern *p, const char *name)
 {
     int group = pcre2_substring_number_from_name(p->code, (PCRE2_SPTR)name);
     return group > 0 ? (uint32_t)group : 0;
 }
 
-void pattern_names(const struct pattern *p,
-                   void (*each)(void *arg, const char *name, uint32_t group), void *arg)
+void regex_pattern_names(const struct pattern *p,
+                         void (*each)(void *arg, const char *name, uint32_t group), void *arg)
 {
     uint32_t count = 0, size = 0;
     PCRE2_SPTR entry = NULL;
@@ -158,8 +159,8 @@ void pattern_names(const struct pattern *p,
     }
 }
 
-enum pattern_result pattern_match(const struct pattern *p, struct moon_slice subject, size_t from,
-                                  const size_t **offsets, uint32_t *n_offsets)
+enum pattern_result regex_pattern_match(const struct pattern *p, struct moon_slice subject,
+                                        size_t from, const size_t **offsets, uint32_t *n_offsets)
 {
     PCRE2_SPTR text = (PCRE2_SPTR)(subject.data != NULL ? subject.data : "");
     while (p->is_utf && from < subject.len && (text[from] & 0xC0) == 0x80) {

@@ -102,7 +102,7 @@ static int regex_new(lua_State *L)
     box->pattern = NULL;
     luaL_getmetatable(L, REGEX_TYPE);
     lua_setmetatable(L, -2);
-    box->pattern = pattern_new(text, flags, error, sizeof error);
+    box->pattern = regex_pattern_new(text, flags, error, sizeof error);
     if (box->pattern == NULL) {
         return luaL_error(L, "regex.new: %s", error);
     }
@@ -115,7 +115,7 @@ static int regex_new(lua_State *L)
 static int regex_gc(lua_State *L)
 {
     struct regex_box *box = lua_touserdata(L, 1);
-    pattern_free(box->pattern);
+    regex_pattern_free(box->pattern);
     box->pattern = NULL;
     return 0;
 }
@@ -169,7 +169,7 @@ static void push_span(lua_State *L, struct moon_slice subject, const size_t *off
 static int push_captures(lua_State *L, const struct pattern *p, struct moon_slice subject,
                          const size_t *offsets, uint32_t n)
 {
-    uint32_t groups = pattern_groups(p);
+    uint32_t groups = regex_pattern_groups(p);
     luaL_checkstack(L, (int)groups + 4, "captures");
     if (groups == 0) {
         push_span(L, subject, offsets, n, 0);
@@ -187,7 +187,7 @@ static int regex_test(lua_State *L)
     struct call c = check_call(L, "regex:test", "test: subject");
     const size_t *offsets;
     uint32_t n;
-    enum pattern_result result = pattern_match(c.pattern, c.subject, c.from, &offsets, &n);
+    enum pattern_result result = regex_pattern_match(c.pattern, c.subject, c.from, &offsets, &n);
     if (result == PATTERN_LIMIT) {
         (void)push_limit(L);
         lua_pushboolean(L, 0);
@@ -205,7 +205,7 @@ static int regex_match(lua_State *L)
     struct call c = check_call(L, "regex:match", "match: subject");
     const size_t *offsets;
     uint32_t n;
-    enum pattern_result result = pattern_match(c.pattern, c.subject, c.from, &offsets, &n);
+    enum pattern_result result = regex_pattern_match(c.pattern, c.subject, c.from, &offsets, &n);
     if (result == PATTERN_LIMIT) {
         return push_limit(L);
     }
@@ -222,7 +222,7 @@ static int regex_find(lua_State *L)
     struct call c = check_call(L, "regex:find", "find: subject");
     const size_t *offsets;
     uint32_t n;
-    enum pattern_result result = pattern_match(c.pattern, c.subject, c.from, &offsets, &n);
+    enum pattern_result result = regex_pattern_match(c.pattern, c.subject, c.from, &offsets, &n);
     if (result == PATTERN_LIMIT) {
         return push_limit(L);
     }
@@ -232,8 +232,9 @@ static int regex_find(lua_State *L)
     }
     lua_pushinteger(L, (lua_Integer)offsets[0] + 1);
     lua_pushinteger(L, (lua_Integer)offsets[1]);
-    return pattern_groups(c.pattern) == 0 ? 2
-                                          : 2 + push_captures(L, c.pattern, c.subject, offsets, n);
+    return regex_pattern_groups(c.pattern) == 0
+               ? 2
+               : 2 + push_captures(L, c.pattern, c.subject, offsets, n);
 }
 
 struct naming {
@@ -257,8 +258,8 @@ static int regex_exec(lua_State *L)
 {
     struct call c = check_call(L, "regex:exec", "exec: subject");
     const size_t *offsets;
-    uint32_t n, groups = pattern_groups(c.pattern);
-    enum pattern_result result = pattern_match(c.pattern, c.subject, c.from, &offsets, &n);
+    uint32_t n, groups = regex_pattern_groups(c.pattern);
+    enum pattern_result result = regex_pattern_match(c.pattern, c.subject, c.from, &offsets, &n);
     if (result == PATTERN_LIMIT) {
         return push_limit(L);
     }
@@ -272,7 +273,7 @@ static int regex_exec(lua_State *L)
         push_span(L, c.subject, offsets, n, g);
         lua_rawseti(L, naming.table, (int)g);
     }
-    pattern_names(c.pattern, add_name, &naming);
+    regex_pattern_names(c.pattern, add_name, &naming);
     return 1;
 }
 
@@ -331,9 +332,9 @@ static const char *put_named(struct output *o, const struct call *c, const size_
             group = group * 10 + (uint32_t)(*d - '0');
         }
     } else {
-        group = pattern_group(c->pattern, name);
+        group = regex_pattern_group(c->pattern, name);
     }
-    if (group > pattern_groups(c->pattern) || (group == 0 && !is_number)) {
+    if (group > regex_pattern_groups(c->pattern) || (group == 0 && !is_number)) {
         (void)luaL_error(o->L, "regex.gsub: the pattern has no group \"%s\"", name);
     }
     put_group(o, c->subject, offsets, n, group);
@@ -412,7 +413,8 @@ static int regex_gsub(lua_State *L)
         const size_t *offsets;
         uint32_t n;
         host->charge(L, 20);
-        enum pattern_result result = pattern_match(c.pattern, c.subject, c.from, &offsets, &n);
+        enum pattern_result result =
+            regex_pattern_match(c.pattern, c.subject, c.from, &offsets, &n);
         if (result == PATTERN_LIMIT) {
             return push_limit(L);
         }
@@ -445,9 +447,9 @@ static void regex_attach(lua_State *L)
 static int regex_open(const struct moon_host *given)
 {
     host = given;
-    if (!pattern_open()) {
+    if (!regex_pattern_open()) {
         host->log(MOON_LOG_ERROR, "regex: no memory");
-        pattern_close();
+        regex_pattern_close();
         return -1;
     }
     return 0;
@@ -455,7 +457,7 @@ static int regex_open(const struct moon_host *given)
 
 static void regex_close(void)
 {
-    pattern_close();
+    regex_pattern_close();
 }
 
 static const luaL_Reg regex_functions[] = {

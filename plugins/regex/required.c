@@ -141,7 +141,8 @@ static bool has(struct moon_slice text, const char *piece)
     return memmem(text.data, text.len, piece, strlen(piece)) != NULL;
 }
 
-size_t pattern_required(struct moon_slice text, const char *flags, char (*out)[64], size_t max)
+size_t regex_pattern_required(struct moon_slice text, const char *flags, char (*out)[64],
+                              size_t max)
 {
     // Comments, quotations, verbs and settings within; letters that have a third case in Unicode.
     if (strpbrk(flags, "xu") != NULL || has(text, "(?#") || has(text, "\\Q") || has(text, "\\E") ||

@@ -67,7 +67,7 @@ int regex_literals(lua_State *L)
     box->count = count;
     luaL_getmetatable(L, LITERALS_TYPE);
     lua_setmetatable(L, -2);
-    box->set = literals_new(texts, count);
+    box->set = regex_literals_new(texts, count);
     if (box->set == NULL) {
         return luaL_error(L, "regex.literals: the texts are too many or too long");
     }
@@ -77,7 +77,7 @@ int regex_literals(lua_State *L)
 static int literals_gc(lua_State *L)
 {
     struct literals_box *box = lua_touserdata(L, 1);
-    literals_free(box->set);
+    regex_literals_free(box->set);
     box->set = NULL;
     return 0;
 }
@@ -99,7 +99,7 @@ static struct moon_slice check_subject(lua_State *L, const char *what)
 static int literals_lua_test(lua_State *L)
 {
     struct literals_box *box = regex_check_object(L, 1, LITERALS_TYPE, "literals:test");
-    lua_pushboolean(L, literals_test(box->set, check_subject(L, "literals:test: subject")));
+    lua_pushboolean(L, regex_literals_test(box->set, check_subject(L, "literals:test: subject")));
     return 1;
 }
 
@@ -108,7 +108,7 @@ static int literals_lua_match(lua_State *L)
 {
     struct literals_box *box = regex_check_object(L, 1, LITERALS_TYPE, "literals:match");
     uint32_t number = 0;
-    literals_scan(box->set, check_subject(L, "literals:match: subject"), take_first, &number);
+    regex_literals_scan(box->set, check_subject(L, "literals:match: subject"), take_first, &number);
     if (number == 0) {
         return 0;
     }
@@ -146,7 +146,7 @@ static int literals_lua_all(lua_State *L)
     lua_newtable(L);
     lua_newtable(L);
     struct collector c = {.L = L, .table = 3};
-    literals_scan(box->set, subject, collect, &c);
+    regex_literals_scan(box->set, subject, collect, &c);
     lua_settop(L, 3);
     return 1;
 }
@@ -155,10 +155,10 @@ static int set_gc(lua_State *L)
 {
     struct set_box *box = lua_touserdata(L, 1);
     for (size_t i = 0; box->patterns != NULL && i < box->count; i++) {
-        pattern_free(box->patterns[i]);
+        regex_pattern_free(box->patterns[i]);
     }
     free(box->patterns);
-    literals_free(box->filter);
+    regex_literals_free(box->filter);
     free(box->owner);
     free(box->is_always);
     free(box->is_candidate);
@@ -175,7 +175,7 @@ static bool build_filter(struct set_box *box, const struct moon_slice *texts, co
     box->owner = malloc(room * sizeof *box->owner);
     bool is_well = pieces != NULL && slices != NULL && box->owner != NULL;
     for (size_t i = 0; is_well && i < box->count; i++) {
-        size_t n = pattern_required(texts[i], flags, pieces + used, BRANCHES_MAX);
+        size_t n = regex_pattern_required(texts[i], flags, pieces + used, BRANCHES_MAX);
         box->is_always[i] = n == 0;
         for (size_t j = 0; j < n; j++, used++) {
             slices[used] = (struct moon_slice){pieces[used], strlen(pieces[used])};
@@ -183,7 +183,7 @@ static bool build_filter(struct set_box *box, const struct moon_slice *texts, co
         }
     }
     if (is_well && used > 0) {
-        box->filter = literals_new(slices, used);
+        box->filter = regex_literals_new(slices, used);
         is_well = box->filter != NULL;
     }
     free(pieces);
@@ -203,7 +203,7 @@ static void compile_all(lua_State *L, struct set_box *box, const struct moon_sli
         (void)luaL_error(L, "regex.set: no memory");
     }
     for (size_t i = 0; i < n; i++) {
-        box->patterns[i] = pattern_new(texts[i], flags, error, sizeof error);
+        box->patterns[i] = regex_pattern_new(texts[i], flags, error, sizeof error);
         if (box->patterns[i] == NULL) {
             (void)luaL_error(L, "regex.set: item %d: %s", (int)i + 1, error);
         }
@@ -240,7 +240,7 @@ static void find_candidates(struct set_box *box, struct moon_slice subject)
 {
     memcpy(box->is_candidate, box->is_always, box->count);
     if (box->filter != NULL) {
-        literals_scan(box->filter, subject, mark, box);
+        regex_literals_scan(box->filter, subject, mark, box);
     }
 }
 
@@ -255,7 +255,8 @@ static size_t next_match(lua_State *L, struct set_box *box, struct moon_slice su
         if (box->is_candidate[i] == 0) {
             continue;
         }
-        enum pattern_result result = pattern_match(box->patterns[i], subject, 0, &offsets, &n);
+        enum pattern_result result =
+            regex_pattern_match(box->patterns[i], subject, 0, &offsets, &n);
         if (result == PATTERN_YES) {
             return i;
         }
