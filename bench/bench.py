@@ -189,6 +189,11 @@ def verdict(scenario, summary):
     return summary["moongate"][field] / min(others)
 
 
+def memory_ratio(scenario, summary):
+    others = [summary[name]["memory_bytes"] for name in scenario.against if name in summary]
+    return summary["moongate"]["memory_bytes"] / min(others)
+
+
 def show(scenario, summary):
     print(f"\n{scenario.name}: {scenario.title}")
     if scenario.client == "idle":
@@ -207,6 +212,9 @@ def show(scenario, summary):
         word = "reached" if ratio <= scenario.goal else "not reached"
         print(f"  moongate / {' or '.join(scenario.against)}: {ratio:.2f} "
               f"(goal: at most {scenario.goal}, {word})")
+        memory = memory_ratio(scenario, summary)
+        if scenario.client != "idle":
+            print(f"  in memory: {memory:.2f}")
     sys.stdout.flush()
 
 
