@@ -93,8 +93,9 @@ static enum step_next step_inbound(struct moon_exchange *x)
         if (rc != MOON_OK)
             return exchange_fail(x, rc);
     }
+    bool has_chain = x->ctx.leaf->chains[MOON_SECTION_INBOUND] != 0;
     enum step_next next = exchange_section(x, MOON_SECTION_INBOUND, MOON_STEP_ACT);
-    if (next != STEP_WAIT)
+    if (next != STEP_WAIT && has_chain)
         x->times.inbound = moon_clock_us();
     return next;
 }
@@ -136,9 +137,7 @@ static enum step_next step_call(struct moon_exchange *x)
         return next;
     }
     enum moon_rc rc = moon_forward_start(x);
-    if (rc == MOON_AGAIN)
-        return STEP_WAIT; // the first of the body is on its way
-    x->times.called = moon_clock_us();
+    x->times.called = x->call.times.started_us;
     if (rc != MOON_OK)
         return exchange_fail(x, rc);
     return step_to(x, MOON_STEP_AWAIT);
@@ -161,8 +160,9 @@ static enum step_next step_outbound(struct moon_exchange *x)
         if (rc != MOON_OK)
             return exchange_fail(x, rc);
     }
+    bool has_chain = x->ctx.leaf->chains[MOON_SECTION_OUTBOUND] != 0;
     enum step_next next = exchange_section(x, MOON_SECTION_OUTBOUND, MOON_STEP_RESPOND);
-    if (next != STEP_WAIT)
+    if (next != STEP_WAIT && has_chain)
         x->times.outbound = moon_clock_us();
     return next;
 }
@@ -299,7 +299,7 @@ static void exchange_on_head(void *owner)
 {
     struct moon_exchange *x = owner;
     x->is_answered = true;
-    x->times.answered = moon_clock_us();
+    x->times.answered = x->call.times.head_us;
     moon_forward_take_response(x);
     exchange_run(x);
 }

@@ -79,3 +79,8 @@ MUST_CHECK enum moon_rc moon_tls_client_new(const struct moon_tls_client_conf *c
                                             size_t error_cap, struct moon_tls_client **out);
 void moon_tls_client_release(struct moon_tls_client *client); // accepts NULL
 void moon_tls_client_acquire(struct moon_tls_client *client);
+
+/// Makes a self-signed certificate for development (localhost, *.test) where there is none yet, with
+/// its directories; valid for a year. @return MOON_ERR_CONFIG (is logged)
+MUST_CHECK enum moon_rc moon_tls_development_certificate(const char *certificate_path,
+                                                         const char *key_path);

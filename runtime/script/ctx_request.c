@@ -255,6 +255,23 @@ static int request_query_values(lua_State *L)
     return 1;
 }
 
+/// ctx.request:add_query(name, value): a further parameter; both are encoded as they need
+static int request_add_query(lua_State *L)
+{
+    struct moon_ctx *x = moon_handle_check(L, 1, MOON_HANDLE_REQUEST);
+    bool has_query = x->request->query.len > 0;
+    struct moon_slice parts[5] = {
+        has_query ? x->request->query : MOON_S(""), has_query ? MOON_S("&") : MOON_S(""),
+        moon_uri_encode(x->arena, moon_check_slice(L, 2)), MOON_S("="),
+        moon_uri_encode(x->arena, moon_check_slice(L, 3))};
+    struct moon_slice query;
+    if (!moon_arena_join(x->arena, parts, MOON_COUNT(parts), &query))
+        return moon_raise_full(L);
+    x->request->query = query;
+    x->is_path_rewritten = true;
+    return 0;
+}
+
 /// ctx.request:query_names() -> names in order, decoded, repeated as they came
 static int request_query_names(lua_State *L)
 {
@@ -297,6 +314,7 @@ static const luaL_Reg request_methods[] = {
     {"header_names", request_header_names},
     {"header_values", request_header_values},
     {"add_header", request_add_header},
+    {"add_query", request_add_query},
     {"query_values", request_query_values},
     {"query_names", request_query_names},
     {"parse_form", request_parse_form},

@@ -218,6 +218,9 @@ static void plan_certificates(struct plan_reader *r, struct moon_tls_server_conf
         list[i].certificate = plan_file(r, "certificate").data;
         list[i].key = plan_file(r, "key").data;
         list[i].ocsp = plan_file(r, "ocsp").data;
+        if (plan_bool(r, "development", false) &&
+            moon_tls_development_certificate(list[i].certificate, list[i].key) != MOON_OK)
+            r->has_failed = true;
         plan_leave(r);
     }
     tls->certificates = list;

@@ -121,6 +121,12 @@ static void run_describe(struct moon_ctx *x, const char *chunk, int line)
     if (script->describe_ref == LUA_NOREF)
         return;
     int top = lua_gettop(L);
+    // Our own look-up is not on the policy's budget, which may be spent.
+    bool was_spent = script->is_spent;
+    int64_t deadline_us = script->deadline_us;
+    script->is_spent = false;
+    script->deadline_us = INT64_MAX;
+    script->fuel = MOON_FUEL_QUANTUM;
     lua_rawgeti(L, LUA_REGISTRYINDEX, script->describe_ref);
     lua_pushstring(L, chunk);
     lua_pushinteger(L, line);
@@ -135,6 +141,8 @@ static void run_describe(struct moon_ctx *x, const char *chunk, int line)
             x->error.where = moon_slice(NULL, 0);
     }
     lua_settop(L, top);
+    script->is_spent = was_spent;
+    script->deadline_us = deadline_us;
 }
 
 // The chain function's frame: its source and the line of the policy that is being called.

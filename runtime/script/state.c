@@ -252,8 +252,7 @@ static void state_open_libraries(struct moon_script *script)
     moon_script_open_clock(L);
     moon_script_open_log(L);
     moon_script_open_http(L);
-    if (moon_script_open_counters != NULL)
-        moon_script_open_counters(L);
+    moon_script_open_counters(L);
     moon_script_open_metrics(L);
     moon_script_open_plugins(L);
     moon_ctx_open(L, script);
@@ -297,6 +296,32 @@ static enum moon_rc state_read_plan(struct moon_script *script, char **error)
     lua_pop(L, 1);
     lua_setfield(L, LUA_REGISTRYINDEX, "moongate.plan");
     return MOON_OK;
+}
+
+// The parts of ctx that lua/moongate/runtime.lua gives, and the look-up of countries.
+static enum moon_rc state_install_runtime(struct moon_script *script, char **error)
+{
+    lua_State *L = script->L;
+    lua_getglobal(L, "require");
+    lua_pushliteral(L, "moongate.runtime");
+    if (lua_pcall(L, 1, 1, 0) != 0)
+        goto fail;
+    lua_getfield(L, -1, "install");
+    lua_rawgeti(L, LUA_REGISTRYINDEX, script->handle_metatables[MOON_HANDLE_CTX]);
+    lua_getfield(L, -1, "methods");
+    lua_remove(L, -2);
+    lua_getfield(L, LUA_REGISTRYINDEX, "moongate.plan");
+    state_push_source(L, script);
+    if (lua_pcall(L, 3, 1, 0) != 0)
+        goto fail;
+    lua_setfield(L, LUA_REGISTRYINDEX, "moongate.geo_lookup");
+    lua_pushcfunction(L, source_read);
+    lua_setfield(L, LUA_REGISTRYINDEX, "moongate.source_read");
+    lua_settop(L, 0);
+    return MOON_OK;
+fail:
+    *error = state_take_text(L, -1);
+    return MOON_ERR_CONFIG;
 }
 
 static void state_find_describe(struct moon_script *script)
@@ -371,6 +396,8 @@ enum moon_rc moon_script_load(const struct moon_script_env *env, const struct mo
     lua_setallocf(script->L, state_alloc, script);
     state_open_libraries(script);
     rc = state_load_config(script, error);
+    if (rc == MOON_OK)
+        rc = state_install_runtime(script, error);
     if (rc != MOON_OK)
         goto fail;
     state_find_describe(script);
