@@ -75,26 +75,26 @@ struct counter_bid {
 };
 
 static int64_t counter_cost(const struct counter_cell *cell, uint64_t lo, uint64_t mark,
-                            const int64_t now_ms[2])
+                            const int64_t now_us[2])
 {
     if (lo == 0 || lo == mark) // a mark under the lock that we hold is a dead worker's
         return COUNTER_UNUSED;
     int64_t used = atomic_load_explicit(&cell->used, memory_order_relaxed);
-    int64_t now = now_ms[used & 1];
-    if (atomic_load_explicit(&cell->expires_ms, memory_order_relaxed) <= now)
+    int64_t now = now_us[used & 1];
+    if (atomic_load_explicit(&cell->expires_ms, memory_order_relaxed) <= now / 1000)
         return COUNTER_EXPIRED;
     return (used >> 1) - now; // the longest idle costs least
 }
 
 static struct counter_bid counter_best(struct counter_cell *run, uint64_t mark,
-                                       const int64_t now_ms[2])
+                                       const int64_t now_us[2])
 {
     struct counter_bid best = {.cost = INT64_MAX};
     for (int i = 0; i < COUNTER_RUN; i++) {
         uint64_t lo = atomic_load_explicit(&run[i].lo, memory_order_acquire);
         if (lo != 0 && lo % 2 == 0 && lo != mark)
             continue; // being made by somebody else
-        int64_t cost = counter_cost(&run[i], lo, mark, now_ms);
+        int64_t cost = counter_cost(&run[i], lo, mark, now_us);
         if (cost < best.cost)
             best = (struct counter_bid){.cell = &run[i], .lo = lo, .cost = cost};
         if (lo == 0)
@@ -141,12 +141,12 @@ struct counter_cell *counter_make(struct moon_counters *counters, struct moon_co
     size_t home = counter_home(counters, key);
     size_t lock = home % COUNTER_LOCKS;
     uint64_t mark = 2 * (lock + 1);
-    int64_t apart = moon_clock_wall_ms() - moon_clock_ms();
-    int64_t now_ms[2] = {use->now_ms, use->now_ms};
+    int64_t apart_us = moon_clock_wall_ms() * 1000 - moon_clock_us();
+    int64_t now_us[2] = {use->now_us, use->now_us};
     if (use->clock == COUNTER_MONOTONIC)
-        now_ms[COUNTER_WALL] += apart;
+        now_us[COUNTER_WALL] += apart_us;
     else
-        now_ms[COUNTER_MONOTONIC] -= apart;
+        now_us[COUNTER_MONOTONIC] -= apart_us;
 
     if (!moon_lock_take(&counters->locks[lock]))
         moon_log_warn("counters: a worker died while it made a cell; the cell is used again");
@@ -157,7 +157,7 @@ struct counter_cell *counter_make(struct moon_counters *counters, struct moon_co
     }
     while (made == NULL) {
         // Another lock's holder may win the cell we chose; every turn one of us gets on.
-        struct counter_bid best = counter_best(&counters->table[home], mark, now_ms);
+        struct counter_bid best = counter_best(&counters->table[home], mark, now_us);
         if (best.cell == NULL)
             continue;
         if (!atomic_compare_exchange_strong(&best.cell->lo, &best.lo, mark))
@@ -210,7 +210,8 @@ struct moon_limit_decision moon_counters_gcra(struct moon_counters *counters,
                                               int64_t period_ms, int64_t burst, int64_t amount,
                                               enum moon_limit_how how, int64_t now_us)
 {
-    struct counter_use use = {.clock = COUNTER_MONOTONIC, .now_ms = now_us / 1000};
+    struct counter_use use = {
+        .clock = COUNTER_MONOTONIC, .now_ms = now_us / 1000, .now_us = now_us};
     double per_call = (double)period_ms * 1000 * COUNTER_TICKS_PER_US / (double)calls;
     if (per_call < 1)
         per_call = 1;
@@ -223,8 +224,10 @@ struct moon_limit_decision moon_counters_gcra(struct moon_counters *counters,
         int64_t next;
         struct moon_limit_decision d = counter_gcra((int64_t)(word & ~COUNTER_GENERATION_MASK), now,
                                                     per_call, burst, amount, &next);
-        if (amount == 0 || (!d.is_allowed && how == MOON_LIMIT_TAKE))
+        if (amount == 0 || (!d.is_allowed && how == MOON_LIMIT_TAKE)) {
+            counter_stamp(cell, &use);
             return d;
+        }
         if (!atomic_compare_exchange_strong_explicit(
                 &cell->words[0], &word, (word & COUNTER_GENERATION_MASK) | (uint64_t)next,
                 memory_order_acq_rel, memory_order_relaxed))
@@ -237,7 +240,8 @@ struct moon_limit_decision moon_counters_gcra(struct moon_counters *counters,
 void moon_counters_block(struct moon_counters *counters, struct moon_counter_key key,
                          int64_t until_us, int64_t now_us)
 {
-    struct counter_use use = {.clock = COUNTER_MONOTONIC, .now_ms = now_us / 1000};
+    struct counter_use use = {
+        .clock = COUNTER_MONOTONIC, .now_ms = now_us / 1000, .now_us = now_us};
     if (until_us == 0 && counter_find(counters, key) == NULL)
         return;
     for (;;) {

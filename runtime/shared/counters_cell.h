@@ -27,7 +27,7 @@ enum counter_clock { COUNTER_MONOTONIC, COUNTER_WALL };
 struct counter_cell {
     _Alignas(64) _Atomic uint64_t lo; // 0: never used; even: being made under lock (lo / 2 - 1)
     _Atomic uint64_t hi;
-    _Atomic int64_t used;       // milliseconds * 2 + enum counter_clock
+    _Atomic int64_t used;       // microseconds * 2 + enum counter_clock
     _Atomic int64_t expires_ms; // worthless from then on, in the cell's clock
     _Atomic uint64_t words[2]; // GCRA: [0]; windows: counted here, by parity of the window's number
     _Atomic uint64_t others[2]; // shared windows: counted by the other nodes
@@ -58,6 +58,7 @@ struct moon_counters {
 struct counter_use {
     enum counter_clock clock;
     int64_t now_ms;
+    int64_t now_us; // the same moment, as finely as it is known: tells which cell idles longest
     const struct moon_shared_limit *shared; // NULL: on this node only
 };
 
@@ -105,10 +106,16 @@ static inline struct counter_cell *counter_get(struct moon_counters *counters,
     return counter_make(counters, key, use);
 }
 
+/// The cell was used, though nothing was counted: a caller that is refused keeps its cell.
+static inline void counter_stamp(struct counter_cell *cell, const struct counter_use *use)
+{
+    atomic_store_explicit(&cell->used, use->now_us * 2 + (int64_t)use->clock, memory_order_relaxed);
+}
+
 static inline void counter_touch(struct counter_cell *cell, const struct counter_use *use,
                                  int64_t expires_ms)
 {
-    atomic_store_explicit(&cell->used, use->now_ms * 2 + (int64_t)use->clock, memory_order_relaxed);
+    counter_stamp(cell, use);
     atomic_store_explicit(&cell->expires_ms, expires_ms, memory_order_relaxed);
 }
 

@@ -110,15 +110,20 @@ struct moon_shared_decision moon_counters_shared(struct moon_counters *counters,
                                                  int64_t amount, enum moon_limit_how how,
                                                  int64_t now_wall_ms)
 {
-    struct counter_use use = {.clock = COUNTER_WALL, .now_ms = now_wall_ms, .shared = limit};
+    struct counter_use use = {.clock = COUNTER_WALL,
+                              .now_ms = now_wall_ms,
+                              .now_us = now_wall_ms * 1000,
+                              .shared = limit};
     for (;;) {
         struct counter_cell *cell = counter_get(counters, key, &use);
         struct shared_view v = shared_look(cell, shared_wing(counters, cell), limit, now_wall_ms);
         if (!counter_is(cell, key))
             continue;
         struct moon_shared_decision s = shared_judge(limit, &v, amount);
-        if (amount == 0 || (!s.limit.is_allowed && how == MOON_LIMIT_TAKE))
+        if (amount == 0 || (!s.limit.is_allowed && how == MOON_LIMIT_TAKE)) {
+            counter_stamp(cell, &use);
             return s;
+        }
         if (!atomic_compare_exchange_strong_explicit(
                 &cell->words[v.at.window & 1], &v.word,
                 counter_word(v.word, v.at.window, v.here + amount), memory_order_acq_rel,

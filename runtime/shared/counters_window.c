@@ -69,7 +69,7 @@ static struct moon_limit_decision counter_window(struct moon_counters *counters,
                                                  enum moon_limit_how how, int64_t now_ms,
                                                  bool is_fixed)
 {
-    struct counter_use use = {.clock = COUNTER_WALL, .now_ms = now_ms};
+    struct counter_use use = {.clock = COUNTER_WALL, .now_ms = now_ms, .now_us = now_ms * 1000};
     for (;;) {
         struct counter_cell *cell = counter_get(counters, key, &use);
         struct counter_moment at = counter_moment(cell, now_ms, period_ms);
@@ -82,8 +82,10 @@ static struct moon_limit_decision counter_window(struct moon_counters *counters,
         struct moon_limit_decision d = counter_judge(
             calls, period_ms, count, is_fixed ? 0 : counter_count(last, at.window - 1),
             at.elapsed_ms, amount, is_fixed);
-        if (amount == 0 || (!d.is_allowed && how == MOON_LIMIT_TAKE))
+        if (amount == 0 || (!d.is_allowed && how == MOON_LIMIT_TAKE)) {
+            counter_stamp(cell, &use);
             return d;
+        }
         if (!atomic_compare_exchange_strong_explicit(&cell->words[here], &word,
                                                      counter_word(word, at.window, count + amount),
                                                      memory_order_acq_rel, memory_order_relaxed))
@@ -112,7 +114,8 @@ struct moon_limit_decision moon_counters_fixed(struct moon_counters *counters,
 int64_t moon_counters_add(struct moon_counters *counters, struct moon_counter_key key,
                           int64_t amount, int64_t window_ms, int64_t now_wall_ms)
 {
-    struct counter_use use = {.clock = COUNTER_WALL, .now_ms = now_wall_ms};
+    struct counter_use use = {
+        .clock = COUNTER_WALL, .now_ms = now_wall_ms, .now_us = now_wall_ms * 1000};
     for (;;) {
         struct counter_cell *cell = counter_get(counters, key, &use);
         struct counter_moment at = counter_moment(cell, now_wall_ms, window_ms);
