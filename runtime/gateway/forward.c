@@ -102,18 +102,21 @@ static enum moon_rc forward_add_via(struct moon_exchange *x, struct moon_fields 
     return moon_fields_set(fields, MOON_S("Via"), joined);
 }
 
-static struct moon_slice forward_host(const struct moon_exchange *x,
-                                      const struct moon_backend_conf *conf)
+// The Host for the backend. Which target it will be is not known yet: its own name is left to the
+// call, which gives it where the field is absent.
+static enum moon_rc forward_set_host(struct moon_exchange *x, const struct moon_backend_conf *conf)
 {
+    struct moon_fields *fields = &x->request.fields;
     switch (conf->host_mode) {
     case MOON_HOST_PRESERVE:
-        return x->request.authority;
+        return moon_fields_set(fields, MOON_S("Host"), x->request.authority);
     case MOON_HOST_FIXED:
-        return conf->host_fixed;
+        return moon_fields_set(fields, MOON_S("Host"), conf->host_fixed);
     case MOON_HOST_TARGET:
         break;
     }
-    return conf->targets[0].authority;
+    moon_fields_remove_id(fields, MOON_FIELD_HOST);
+    return MOON_OK;
 }
 
 static enum moon_rc forward_fields(struct moon_exchange *x, const struct moon_backend_conf *conf)
@@ -134,7 +137,7 @@ static enum moon_rc forward_fields(struct moon_exchange *x, const struct moon_ba
     if (rc == MOON_OK && conf->is_forwarded)
         rc = forward_add_via(x, fields, x->request.version_major, x->request.version_minor);
     if (rc == MOON_OK)
-        rc = moon_fields_set(fields, MOON_S("Host"), forward_host(x, conf));
+        rc = forward_set_host(x, conf);
     return rc;
 }
 

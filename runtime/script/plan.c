@@ -399,7 +399,7 @@ static void plan_backend_host(struct plan_reader *r, struct moon_backend_conf *b
 {
     struct moon_slice host = plan_text(r, "host");
     backend->host_mode = MOON_HOST_TARGET;
-    if (moon_slice_is(host, MOON_S("preserve"))) {
+    if (moon_slice_is(host, MOON_S("client"))) {
         backend->host_mode = MOON_HOST_PRESERVE;
     } else if (host.len > 0 && !moon_slice_is(host, MOON_S("target"))) {
         backend->host_mode = MOON_HOST_FIXED;

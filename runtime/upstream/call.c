@@ -234,7 +234,14 @@ static enum moon_rc call_send_head(struct moon_call *call)
     struct moon_slice target = call->target_path;
     if (parts[0].len > 0 && !moon_arena_join(call->arena, parts, 2, &target))
         return MOON_ERR_MEMORY;
-    enum moon_rc rc = moon_h1_write_request(&head, call->request, target, true);
+    const struct moon_request *request = call->request;
+    struct moon_request to_target; // without a Host field it gets the target's own name
+    if (moon_fields_find_id(&request->fields, MOON_FIELD_HOST) == NULL) {
+        to_target = *request;
+        to_target.authority = call->target->conf->authority;
+        request = &to_target;
+    }
+    enum moon_rc rc = moon_h1_write_request(&head, request, target, true);
     if (rc == MOON_OK) {
         call->is_head_sent = true;
         bool is_last = !call_has_body(call) || call->is_first_last;
