@@ -23,8 +23,8 @@ struct moon_io {
     struct moon_loop *loop;
     moon_io_fn *callback;
     void *owner;
-    int fd; // -1: none
-    int events; // watched now
+    int fd;        // -1: none
+    int events;    // watched now
     void *impl[8]; // libev's watcher
 };
 
@@ -101,5 +101,5 @@ void moon_loop_on_wake(struct moon_loop *loop, void (*callback)(void *arg), void
 void moon_loop_forked(struct moon_loop *loop);
 
 /// Signals, delivered in the loop. @param signal  SIGTERM ...
-void moon_loop_on_signal(struct moon_loop *loop, int signal, void (*callback)(void *arg, int signal),
-                         void *arg);
+void moon_loop_on_signal(struct moon_loop *loop, int signal,
+                         void (*callback)(void *arg, int signal), void *arg);

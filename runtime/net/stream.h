@@ -19,22 +19,22 @@ struct moon_tls_client; // net/tls.h
 
 /// What a TLS connection has become. Lent: as long as the stream.
 struct moon_tls_info {
-    const char *version;       // "TLSv1.3"
-    const char *cipher;        // "TLS_AES_256_GCM_SHA384"
-    struct moon_slice sni;     // empty: none sent
-    struct moon_slice alpn;    // "h2", "http/1.1" or empty
-    struct moon_slice ja4;     // fingerprint of the ClientHello (servers); empty where unknown
+    const char *version;    // "TLSv1.3"
+    const char *cipher;     // "TLS_AES_256_GCM_SHA384"
+    struct moon_slice sni;  // empty: none sent
+    struct moon_slice alpn; // "h2", "http/1.1" or empty
+    struct moon_slice ja4;  // fingerprint of the ClientHello (servers); empty where unknown
     bool is_resumed;
     bool has_client_certificate;
     bool is_client_verified;
-    struct moon_slice client_verify_error; // text; empty when verified
+    struct moon_slice client_verify_error;           // text; empty when verified
     struct moon_slice client_subject, client_issuer; // RFC 2253
-    struct moon_slice client_serial;       // hex
-    struct moon_slice client_fingerprint;  // SHA-256, hex
+    struct moon_slice client_serial;                 // hex
+    struct moon_slice client_fingerprint;            // SHA-256, hex
     struct moon_slice client_common_name;
     struct moon_slice client_not_before, client_not_after; // ISO 8601
-    struct moon_slice client_dns_names;    // comma-separated
-    struct moon_slice client_pem;          // made on demand by moon_stream_client_pem
+    struct moon_slice client_dns_names;                    // comma-separated
+    struct moon_slice client_pem; // made on demand by moon_stream_client_pem
 };
 
 struct moon_stream_events {
@@ -47,8 +47,7 @@ struct moon_stream_events {
 /// Takes a connected descriptor (taken: closed by moon_stream_free, also when this fails).
 /// @param tls  NULL for a plain stream; otherwise the handshake starts by itself
 /// @return NULL when out of memory
-struct moon_stream *moon_stream_accept(struct moon_loop *loop, int fd,
-                                       struct moon_tls_server *tls,
+struct moon_stream *moon_stream_accept(struct moon_loop *loop, int fd, struct moon_tls_server *tls,
                                        const struct moon_stream_events *events, void *owner);
 
 /// Starts a connection. on_writable tells the outcome; moon_stream_write before that queues.

@@ -15,13 +15,18 @@ struct moon_tls_certificate_conf {
     const char *ocsp;        // DER response to staple; NULL: none
 };
 
-enum moon_tls_client_mode { MOON_TLS_CLIENT_NONE, MOON_TLS_CLIENT_OPTIONAL, MOON_TLS_CLIENT_REQUIRED };
+enum moon_tls_client_mode {
+    MOON_TLS_CLIENT_NONE,
+    MOON_TLS_CLIENT_OPTIONAL,
+    MOON_TLS_CLIENT_REQUIRED
+};
 
 struct moon_tls_server_conf {
     const struct moon_tls_certificate_conf *certificates;
     size_t certificate_count;
-    const char *preset; // "modern" (TLS 1.3) or "intermediate" (TLS 1.2 and 1.3); NULL: intermediate
-    bool is_http2;      // offer h2 by ALPN
+    const char
+        *preset;   // "modern" (TLS 1.3) or "intermediate" (TLS 1.2 and 1.3); NULL: intermediate
+    bool is_http2; // offer h2 by ALPN
     bool has_tickets;
     enum moon_tls_client_mode client_mode;
     const char *client_ca;  // PEM bundle
@@ -67,12 +72,12 @@ bool moon_tls_server_refresh(struct moon_tls_server *server);
 int64_t moon_tls_server_expires_in_s(const struct moon_tls_server *server);
 
 struct moon_tls_client_conf {
-    bool is_verified;      // chain and name; on by default
-    const char *ca;        // PEM bundle; NULL: the system's
+    bool is_verified;              // chain and name; on by default
+    const char *ca;                // PEM bundle; NULL: the system's
     const char *certificate, *key; // client certificate; NULL: none
-    const char *server_name; // overrides SNI and the verified name; NULL: the target's host
-    bool is_http2;         // offer h2 by ALPN
-    const char *minimum;   // "TLSv1.2" or "TLSv1.3"; NULL: TLSv1.2
+    const char *server_name;       // overrides SNI and the verified name; NULL: the target's host
+    bool is_http2;                 // offer h2 by ALPN
+    const char *minimum;           // "TLSv1.2" or "TLSv1.3"; NULL: TLSv1.2
 };
 
 MUST_CHECK enum moon_rc moon_tls_client_new(const struct moon_tls_client_conf *conf, char *error,

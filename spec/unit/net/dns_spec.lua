@@ -307,7 +307,8 @@ describe("DNS", function()
 
   it("reads no SRV reply past its end, whatever it holds", function()
     local reply = "\0\1\129\128\0\1\0\1\0\0\0\0" .. encode("_s._tcp.a.test") .. "\0\33\0\1" ..
-      "\192\12\0\33\0\1\0\0\0\60" .. u16(6 + 16) .. u16(1) .. u16(2) .. u16(3) .. encode("host.test.local")
+      "\192\12\0\33\0\1\0\0\0\60" .. u16(6 + 16) .. u16(1) .. u16(2) .. u16(3) ..
+      encode("host.test.local")
     local into, ttl = ffi.new("struct moon_dns_srv[64]"), ffi.new("int64_t[1]")
     for n = 0, #reply do
       C.moon_dns_read_srv(net.helper.guarded_slice(reply:sub(1, n)), into, ttl)

@@ -91,7 +91,8 @@ describe("JA4", function()
 
   it("fills zeros where there is nothing to hash", function()
     assert.equal("t12i000000_000000000000_000000000000", (ja4(hello({}))))
-    assert.equal("t12i000000_000000000000_000000000000", (ja4(hello({ 0x0a0a }, { { 0x1a1a, "" } }))))
+    assert.equal("t12i000000_000000000000_000000000000",
+      (ja4(hello({ 0x0a0a }, { { 0x1a1a, "" } }))))
   end)
 
   it("does not care for the order of ciphers and extensions, nor for GREASE", function()

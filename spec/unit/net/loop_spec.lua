@@ -53,7 +53,8 @@ describe("the loop", function()
   it("agrees with a sorted list over random settings, moves, stops and jumps", function()
     net.loop()
     math.randomseed(7)
-    local now, deadline, timers, fired = 0, {}, {}, {}
+    local now, deadline, timers = 0, {}, {}
+    local fired
     for i = 1, 200 do
       timers[i] = net.timer(function()
         fired[i] = now

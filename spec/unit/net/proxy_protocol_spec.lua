@@ -49,8 +49,8 @@ local function tlv(type, value)
 end
 
 local inet = "\192\0\2\1\198\51\100\7" .. u16(5000) .. u16(443)
-local inet6 = "\32\1\13\184" .. ("\0"):rep(11) .. "\1" .. "\32\1\13\184" .. ("\0"):rep(11) .. "\2" ..
-  u16(1) .. u16(65535)
+local inet6 = "\32\1\13\184" .. ("\0"):rep(11) .. "\1" .. "\32\1\13\184" .. ("\0"):rep(11) ..
+  "\2" .. u16(1) .. u16(65535)
 
 describe("PROXY protocol version 1", function()
   for line, want in pairs({
@@ -73,7 +73,8 @@ describe("PROXY protocol version 1", function()
 
   it("refuses what is malformed", function()
     for _, line in ipairs({
-      "GET / HTTP/1.1\r\n", "PROXY\r\n", "PROXY \r\n", "PROXY TCP4\r\n", "PROXY TCP5 1.1.1.1 2.2.2.2 1 2\r\n",
+      "GET / HTTP/1.1\r\n", "PROXY\r\n", "PROXY \r\n", "PROXY TCP4\r\n",
+      "PROXY TCP5 1.1.1.1 2.2.2.2 1 2\r\n",
       "PROXY TCP4 1.1.1.1 2.2.2.2 1 2\n", "PROXY TCP4 1.1.1.1 2.2.2.2 1\r\n",
       "PROXY TCP4 1.1.1.1  2.2.2.2 1 2\r\n", "PROXY TCP4 1.1.1.1 2.2.2.2 1 65536\r\n",
       "PROXY TCP4 1.1.1.1 2.2.2.2 01 2\r\n", "PROXY TCP4 1.1.1.1 2.2.2.2 1 2 \r\n",
@@ -144,9 +145,11 @@ describe("PROXY protocol version 2", function()
 
   it("refuses what is malformed", function()
     for i, bytes in ipairs({
-      SIGNATURE:sub(1, 11) .. "x", v2(0x11, 0x11, inet), v2(0x22, 0x11, inet), v2(0x21, 0x11, "short"),
+      SIGNATURE:sub(1, 11) .. "x", v2(0x11, 0x11, inet), v2(0x22, 0x11, inet),
+      v2(0x21, 0x11, "short"),
       v2(0x21, 0x21, inet), v2(0x21, 0x12, inet), v2(0x21, 0x41, inet), v2(0x21, 0x31, inet),
-      v2(0x21, 0x11, inet .. "\1"), v2(0x21, 0x11, inet .. "\1\0\9ab"), v2(0x21, 0x11, inet .. tlv(3, "x")),
+      v2(0x21, 0x11, inet .. "\1"), v2(0x21, 0x11, inet .. "\1\0\9ab"),
+      v2(0x21, 0x11, inet .. tlv(3, "x")),
       v2(0x21, 0x11, inet .. tlv(5, ("x"):rep(129))), v2(0x21, 0x11, inet .. tlv(0x20, "\1")),
       SIGNATURE .. "\33\17" .. u16(5000),
     }) do
@@ -179,6 +182,7 @@ describe("writing the PROXY protocol", function()
       assert.equal("ok", (parse(write(version))))
       assert.equal("none", told())
     end
-    assert.equal("PROXY TCP4 192.0.2.1 198.51.100.7 5000 443\r\n", write(1, "192.0.2.1", "198.51.100.7"))
+    assert.equal("PROXY TCP4 192.0.2.1 198.51.100.7 5000 443\r\n",
+      write(1, "192.0.2.1", "198.51.100.7"))
   end)
 end)

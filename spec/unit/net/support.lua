@@ -34,7 +34,8 @@ void moon_io_init(struct moon_io *io, struct moon_loop *loop, int fd,
                   void (*callback)(struct moon_io *io, int events), void *owner);
 void moon_io_watch(struct moon_io *io, int events);
 void moon_io_stop(struct moon_io *io);
-void moon_timer_init(struct moon_timer *, struct moon_loop *, void (*)(struct moon_timer *), void *);
+void moon_timer_init(struct moon_timer *, struct moon_loop *, void (*)(struct moon_timer *),
+                     void *);
 void moon_timer_set(struct moon_timer *timer, int64_t after_ms);
 void moon_timer_set_at(struct moon_timer *timer, int64_t deadline_ms);
 void moon_timer_stop(struct moon_timer *timer);
@@ -256,7 +257,8 @@ function M.connect(port, tls, name, host)
   local text = host and host or ("127.0.0.1:" .. port)
   assert(C.moon_listen_address_parse(text, address) == 0)
   local out = ffi.new("struct moon_stream *[1]")
-  local rc = C.moon_stream_connect(M.loop(), address.sa, address.len, tls, name, events, s.owner, out)
+  local rc = C.moon_stream_connect(M.loop(), address.sa, address.len, tls, name, events, s.owner,
+    out)
   if rc ~= 0 then
     return nil, M.rc(rc)
   end
