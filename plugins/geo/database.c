@@ -82,7 +82,7 @@ static const char *load(const char *path, MMDB_s *mmdb, int *fd, struct stamp *s
     char name[40];
     int from = open(path, O_RDONLY | O_CLOEXEC);
     if (from == -1 || fstat(from, &st) == -1) {
-        const char *why = strerror(errno);
+        const char *why = strerrordesc_np(errno);
         if (from != -1) {
             (void)close(from);
         }
@@ -172,8 +172,8 @@ void geo_database_refresh(const struct moon_host *host, struct database *db)
     if (is_same(&stamp, &db->stamp) || is_same(&stamp, &db->failed)) {
         return;
     }
-    MMDB_s fresh;
-    int fd;
+    MMDB_s fresh = {0};
+    int fd = -1;
     const char *error = load(db->path, &fresh, &fd, &stamp);
     if (error != NULL) {
         db->failed = stamp;
@@ -348,8 +348,10 @@ bool geo_database_country(struct database *db, struct moon_slice ip, char out[2]
     if (slot->offset != key) {
         struct moon_slice code = first_code(&found.entry, COUNTRY_PATHS);
         slot->offset = key;
-        slot->code[0] = code.len == 2 ? code.data[0] : '\0';
-        slot->code[1] = code.len == 2 ? code.data[1] : '\0';
+        memset(slot->code, 0, sizeof slot->code);
+        if (code.len == sizeof slot->code) {
+            memcpy(slot->code, code.data, sizeof slot->code);
+        }
     }
     memcpy(out, slot->code, 2);
     return out[0] != '\0';

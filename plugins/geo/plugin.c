@@ -24,6 +24,7 @@ static struct database *check_database(lua_State *L, int index, const char *meth
     if (!is_ours || box->db == NULL) {
         (void)luaL_error(L, "db:%s: self must be an open database, got %s", method,
                          luaL_typename(L, index));
+        return NULL; // not reached
     }
     host->charge(L, UNITS);
     geo_database_refresh(host, box->db);

@@ -73,36 +73,40 @@ static bool put_escaped(struct out *o, unsigned char c)
     return put(o, text, (size_t)n);
 }
 
+// The end of the run that needs no escape; NULL: not UTF-8.
+static const char *plain_end(const char *s, const char *end)
+{
+    while (s < end) {
+        unsigned char c = (unsigned char)*s;
+        if (c < 0x20 || c == '"' || c == '\\') {
+            break;
+        }
+        size_t n = c < 0x80 ? 1 : json_utf8(s, end);
+        if (n == 0) {
+            return NULL;
+        }
+        s += n;
+    }
+    return s;
+}
+
 static bool put_string(struct out *o, const char *s, size_t len)
 {
     const char *end = s + len;
-    if (!put(o, "\"", 1)) {
-        return false;
-    }
-    while (s < end) {
-        const char *run = s;
-        while (s < end) {
-            unsigned char c = (unsigned char)*s;
-            size_t n = 1;
-            if (c >= 0x80) {
-                n = json_utf8(s, end);
-                if (n == 0) {
-                    o->error = "a string is not UTF-8";
-                    return false;
-                }
-            } else if (c < 0x20 || c == '"' || c == '\\') {
-                break;
-            }
-            s += n;
-        }
-        if (!put(o, run, (size_t)(s - run))) {
+    bool is_well = put(o, "\"", 1);
+    while (is_well && s < end) {
+        const char *stop = plain_end(s, end);
+        if (stop == NULL) {
+            o->error = "a string is not UTF-8";
             return false;
         }
-        if (s < end && !put_escaped(o, (unsigned char)*s++)) {
-            return false;
+        is_well = put(o, s, (size_t)(stop - s));
+        s = stop;
+        if (is_well && s < end) {
+            is_well = put_escaped(o, (unsigned char)*s++);
         }
     }
-    return put(o, "\"", 1);
+    return is_well && put(o, "\"", 1);
 }
 
 static bool put_number(struct out *o, double value)

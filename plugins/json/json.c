@@ -173,63 +173,79 @@ static char *read_escape(struct moon_json_reader *r, char *to)
     return to;
 }
 
-// At the byte after the opening quote. The unescaped text is never longer than what it is made of,
-// so it may be written over it.
+// Runs over bytes that stand for themselves. False: invalid UTF-8.
+static bool skip_plain(struct moon_json_reader *r)
+{
+    while (r->at < r->end) {
+        if (is_plain((unsigned char)*r->at)) {
+            r->at++;
+            continue;
+        }
+        if ((unsigned char)*r->at < 0x80) {
+            return true;
+        }
+        size_t n = json_utf8(r->at, r->end);
+        if (n == 0) {
+            return false;
+        }
+        r->at += n;
+    }
+    return true;
+}
+
+// At the first backslash of a string that began at `begin`: the rest, unescaped after what came
+// before. It is never longer than what it is made of, so it may be written over it.
+static const char *read_escaped(struct moon_json_reader *r, const char *begin)
+{
+    if (r->scratch == NULL) {
+        return "an escape where none can be read";
+    }
+    char *base = r->scratch + (begin - r->start);
+    char *to = base + (r->at - begin);
+    memmove(base, begin, (size_t)(r->at - begin));
+    while (r->at < r->end && *r->at == '\\') {
+        r->at++;
+        to = read_escape(r, to);
+        if (to == NULL) {
+            return "invalid escape in a string";
+        }
+        const char *run = r->at;
+        if (!skip_plain(r)) {
+            return "invalid UTF-8 in a string";
+        }
+        memmove(to, run, (size_t)(r->at - run));
+        to += r->at - run;
+    }
+    r->text = (struct moon_slice){base, (size_t)(to - base)};
+    return NULL;
+}
+
+// At the byte after the opening quote.
 static bool read_string(struct moon_json_reader *r)
 {
     const char *begin = r->at;
-    char *base = r->scratch != NULL ? r->scratch + (begin - r->start) : NULL;
-    char *to = NULL; // NULL while nothing was escaped
-    while (r->at < r->end) {
-        const char *run = r->at;
-        while (r->at < r->end && is_plain((unsigned char)*r->at)) {
-            r->at++;
-        }
-        while (r->at < r->end && (unsigned char)*r->at >= 0x80) {
-            size_t n = json_utf8(r->at, r->end);
-            if (n == 0) {
-                (void)fail(r, "invalid UTF-8 in a string");
-                return false;
-            }
-            r->at += n;
-        }
-        if (to != NULL && r->at > run) {
-            memmove(to, run, (size_t)(r->at - run));
-            to += r->at - run;
-        }
-        if (r->at >= r->end) {
-            break;
-        }
-        if (*r->at == '"') {
-            r->text.data = to != NULL ? base : begin;
-            r->text.len = to != NULL ? (size_t)(to - base) : (size_t)(r->at - begin);
-            r->at++;
-            return true;
-        }
-        if (*r->at == '\\') {
-            if (to == NULL) {
-                if (base == NULL) {
-                    (void)fail(r, "an escape where none can be read");
-                    return false;
-                }
-                memmove(base, begin, (size_t)(r->at - begin));
-                to = base + (r->at - begin);
-            }
-            r->at++;
-            to = read_escape(r, to);
-            if (to == NULL) {
-                (void)fail(r, "invalid escape in a string");
-                return false;
-            }
-        } else if (!is_plain((unsigned char)*r->at)) {
-            if ((unsigned char)*r->at < 0x20) {
-                (void)fail(r, "control character in a string");
-                return false;
-            }
+    if (!skip_plain(r)) {
+        (void)fail(r, "invalid UTF-8 in a string");
+        return false;
+    }
+    r->text = (struct moon_slice){begin, (size_t)(r->at - begin)};
+    if (r->at < r->end && *r->at == '\\') {
+        const char *error = read_escaped(r, begin);
+        if (error != NULL) {
+            (void)fail(r, error);
+            return false;
         }
     }
-    (void)fail(r, "string without its end");
-    return false;
+    if (r->at >= r->end) {
+        (void)fail(r, "string without its end");
+        return false;
+    }
+    if (*r->at != '"') {
+        (void)fail(r, "control character in a string");
+        return false;
+    }
+    r->at++;
+    return true;
 }
 
 static const double POWERS[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,

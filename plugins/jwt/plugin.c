@@ -134,7 +134,7 @@ static const struct refusal *read_header(lua_State *L, const struct keyset *set,
 static bool is_candidate(const struct jose_key *key, const struct token *t, bool by_kid)
 {
     if (by_kid) {
-        return key->kid != NULL && key->kid_len == t->kid.len &&
+        return key->kid != NULL && t->kid.data != NULL && key->kid_len == t->kid.len &&
                memcmp(key->kid, t->kid.data, t->kid.len) == 0;
     }
     return t->kid.data == NULL || key->kid == NULL;

@@ -157,22 +157,29 @@ void regex_literals_free(struct literals *set)
     free(set);
 }
 
+// Reports the literals that end in a state. False: the caller has enough.
+static bool report(const struct literals *set, uint32_t state, regex_literals_found_fn found,
+                   void *arg)
+{
+    uint32_t at = set->found[state] != NONE ? state : set->shorter[state];
+    for (; at != 0; at = set->shorter[at]) {
+        for (uint32_t n = set->found[at]; n != NONE; n = set->same[n]) {
+            if (!found(arg, n)) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
 void regex_literals_scan(const struct literals *set, struct moon_slice subject,
                          regex_literals_found_fn found, void *arg)
 {
     uint32_t state = 0;
     for (size_t i = 0; i < subject.len; i++) {
         state = set->next[(size_t)state * set->classes + set->class_of[(uint8_t)subject.data[i]]];
-        if (set->is_ending[state] == 0) {
-            continue;
-        }
-        uint32_t at = set->found[state] != NONE ? state : set->shorter[state];
-        for (; at != 0; at = set->shorter[at]) {
-            for (uint32_t n = set->found[at]; n != NONE; n = set->same[n]) {
-                if (!found(arg, n)) {
-                    return;
-                }
-            }
+        if (set->is_ending[state] != 0 && !report(set, state, found, arg)) {
+            return;
         }
     }
 }

@@ -154,7 +154,7 @@ static int push_limit(lua_State *L)
 }
 
 static void push_span(lua_State *L, struct moon_slice subject, const size_t *offsets, uint32_t n,
-                      uint32_t group)
+                      size_t group)
 {
     if (group >= n || offsets[2 * group] == PATTERN_UNSET ||
         offsets[2 * group] > offsets[2 * group + 1]) {
@@ -305,7 +305,7 @@ static void put(struct output *o, const char *bytes, size_t len)
 }
 
 static void put_group(struct output *o, struct moon_slice subject, const size_t *offsets,
-                      uint32_t n, uint32_t group)
+                      uint32_t n, size_t group)
 {
     if (group < n && offsets[2 * group] != PATTERN_UNSET &&
         offsets[2 * group] <= offsets[2 * group + 1]) {

@@ -29,7 +29,7 @@ static void add_byte(struct reader *r, char c)
     if (r->run_len == RUN_MAX) {
         end_run(r);
     }
-    r->run[r->run_len++] = c >= 'A' && c <= 'Z' ? (char)(c + 32) : c;
+    r->run[r->run_len++] = (char)(c >= 'A' && c <= 'Z' ? c | 0x20 : c);
 }
 
 // At the byte after '['. False: no end, or a form that is not plain.

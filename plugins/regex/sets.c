@@ -201,6 +201,7 @@ static void compile_all(lua_State *L, struct set_box *box, const struct moon_sli
     box->is_candidate = calloc(n, 1);
     if (box->patterns == NULL || box->is_always == NULL || box->is_candidate == NULL) {
         (void)luaL_error(L, "regex.set: no memory");
+        return; // not reached
     }
     for (size_t i = 0; i < n; i++) {
         box->patterns[i] = regex_pattern_new(texts[i], flags, error, sizeof error);
