@@ -202,6 +202,13 @@ function Gateway:last_log()
   return lines[#lines]
 end
 
+--- Client connections that are open now.
+---@return integer
+function Gateway:connections()
+  self.core:turn(0)
+  return self.core:connections()
+end
+
 function Gateway:close()
   self.core:close()
   self:forget()

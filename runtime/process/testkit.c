@@ -337,9 +337,11 @@ int moon_test_main(int argc, char **argv)
     lua_newtable(L);
     lua_pushliteral(L, "busted");
     lua_rawseti(L, -2, 0);
+    lua_pushliteral(L, "--ignore-lua"); // .busted may name an interpreter; this one is it
+    lua_rawseti(L, -2, 1);
     for (int i = 1; i < argc; i++) {
         lua_pushstring(L, argv[i]);
-        lua_rawseti(L, -2, i);
+        lua_rawseti(L, -2, i + 1);
     }
     lua_setglobal(L, "arg");
     int rc = luaL_loadbuffer(L, testkit_boot, sizeof(testkit_boot) - 1, "=moongate test");
