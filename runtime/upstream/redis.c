@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "base/log.h"
+#include "base/clock.h"
 #include "upstream/redis_internal.h"
 
 #include <hiredis/hiredis.h>

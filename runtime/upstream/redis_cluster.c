@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "base/clock.h"
 #include "base/log.h"
 #include "upstream/redis_internal.h"
 
@@ -196,7 +197,7 @@ static void cluster_refresh(struct moon_timer *timer)
     if (c == NULL)
         return;
     c->is_internal = true;
-    c->deadline_ms = moon_loop_now_ms(cluster->redis->loop) + CLUSTER_ANSWER_MS;
+    c->deadline_ms = moon_clock_ms() + CLUSTER_ANSWER_MS;
     if (redis_conn_send(conn, c) != MOON_AGAIN)
         redis_command_free(c);
     else

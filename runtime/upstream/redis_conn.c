@@ -188,7 +188,7 @@ static bool conn_push_internal(struct redis_conn *conn, struct moon_list *list, 
         return false;
     c->is_internal = true;
     c->conn = conn;
-    c->deadline_ms = moon_loop_now_ms(conn->redis->loop) + deadline_ms;
+    c->deadline_ms = moon_clock_ms() + deadline_ms;
     moon_list_push_back(list, &c->link);
     if (list == &conn->waiting) {
         c->is_waiting = true;

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "base/clock.h"
 #include "base/log.h"
 #include "upstream/redis_internal.h"
 
@@ -56,7 +57,7 @@ static void sentinel_send(struct redis_sentinel *s, struct redis_conn *conn, int
     if (c == NULL)
         return;
     c->is_internal = true;
-    c->deadline_ms = moon_loop_now_ms(s->redis->loop) + SENTINEL_ANSWER_MS;
+    c->deadline_ms = moon_clock_ms() + SENTINEL_ANSWER_MS;
     if (redis_conn_send(conn, c) != MOON_AGAIN)
         redis_command_free(c);
     else if (callback == sentinel_told)
