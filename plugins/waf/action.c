@@ -2,7 +2,7 @@
 // Non-disruptive actions: variables, collections, and ctl.
 #include <stdio.h>
 
-#include "waf.h"
+#include "waf/waf.h"
 
 static struct waf_str sum(struct waf_tx *tx, struct waf_str old, struct waf_str by, bool add)
 {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "arena.h"
+#include "waf/arena.h"
 
 #include <limits.h>
 #include <stdarg.h>

@@ -4,7 +4,7 @@
 #include <setjmp.h>
 #include <string.h>
 
-#include "engine.h"
+#include "waf/engine.h"
 
 struct waf_chunk;
 

@@ -3,7 +3,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-#include "waf.h"
+#include "waf/waf.h"
 
 void waf_body_error(struct waf_tx *tx, const char *format, ...)
 {

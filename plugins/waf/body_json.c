@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // JSON bodies: strict (RFC 8259), one pass, every scalar an argument named by its path.
-#include "waf.h"
+#include "waf/waf.h"
 
 struct level {
     size_t prefix_n; // length of the path when this level was entered

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // multipart/form-data bodies. What a lenient and a strict parser would read differently is not
 // repaired but told, by the MULTIPART_* variables.
-#include "waf.h"
+#include "waf/waf.h"
 
 enum { CONTENT_TYPE_MAX = 1024, BOUNDARY_MAX = 70 + 186, PART_HEADER_MAX = 4096, PARTS_MAX = 100000 };
 

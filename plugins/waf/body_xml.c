@@ -6,7 +6,7 @@
 #include <libxml/xmlerror.h>
 #include <stdlib.h>
 
-#include "waf.h"
+#include "waf/waf.h"
 
 enum { DEPTH_MAX = 256, TEXT_MAX = 16 * 1024 * 1024 };
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 /// The SecLang compiler's own state: gone when a rule set is loaded.
-#include "waf.h"
+#include "waf/waf.h"
 
 struct waf_defaults {
     bool set;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "digest.h"
+#include "waf/digest.h"
 
 #include <math.h>
 

@@ -74,6 +74,10 @@ void waf_tx_free(struct waf_tx *tx); ///< accepts NULL
 void waf_tx_set_mode(struct waf_tx *tx, enum waf_mode mode);
 /// Sets `tx.NAME` before any rule runs. Copied.
 void waf_tx_set_var(struct waf_tx *tx, struct waf_str name, struct waf_str value);
+/// Overrides the limits of the rules: 0 leaves one as it is. `partial`: what is over the limit is
+/// inspected in part; else it is refused with 413.
+void waf_tx_set_limits(struct waf_tx *tx, size_t request_bytes, bool partial,
+                       size_t response_bytes);
 void waf_tx_connection(struct waf_tx *tx, struct waf_str client, int client_port,
                        struct waf_str server, int server_port);
 void waf_tx_unique_id(struct waf_tx *tx, struct waf_str id);

@@ -3,7 +3,7 @@
 // look at may match their operator.
 #include <stdio.h>
 
-#include "waf.h"
+#include "waf/waf.h"
 
 bool waf_prefilter_enabled = true;
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "filter.h"
+#include "waf/filter.h"
 
 #include <stdlib.h>
 
-#include "transform.h"
+#include "waf/transform.h"
 
 enum {
     LITERAL_MAX = 10, // longer literals are cut: their head is telling enough

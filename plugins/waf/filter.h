@@ -4,7 +4,7 @@
 ///
 /// Built at load from the needs of all operators. The pass runs one automaton over all literals
 /// and gathers which byte sets and marks occur; operators whose need is met are the candidates.
-#include "need.h"
+#include "waf/need.h"
 
 struct waf_filter;
 

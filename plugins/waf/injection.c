@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // libinjection, by the copy in Debian's libmodsecurity.a: its headers are not shipped, so what we
 // call is declared here. The only file that knows of it.
-#include "waf.h"
+#include "waf/waf.h"
 
 // 1 when the text is SQL injection; fingerprint gets up to 8 bytes and a NUL.
 int libinjection_sqli(const char *text, size_t n, char fingerprint[]);

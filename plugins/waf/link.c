@@ -2,7 +2,7 @@
 // From rules as read to a plan: removals, transformation tree, filters, a program per phase.
 #include <stdlib.h>
 
-#include "compile.h"
+#include "waf/compile.h"
 
 static struct waf_rule *rule_at(const struct waf_compiler *c, uint32_t i)
 {

@@ -2,7 +2,7 @@
 // What fired, and ModSecurity's way to write it down.
 #include <stdio.h>
 
-#include "waf.h"
+#include "waf/waf.h"
 
 enum { FIRED_MAX = 4096, LOGDATA_MAX = 1024, LINE_MAX_BYTES = 16 * 1024 };
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Macros: "%{tx.0}" in texts of rules.
-#include "waf.h"
+#include "waf/waf.h"
 
 static struct waf_str part_value(struct waf_tx *tx, const struct waf_part *p)
 {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "need.h"
+#include "waf/need.h"
 
 enum {
     MAX_PRODUCT = 48, // texts that joining two sets may give

@@ -6,7 +6,7 @@
 /// literals or a set of bytes of which one must occur. All of it ignores the case of ASCII
 /// letters. Where the analysis is not sure it asks for less: a need may let through too much, it
 /// never holds back a match.
-#include "arena.h"
+#include "waf/arena.h"
 
 struct waf_clause {
     bool is_bytes;

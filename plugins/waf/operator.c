@@ -4,14 +4,14 @@
 #include <stdlib.h>
 #include <time.h>
 
-#include "waf.h"
+#include "waf/waf.h"
 
 static const struct {
     const char *name;
     bool numeric;
 } op_table[] = {
 #define OPERATOR(name, kind, numeric) {#name, numeric},
-#include "operator.def"
+#include "waf/operator.def"
 #undef OPERATOR
 };
 

@@ -3,7 +3,7 @@
 // built to be small, not to be fast.
 #include <stdlib.h>
 
-#include "waf.h"
+#include "waf/waf.h"
 
 struct node {
     uint32_t child, sibling, fail;

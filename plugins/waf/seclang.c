@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "compile.h"
+#include "waf/compile.h"
 
 enum { WORDS_MAX = 16, INCLUDE_DEPTH = 20 };
 

@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "compile.h"
+#include "waf/compile.h"
 
 static struct waf_str trim(struct waf_str s)
 {
@@ -662,7 +662,7 @@ static bool op_kind(struct waf_str name, enum waf_op_kind *kind, const char **as
 {
     static const char *const names[] = {
 #define OPERATOR(name, kind, numeric) #name,
-#include "operator.def"
+#include "waf/operator.def"
 #undef OPERATOR
     };
     for (int i = 0; i < WAF_OPS; i++) {

@@ -3,7 +3,7 @@
 // dropped when it has not been touched for its timeout.
 #include <stdlib.h>
 
-#include "waf.h"
+#include "waf/waf.h"
 
 enum { BUCKETS = 4096, RECORDS_MAX = 65536, VARS_MAX = 64, NAME_MAX_BYTES = 256, VALUE_MAX = 4096 };
 

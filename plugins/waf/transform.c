@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "transform.h"
+#include "waf/transform.h"
 
 #include <stdio.h>
 
-#include "digest.h"
+#include "waf/digest.h"
 
 static const unsigned char *unicode_map; // 65,536 bytes; 0: not mapped
 
@@ -794,7 +794,7 @@ static bool parity_odd(struct waf_arena *a, struct waf_str in, struct waf_str *o
 
 static const struct waf_transform transforms[] = {
 #define TRANSFORM(name, fn, marks, folded) {#name, fn, marks, folded},
-#include "transform.def"
+#include "waf/transform.def"
 #undef TRANSFORM
 };
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 /// SecLang transformations: pure functions over bytes.
-#include "arena.h"
+#include "waf/arena.h"
 
 struct waf_unicode_map; // code point -> byte, of SecUnicodeMapFile
 

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-#include "waf.h"
+#include "waf/waf.h"
 
 enum { ARENA_FIRST = 128 * 1024 };
 static const size_t ARENA_LIMIT = (size_t)256 * 1024 * 1024;
@@ -35,6 +35,8 @@ static void tx_begin(struct waf_tx *tx, struct waf_ruleset *rules, const struct 
     tx->response_body_access = o->response_body;
     tx->request_limit = o->request_limit;
     tx->response_limit = o->response_limit;
+    tx->nofiles_limit = o->request_nofiles_limit;
+    tx->request_partial = o->request_partial;
     tx->highest_severity = 255;
     tx->body_error_msg = WAF_LIT("");
     tx->multipart.name = tx->multipart.filename = WAF_LIT("");
@@ -138,6 +140,18 @@ struct waf_str waf_tx_get_var(struct waf_tx *tx, struct waf_str name)
 bool waf_tx_exhausted(const struct waf_tx *tx)
 {
     return tx->exhausted;
+}
+
+void waf_tx_set_limits(struct waf_tx *tx, size_t request_bytes, bool partial,
+                       size_t response_bytes)
+{
+    if (request_bytes != 0) {
+        tx->request_limit = tx->nofiles_limit = request_bytes;
+        tx->request_partial = partial;
+    }
+    if (response_bytes != 0) {
+        tx->response_limit = response_bytes;
+    }
 }
 
 void waf_tx_connection(struct waf_tx *tx, struct waf_str client, int client_port,
@@ -253,7 +267,7 @@ bool waf_tx_wants_request_body(const struct waf_tx *tx)
 static bool over_request_limit(struct waf_tx *tx)
 {
     tx->body_over_limit = true;
-    if (tx->rules->options.request_partial || tx->mode != WAF_MODE_PREVENTION) {
+    if (tx->request_partial || tx->mode != WAF_MODE_PREVENTION) {
         return false;
     }
     return refuse(tx, 413, WAF_LIT("request body is larger than SecRequestBodyLimit"));
@@ -371,13 +385,13 @@ static void phase_request_body(struct waf_tx *tx)
     map_path(tx);
     if (waf_tx_wants_request_body(tx)) {
         bool files = tx->processor == WAF_PROCESSOR_MULTIPART;
-        if (!files && tx->body_n > tx->rules->options.request_nofiles_limit) {
+        if (!files && tx->body_n > tx->nofiles_limit) {
             waf_body_error(tx, "Request body excluding files is bigger than the maximum expected.");
-            if (tx->mode == WAF_MODE_PREVENTION && !tx->rules->options.request_partial) {
+            if (tx->mode == WAF_MODE_PREVENTION && !tx->request_partial) {
                 refuse(tx, 413, WAF_LIT("request body is larger than SecRequestBodyNoFilesLimit"));
                 return;
             }
-            tx->body_n = tx->rules->options.request_nofiles_limit;
+            tx->body_n = tx->nofiles_limit;
         }
         waf_body_process(tx);
     }

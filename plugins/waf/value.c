@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Values of a transaction: each is scanned once and transformed once per step.
-#include "waf.h"
+#include "waf/waf.h"
 
 void *waf_push(struct waf_arena *a, struct waf_vec *v, size_t size)
 {

@@ -3,11 +3,11 @@
 #include <stdio.h>
 #include <time.h>
 
-#include "waf.h"
+#include "waf/waf.h"
 
 const struct waf_var_info waf_var_table[WAF_VARS] = {
 #define VAR(name, shape, family) {#name, WAF_SHAPE_##shape, WAF_##family},
-#include "variable.def"
+#include "waf/variable.def"
 #undef VAR
 };
 

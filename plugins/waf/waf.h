@@ -4,9 +4,9 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 
-#include "arena.h"
-#include "filter.h"
-#include "transform.h"
+#include "waf/arena.h"
+#include "waf/filter.h"
+#include "waf/transform.h"
 
 enum { WAF_PHASES = 5, WAF_NO_BIT = 0xffff, WAF_CAPTURES = 10 };
 
@@ -15,7 +15,7 @@ enum waf_family { WAF_REQUEST, WAF_RESPONSE, WAF_FAMILIES };
 
 enum waf_var {
 #define VAR(name, shape, family) WAF_VAR_##name,
-#include "variable.def"
+#include "waf/variable.def"
 #undef VAR
     WAF_VARS
 };
@@ -59,7 +59,7 @@ struct waf_macro {
 
 enum waf_op_kind {
 #define OPERATOR(name, kind, numeric) WAF_OP_##kind,
-#include "operator.def"
+#include "waf/operator.def"
 #undef OPERATOR
     WAF_OPS
 };
@@ -360,7 +360,8 @@ struct waf_tx {
     size_t body_seen; // with what was not kept
     bool body_over_limit;
     bool request_body_access, response_body_access, force_body;
-    size_t request_limit, response_limit;
+    size_t request_limit, nofiles_limit, response_limit;
+    bool request_partial;
     enum waf_processor processor;
     struct waf_str processor_name;
     bool body_error;

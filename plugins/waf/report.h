@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+/// What fired in one exchange, as text for the log.
+#include "waf/engine.h"
+
+struct waf_report {
+    const char *mode;
+    int status; // of the answer; 0: not known
+    int64_t wall_ms;
+};
+
+/// One JSON line: rules, matched bytes (secrets taken out), score. `newline`: with one at its end.
+/// @return the caller frees .p; .p is NULL when there is no memory
+struct waf_str waf_report_json(struct waf_tx *tx, const struct waf_report *r, bool newline);
+/// A line per fired rule, in ModSecurity's error-log form. As above.
+struct waf_str waf_report_modsecurity(struct waf_tx *tx, const struct waf_report *r);
