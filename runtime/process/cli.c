@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "process/cli.h"
+#include "process/testkit.h"
 
 #include "process/near.h"
 #include "process/options.h"
@@ -21,6 +22,8 @@ static const struct moon_command cli_commands[] = {
      moon_command_check},
     {"explain", "DIR METHOD URL", "show what a request meets: route, operation, policies",
      "METHOD may be left out: GET.\n", "jN", 2, 3, moon_command_explain},
+    {"test", "[SPEC]... [OPTION]...", "run busted specs against gateways inside this process",
+     "Arguments and options are busted's own; `moongate test --help` shows them.\n", "", 0, 0, NULL},
     {"version", "", "show the version", "", "j", 0, 0, moon_command_version},
     {"help", "[COMMAND]", "show this, or what a command takes", "", "", 0, 1, command_help},
 };
@@ -97,6 +100,8 @@ int moon_cli_main(int argc, char **argv)
         return MOON_EXIT_USAGE;
     }
     const char *name = cli_alias(argv[1]);
+    if (strcmp(name, "test") == 0)
+        return moon_test_main(argc - 1, argv + 1);
     struct moon_cli cli = {.command = cli_find(name), .workers = -1, .interval_s = 1};
     if (cli.command == NULL)
         return cli_unknown(name);
