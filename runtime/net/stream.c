@@ -218,6 +218,7 @@ static void stream_connected(struct moon_stream *s)
         stream_tell_outcome(s);
         return;
     }
+    s->may_have_input = false; // nothing can have come yet
     if (s->ops->handshake != NULL) {
         s->state = STREAM_HANDSHAKING;
         stream_handshake(s);
