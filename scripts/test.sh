@@ -40,9 +40,11 @@ check() {
   fi
 }
 
-# spec_file STAGE FILE: one busted process for one file, so that a crash costs only that file.
+# spec_file STAGE FILE: one busted process for one file, so that a crash costs only that file. Specs
+# of the in-process gateway run inside the binary under test.
 spec_file() {
-  local stage=$1 file=$2 log status
+  local stage=$1 file=$2 log status runner=(busted)
+  grep -q 'moongate\.test"' "$file" && runner=("$MOONGATE_BUILD/moongate" test)
   log=$logs/$stage/${file//\//_}.log
   # Specs of gateways inside the test process need the runtime's own test runner.
   local runner=busted
