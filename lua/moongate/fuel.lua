@@ -59,14 +59,8 @@ M.core = core
 M.is_spent = core.is_spent
 
 local refill = core.refill
--- Instrumented code calls the cell itself when it is empty: one upvalue per function, not two.
-local counter_type = ffi.metatype(ffi.typeof("struct { int32_t left; }"), {
-  __call = function()
-    refill()
-  end,
-})
-local cell = ffi.cast(ffi.typeof("$ *", counter_type), core.cell)
-M.cell = cell
+local cell = ffi.cast(ffi.typeof("$ *", cell_type), core.cell)
+M.cell, M.refill = cell, refill
 
 --- Charges for work that a library function is about to do on the policy's behalf.
 ---@param units number about a nanosecond each; any size
@@ -109,17 +103,17 @@ local function is_trailing(kind, i)
 end
 
 --- A name that the text does not use, so that it can neither be read nor shadowed.
-local function unused_name(text, tokens)
+local function unused_name(text, tokens, stem)
   local taken = {}
   for i = 1, #tokens.kind do
     if tokens.kind[i] == "name" then
       taken[text:sub(tokens.first[i], tokens.last[i])] = true
     end
   end
-  local name, n = "FUEL", 0
+  local name, n = stem, 0
   while taken[name] do
     n = n + 1
-    name = "FUEL" .. n
+    name = stem .. n
   end
   return name
 end
@@ -192,7 +186,7 @@ end
 
 --- Inserts the counters.
 ---@param text string Lua source that compiles as it stands
----@return string? instrumented a chunk that takes the counter and returns the text's own function
+---@return string? instrumented a chunk that takes cell and refill, and gives the text's own function
 ---@return string? err
 ---@return integer? line
 function M.instrument(text)
@@ -200,13 +194,14 @@ function M.instrument(text)
   if not tokens then
     return nil, err, line
   end
-  local name = unused_name(text, tokens)
+  local name = unused_name(text, tokens, "FUEL")
+  local refill_name = unused_name(text, tokens, "REFILL")
   local check = " %s.left=%s.left-%d if %s.left<0 then %s()end "
-  local light = check:format(name, name, 1, name, name)
-  local heavy = check:format(name, name, M.HEAVY, name, name)
+  local light = check:format(name, name, 1, name, refill_name)
+  local heavy = check:format(name, name, M.HEAVY, name, refill_name)
 
   local at, is_heavy, count = places(tokens)
-  local out = { "local ", name, "=... return function(...)" .. light }
+  local out = { "local ", name, ",", refill_name, "=... return function(...)" .. light }
   local from = 1
   if text:byte(1) == 35 then
     from = text:find("[\r\n]") or #text + 1

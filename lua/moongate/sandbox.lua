@@ -285,7 +285,7 @@ function M.load(text, chunkname, env)
   if not wrapped then
     return nil, err
   end
-  return wrapped(fuel.cell)
+  return wrapped(fuel.cell, refill)
 end
 
 return M

@@ -79,7 +79,8 @@ function M:run(path)
   self.errors:add_source(path, text)
   local env = sandbox.new_env({
     require = function(name)
-      return self:require(name)
+      local module = self:require(name) -- no tail call: errors name the line that requires
+      return module
     end,
   })
   local chunk
