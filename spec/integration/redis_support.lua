@@ -36,8 +36,8 @@ int moon_redis_command(struct moon_redis *, int argc, const char *const *argv, c
                        int key, int64_t deadline_ms, moon_redis_fn *callback, void *owner,
                        struct moon_redis_command **command);
 struct moon_redis_script { const char *body; char sha[41]; bool is_asked; };
-int moon_redis_eval(struct moon_redis *, struct moon_redis_script *, struct moon_slice key, int argc,
-                    const char *const *argv, const size_t *lens, int64_t deadline_ms,
+int moon_redis_eval(struct moon_redis *, struct moon_redis_script *, struct moon_slice key,
+                    int argc, const char *const *argv, const size_t *lens, int64_t deadline_ms,
                     moon_redis_fn *callback, void *owner, struct moon_redis_command **command);
 void moon_redis_cancel(struct moon_redis_command *command);
 bool moon_redis_is_up(const struct moon_redis *redis);
@@ -65,8 +65,9 @@ struct moon_limits_options {
 void moon_limits_options_init(struct moon_limits_options *conf);
 struct moon_limits;
 struct moon_limits_query;
-struct moon_limits *moon_limits_new(struct moon_loop *, struct moon_redis *, struct moon_counters *,
-                                    struct moon_limits_board *, const struct moon_limits_options *);
+struct moon_limits *moon_limits_new(struct moon_loop *, struct moon_redis *,
+                                    struct moon_counters *, struct moon_limits_board *,
+                                    const struct moon_limits_options *);
 void moon_limits_free(struct moon_limits *limits);
 typedef void moon_limits_fn(void *owner, const struct moon_limit_result *result);
 int moon_limits_check(struct moon_limits *, const struct moon_limit_spec *, struct moon_slice key,
@@ -208,8 +209,8 @@ function Redis:send(words, done, options)
     end
     done(rc, value, is_error, M.now_ms() - began)
   end)
-  local rc = helper.rc(C.moon_redis_command(self.c, n, argv, lens, options.key or (n > 1 and 1 or 0),
-    options.deadline_ms or 0, on_reply, me, out))
+  local rc = helper.rc(C.moon_redis_command(self.c, n, argv, lens,
+    options.key or (n > 1 and 1 or 0), options.deadline_ms or 0, on_reply, me, out))
   if rc ~= "again" then
     waiting[id] = nil
     return rc
@@ -328,8 +329,8 @@ function Node:start(spec, key, done, amount)
   local me, id = owner(function(r)
     done(plain(r))
   end)
-  if helper.rc(C.moon_limits_check(self.limits, spec, helper.slice(key), amount or 1, 0, on_decision,
-    me, result, nil)) == "ok" then
+  if helper.rc(C.moon_limits_check(self.limits, spec, helper.slice(key), amount or 1, 0,
+    on_decision, me, result, nil)) == "ok" then
     waiting[id] = nil
     done(plain(result))
   end

@@ -33,7 +33,8 @@ end
 function M.free_port(most)
   for _ = 1, 200 do
     local fd = ffi.C.socket(2, 1, 0)
-    local address, len = ffi.new("uint8_t[16]", { 2, 0, 0, 0, 127, 0, 0, 1 }), ffi.new("unsigned int[1]", 16)
+    local address = ffi.new("uint8_t[16]", { 2, 0, 0, 0, 127, 0, 0, 1 })
+    local len = ffi.new("unsigned int[1]", 16)
     local port
     if ffi.C.bind(fd, address, 16) == 0 and ffi.C.getsockname(fd, address, len) == 0 then
       port = address[2] * 256 + address[3]

@@ -1,0 +1,218 @@
+-- SPDX-License-Identifier: Apache-2.0
+jit.off(true, true)
+local servers = require("spec.support.redis")
+
+if not servers.is_there() then
+  describe("limits shared by nodes", function()
+    pending("needs redis-server")
+  end)
+  return
+end
+
+local support = require("spec.integration.redis_support")
+
+describe("limits shared by nodes", function()
+  local server, nodes
+
+  before_each(function()
+    server, nodes = servers.start(), {}
+  end)
+
+  after_each(function()
+    for _, node in ipairs(nodes) do
+      node:close()
+    end
+    support.close()
+    server:stop()
+  end)
+
+  local function start(n, options)
+    for i = 1, n do
+      nodes[i] = support.node(server.url, options)
+    end
+    assert.is_true(support.settle(nodes), "the nodes know one another")
+  end
+
+  describe("in exact mode", function()
+    for _, algorithm in ipairs { "token_bucket", "sliding_window", "fixed_window" } do
+      it("admits exactly the limit: " .. algorithm, function()
+        start(3)
+        local spec = support.limit { id = "e", calls = 100, period_s = 3600, mode = "exact",
+          algorithm = algorithm }
+        local admitted, decided = 0, 0
+        for i = 1, 450 do
+          nodes[i % 3 + 1]:start(spec, "key", function(d)
+            decided = decided + 1
+            admitted = admitted + (d.allowed and 1 or 0)
+          end)
+          if i % 20 == 0 then
+            support.net.turn(1)
+          end
+        end
+        assert.is_true(support.spin_until(function()
+          return decided == 450
+        end))
+        assert.equal(100, admitted)
+      end)
+    end
+
+    it("tells what is left and when to come back, and keeps refusals in memory", function()
+      start(1)
+      local spec = support.limit { id = "e", calls = 2, period_s = 10, mode = "exact" }
+      local d = nodes[1]:check(spec, "key")
+      assert.equal("exact", d.source)
+      assert.equal(1, d.remaining)
+      nodes[1]:check(spec, "key")
+      d = nodes[1]:check(spec, "key")
+      assert.is_false(d.allowed)
+      assert.is_true(d.retry_after_ms > 4900 and d.retry_after_ms <= 5001)
+      d = nodes[1]:check(spec, "key")
+      assert.equal("cached", d.source)
+      assert.is_false(d.allowed)
+      assert.is_true(d.retry_after_ms > 4500 and d.retry_after_ms <= 5001)
+    end)
+
+    it("follows store_down while the store is stopped, and waits no longer than the deadline",
+      function()
+        start(3)
+        local specs = {}
+        for _, down in ipairs { "local", "allow", "deny" } do
+          specs[down] = support.limit { id = down, calls = 30, period_s = 3600, mode = "exact",
+            store_down = down }
+        end
+        server:pause()
+        local slowest, admitted = 0, 0
+        for i = 1, 90 do
+          local d, ms = nodes[i % 3 + 1]:check(specs["local"], "key")
+          slowest = math.max(slowest, ms)
+          admitted = admitted + (d.allowed and 1 or 0)
+          assert.equal("store_down", d.source)
+        end
+        assert.is_true(slowest < 60, slowest .. " ms")
+        assert.equal(30, admitted) -- ten a node
+        assert.is_true(nodes[1]:check(specs.allow, "key").allowed)
+        local d = nodes[1]:check(specs.deny, "key")
+        assert.is_false(d.allowed)
+        assert.is_true(d.store_refusal)
+        server:resume()
+        local began = support.now_ms()
+        assert.is_true(support.spin_until(function()
+          return nodes[1]:check(specs.allow, "again").source == "exact"
+        end, 3000))
+        assert.is_true(support.now_ms() - began < 2000)
+      end)
+  end)
+
+  describe("in shared mode", function()
+    -- Offers `rate` calls a second, spread over all nodes, from the start of a window on; gives how
+    -- many each window admitted.
+    local function offer(spec, rate, windows)
+      local admitted = {}
+      local now = tonumber(support.C.moon_clock_wall_ms())
+      support.spin(1000 - now % 1000 + 1)
+      local began = support.now_ms()
+      local sent = 0
+      while true do
+        local elapsed = support.now_ms() - began
+        local window = math.floor(elapsed / 1000) + 1
+        if window > windows then
+          return admitted
+        end
+        while sent < elapsed * rate / 1000 do
+          sent = sent + 1
+          nodes[sent % #nodes + 1]:start(spec, "key", function(d)
+            admitted[window] = (admitted[window] or 0) + (d.allowed and 1 or 0)
+          end)
+        end
+        support.net.turn(1)
+      end
+    end
+
+    for _, flush_ms in ipairs { 10, 50 } do
+      it(("stays within the published bound, flushing every %d ms"):format(flush_ms), function()
+        start(3, { flush_ms = flush_ms })
+        for _, rate in ipairs { 1500, 4500 } do
+          local spec = support.limit { id = "r" .. rate, calls = 1000, period_s = 1 }
+          local admitted = offer(spec, rate, 4)
+          local most = 0
+          for window = 1, 4 do
+            most = math.max(most, admitted[window])
+          end
+          if os.getenv("MOONGATE_MEASURE") then
+            print(("flush %d ms, %d/s offered to 3 nodes, limit 1000/s: %s"):format(flush_ms, rate,
+              table.concat(admitted, " ")))
+          end
+          -- docs/limits.md: (nodes - 1) x rate of a node x flush, and nodes - 1 at the very end
+          local bound = 2 * rate / 3 * flush_ms / 1000 + 2
+          assert.is_true(most <= 1000 + bound, ("%d admitted"):format(most))
+          assert.is_true(admitted[2] >= 900, ("%d admitted"):format(admitted[2]))
+        end
+      end)
+    end
+
+    it("counts calls of one node against the others", function()
+      start(2)
+      local spec = support.limit { id = "s", calls = 10, period_s = 3600 }
+      for _ = 1, 10 do
+        nodes[1]:check(spec, "key")
+        support.spin(5)
+      end
+      support.spin(120)
+      nodes[2]:check(spec, "key") -- tells that it takes part, and learns
+      support.spin(120)
+      local d = nodes[2]:check(spec, "key")
+      assert.is_false(d.allowed)
+      assert.equal("shared", d.source)
+    end)
+
+    it("lets one node alone have the whole limit", function()
+      start(3)
+      local spec = support.limit { id = "alone", calls = 100, period_s = 3600 }
+      local admitted = 0
+      for _ = 1, 200 do
+        admitted = admitted + (nodes[1]:check(spec, "key").allowed and 1 or 0)
+        support.spin(2)
+      end
+      assert.equal(100, admitted)
+    end)
+
+    it("goes on by itself while the store is gone, and shares again within two seconds", function()
+      start(3)
+      local spec = support.limit { id = "gone", calls = 300, period_s = 3600 }
+      server:kill()
+      assert.is_true(support.spin_until(function()
+        return nodes[1]:status().is_store_down and nodes[2]:status().is_store_down
+          and nodes[3]:status().is_store_down
+      end, 3000))
+      local admitted = 0
+      for i = 1, 600 do
+        local d, ms = nodes[i % 3 + 1]:check(spec, "key")
+        assert.equal("store_down", d.source)
+        assert.is_true(ms < 5)
+        admitted = admitted + (d.allowed and 1 or 0)
+      end
+      assert.equal(300, admitted)
+      server:launch()
+      local began = support.now_ms()
+      assert.is_true(support.settle(nodes, 3000))
+      assert.is_true(support.now_ms() - began < 2000)
+      -- What was counted meanwhile is told now; a node learns of it when it has something to tell.
+      support.spin(200)
+      nodes[1]:check(spec, "key")
+      support.spin(50)
+      assert.is_false(nodes[1]:check(spec, "key").allowed)
+    end)
+
+    it("follows the store's clock", function()
+      start(1)
+      assert.is_true(math.abs(tonumber(nodes[1]:status().clock_skew_ms)) < 100)
+    end)
+
+    it("notices a node that is gone", function()
+      start(3)
+      nodes[3]:close()
+      nodes[3] = nil
+      assert.is_true(support.settle(nodes, 6000))
+    end)
+  end)
+end)
