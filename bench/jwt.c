@@ -77,8 +77,7 @@ static int cpu_s(lua_State *L)
 
 int main(int argc, char **argv)
 {
-    lua_State *L = luaL_newstate();
-    luaL_openlibs(L);
+    lua_State *L = fuzz_new_state();
     fuzz_open_plugin(L, &moon_plugin_json);
     fuzz_open_plugin(L, &moon_plugin_crypto);
     fuzz_open_plugin(L, &moon_plugin_jwt);

@@ -55,8 +55,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static lua_State *L;
     if (L == NULL) {
-        L = luaL_newstate();
-        luaL_openlibs(L);
+        L = fuzz_new_state();
         fuzz_open_plugin(L, &moon_plugin_json);
         fuzz_open_plugin(L, &moon_plugin_crypto);
         fuzz_open_plugin(L, &moon_plugin_jwt);

@@ -33,8 +33,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static lua_State *L;
     if (L == NULL) {
-        L = luaL_newstate();
-        luaL_openlibs(L);
+        L = fuzz_new_state();
         fuzz_open_plugin(L, &moon_plugin_regex);
         if (luaL_loadstring(L, CHUNK) != 0) {
             __builtin_trap();
