@@ -108,7 +108,7 @@ enum moon_rc moon_buf_room(struct moon_buf *buf, size_t want, char **room, size_
     if (want == 0)
         return MOON_ERR_LIMIT;
     // A half-full block is not grown for a larger wish: what is free now will do.
-    if (buf->cap > 0 && buf->cap - moon_buf_len(buf) >= buf->cap / 4 &&
+    if (buf->cap > 0 && buf->cap - moon_buf_len(buf) >= moon_max_size(buf->cap / 4, 1) &&
         want > buf->cap - buf->end) {
         buf_move_to_front(buf);
         want = moon_min_size(want, buf->cap - buf->end);

@@ -404,7 +404,7 @@ void moon_forward_log_failure(struct moon_exchange *x)
     case MOON_ERR_POLICY:
         return; // the access log says it
     default:
-        moon_log_info("request failed: %s client=%.*s request=%.*s", moon_rc_text(x->failure),
+        moon_log_debug("request failed: %s client=%.*s request=%.*s", moon_rc_text(x->failure),
                       (int)x->client->ip_len, x->client->ip_text, MOON_SLICE_ARG(x->ctx.id));
     }
 }

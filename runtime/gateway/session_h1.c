@@ -252,6 +252,7 @@ static void session_finished(void *peer)
     struct moon_session *s = peer;
     s->exchange = NULL;
     s->is_reading_body = false;
+    moon_stream_pause_reading(s->stream, s->is_eof);
     s->is_skipping = !session_skip_body(s);
     moon_timer_stop(&s->timer);
     if (!s->is_processing)
@@ -405,6 +406,11 @@ static void session_readable(void *owner)
         s->client.tls = moon_stream_tls(s->stream);
     for (int reads = 0; reads < SESSION_FAIR_READS; reads++) {
         size_t n = 0;
+        if (s->body_used > 0) {
+            // Part of `in` is lent to the exchange, so it must stay where it is.
+            moon_stream_pause_reading(s->stream, true);
+            break;
+        }
         enum moon_rc rc = moon_stream_read(s->stream, &s->in,
                                            s->exchange != NULL ? SESSION_READ_BYTES
                                                                : MOON_BUF_BLOCK_BYTES,

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "process/cli.h"
-#include "process/testkit.h"
 
 #include "process/near.h"
 #include "process/options.h"
+#include "process/testkit.h"
 
 #include <errno.h>
 #include <stdio.h>
