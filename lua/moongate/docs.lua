@@ -37,7 +37,8 @@ function show_default(value)
   return type(value) == "string" and ("%q"):format(value) or tostring(value)
 end
 
---- The record within a schema, if there is one to describe below: itself, in a list, a map, a choice.
+--- The record within a schema, if there is one to describe below: itself, in a list, a map, a
+--- choice.
 local function inner_record(def)
   if def.is_policies then
     return nil

@@ -1,6 +1,8 @@
 -- SPDX-License-Identifier: Apache-2.0
---- The CPU budget of policies. `instrument` inserts, at load time and without moving a line, a counter
---- at every loop head, label and function entry; when it runs out, `refill` looks at the clock. A spent
+--- The CPU budget of policies. `instrument` inserts, at load time and without moving a line, a
+--- counter
+--- at every loop head, label and function entry; when it runs out, `refill` looks at the clock. A
+--- spent
 --- budget stays spent until the request ends, whatever the code catches.
 
 local ffi = require("ffi")

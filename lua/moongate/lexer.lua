@@ -19,7 +19,8 @@ for word in
 do
   keywords[word] = true
 end
--- `goto` stays a name: in LuaJIT it is a keyword only before another name, and nothing here needs it.
+-- `goto` stays a name: in LuaJIT it is a keyword only before another name, and nothing here needs
+-- it.
 
 --- Position after a long bracket that opens at `at`, or nil when it is none or never closes.
 local function skip_long_bracket(text, at)
@@ -46,7 +47,8 @@ local function count_lines(text, from, to)
   end
 end
 
---- Position of the closing quote, or nil. A backslash takes the next byte with it; `\z` needs no care
+--- Position of the closing quote, or nil. A backslash takes the next byte with it; `\z` needs no
+--- care
 --- here except that it may skip line ends.
 local function skip_quoted(text, at)
   local quote = sub(text, at, at)

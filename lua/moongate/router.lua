@@ -164,7 +164,8 @@ function M:match(method, host, path, in_network)
   return leaf, params
 end
 
---- The normal form of a path: unreserved characters decoded, other escapes in capitals, no empty and
+--- The normal form of a path: unreserved characters decoded, other escapes in capitals, no empty
+--- and
 --- no dot segments. What the gateway refuses gives nil.
 ---@param path string
 ---@return string?

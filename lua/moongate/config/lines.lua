@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: Apache-2.0
 --- Finds the line on which a field of a returned table was written, by reading the source's table
---- constructors. What is computed has no line of its own; then the nearest field around it is named.
+--- constructors. What is computed has no line of its own; then the nearest field around it is
+--- named.
 
 local lexer = require("moongate.lexer")
 
@@ -17,7 +18,7 @@ local function read_table(text, t, i, path, lines)
   local index = 0
   i = i + 1
   while kind[i] ~= "}" and kind[i] ~= "eof" do
-    local line, key = t.line[i], nil
+    local line, key = t.line[i]
     if kind[i] == "name" and kind[i + 1] == "=" then
       key = text:sub(t.first[i], t.last[i])
       i = i + 2
@@ -41,7 +42,8 @@ local function read_table(text, t, i, path, lines)
   return i + 1
 end
 
---- Reads an expression up to the comma or bracket that ends it. The first constructor in it is taken
+--- Reads an expression up to the comma or bracket that ends it. The first constructor in it is
+--- taken
 --- for its value: `{ … }`, `p.name { … }`, `f({ … })`.
 function M.read_value(text, t, i, path, lines)
   local kind, depth, has_table = t.kind, 0, false

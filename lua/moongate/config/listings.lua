@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: Apache-2.0
---- From the four lists of a scope to listings: each policy found, its options checked, prepared once.
+--- From the four lists of a scope to listings: each policy found, its options checked, prepared
+--- once.
 
 local expression = require("moongate.expression")
 local policies = require("moongate.policies")
@@ -71,7 +72,8 @@ function M:validator(module)
   return v
 end
 
---- Place of an error in a policy's options: the field's line where it can be read from the file that
+--- Place of an error in a policy's options: the field's line where it can be read from the file
+--- that
 --- the list stands in, else the line of the call.
 function M:place(record, scope, path)
   local file = record.file or scope.file
@@ -117,7 +119,8 @@ function M:split_common(record, scope, path, conf)
   return shared, own
 end
 
---- Where a listing in `section` acts. `sections` names where a policy may be listed; its functions for
+--- Where a listing in `section` acts. `sections` names where a policy may be listed; its functions
+--- for
 --- other sections follow any listing. Without it, a listing acts from its own section onwards.
 local function find_acts(module, section)
   local acts, listable = {}, nil
@@ -245,12 +248,13 @@ end
 function M:prepare(listing, record, scope)
   local module = listing.module
   local needs = module.needs
-  local ok, result = true, nil
+  local result
   if module.prepare then
     local env = setmetatable({
       id = listing.id, scope = scope.kind, scope_name = scope.name, section = listing.section,
       file = listing.file, line = listing.line, api = scope.api, products = scope.products,
     }, { __index = self.env })
+    local ok
     ok, result = pcall(module.prepare, listing.conf, env)
     if not ok then
       local message = type(result) == "string" and result:gsub("^policies/[%w_]+%.lua:%d+: ", "")

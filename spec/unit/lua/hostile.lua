@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: Apache-2.0
---- Scripts that try to outlive their budget. Each is a chunk; none ends by itself in reasonable time.
+--- Scripts that try to outlive their budget. Each is a chunk; none ends by itself in reasonable
+--- time.
 --- Used by the unit spec here and by the specs of the real runtime.
 return {
   ["an endless while loop"] = "while true do end",

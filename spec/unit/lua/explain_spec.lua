@@ -1,0 +1,64 @@
+-- SPDX-License-Identifier: Apache-2.0
+local config = require("moongate.config")
+local directory = require("spec.unit.lua.directory")
+local docs = require("moongate.docs")
+local explain = require("moongate.explain")
+
+local ENV = { ORDERS_KEY = "sekritvalue", S1_PRIMARY = "primary-key", S1_SECONDARY = "secondary-key" }
+
+describe("explain", function()
+  local plan = assert(config.load(directory.tree("spec/unit/lua/seed", ENV)))
+
+  it("prints route, operation and effective policies with their places", function()
+    local text, details = explain(plan, "GET", "https://api.contoso.test/external/orders/7?x=1")
+    assert.truthy(text:find("route      /external/*  gateway.lua:", 1, true), text)
+    assert.truthy(text:find("operation  get  GET /external/orders/{id}  apis/orders.lua:8", 1, true))
+    assert.truthy(text:find('params     id = "7"', 1, true))
+    assert.truthy(text:find("with a key of product gold", 1, true))
+    assert.equal("check_header", details.policies[1].policy)
+    assert.equal("subscription", details.policies[2].policy)
+    assert.is_nil(text:find("primary-key", 1, true))
+  end)
+
+  it("knows networks, redirects and what has no route", function()
+    local _, outside = explain(plan, "GET", "https://api.contoso.test/internal/orders/7")
+    assert.equal("sinkpool", outside.backend)
+    local _, inside = explain(plan, "GET", "https://api.contoso.test/internal/orders/7",
+      { networks = { "internal" } })
+    assert.equal("orders", inside.backend)
+    local text = explain(plan, "GET", "https://portal.contoso.test/")
+    assert.truthy(text:find("redirect 302", 1, true))
+    local _, nowhere = explain(plan, "GET", "https://elsewhere.test/")
+    assert.equal(404, nowhere.status)
+    assert.is_nil((explain(plan, "GET", "https://api.contoso.test/%2f")))
+    assert.is_nil((explain(plan, "GET", "no url")))
+  end)
+end)
+
+describe("the reference", function()
+  it("describes every field of the configuration", function()
+    local function walk(def, path)
+      for name, field in pairs(def.properties or {}) do
+        assert.is_string(field.description, path .. "." .. name)
+        walk(field, path .. "." .. name)
+      end
+      for _, inner in ipairs({ def.items, type(def.additionalProperties) == "table"
+        and def.additionalProperties or nil })
+      do
+        walk(inner, path)
+      end
+    end
+    walk(require("moongate.config.gateway_schema"), "gateway")
+    walk(require("moongate.config.api_schema"), "api")
+    local text = docs.configuration()
+    assert.truthy(text:find("`backends.<name>.health`", 1, true))
+    assert.truthy(text:find("| `session_tickets` | boolean | `true` |", 1, true))
+  end)
+
+  it("describes policies", function()
+    local text = docs.policies({ cors = require("policies.cors") })
+    assert.truthy(text:find("## `cors`", 1, true))
+    assert.truthy(text:find("Stands in: `inbound`; acts in `outbound`, `on_error` too.", 1, true))
+    assert.truthy(text:find("| `origins` | list of", 1, true))
+  end)
+end)
