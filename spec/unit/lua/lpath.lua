@@ -13,7 +13,8 @@ stand_in("moongate.json", function()
   return require("cjson.safe")
 end)
 
--- busted forgets modules between files. Opening ffi anew would start a second C type table, and break
+-- busted forgets modules between files. Opening ffi anew would start a second C type table, and
+-- break
 -- what holds types of the first: every `require` gets the same one.
 local ffi = require("ffi")
 package.preload["ffi"] = function()
