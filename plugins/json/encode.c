@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define OUTPUT_MAX ((size_t)64 << 20)
+#define OUTPUT_MAX ((size_t)16 << 20)
 
 // The text grows in a userdata on the Lua stack, so that an error raised by Lua leaks nothing.
 struct out {
@@ -32,7 +32,7 @@ static bool reserve(struct out *o, size_t more)
     }
     size_t cap = o->cap * 2 > o->len + more ? o->cap * 2 : o->len + more;
     if (cap > OUTPUT_MAX) {
-        o->error = "the text would be longer than 64 MiB";
+        o->error = "the text would be longer than 16 MiB";
         return false;
     }
     char *grown = lua_newuserdata(o->L, cap);

@@ -13,6 +13,7 @@
 #define HEADER_DEPTH 8
 #define CLAIMS_DEPTH 32
 #define TRIES_MAX 16
+#define COPY_MAX 65536 // values; no token has as many
 
 static const struct moon_host *host;
 
@@ -410,7 +411,8 @@ static int jwt_now(lua_State *L)
 
 // A copy of the table at `from` (absolute) is pushed. The depth is that of claims that were read, and
 // bounded again here.
-static void copy_table(lua_State *L, int from, int depth) // NOLINT(misc-no-recursion)
+static void copy_table(lua_State *L, int from, int depth, // NOLINT(misc-no-recursion)
+                       uint32_t *left)
 {
     if (depth == 0 || lua_checkstack(L, 6) == 0) {
         (void)luaL_error(L, "jwt.copy: nested too deeply");
@@ -423,9 +425,12 @@ static void copy_table(lua_State *L, int from, int depth) // NOLINT(misc-no-recu
     }
     lua_pushnil(L);
     while (lua_next(L, from) != 0) {
+        if ((*left)-- == 0) {
+            (void)luaL_error(L, "jwt.copy: more than %d values", COPY_MAX);
+        }
         lua_pushvalue(L, -2);
         if (lua_istable(L, -2)) {
-            copy_table(L, to + 2, depth - 1);
+            copy_table(L, to + 2, depth - 1, left);
         } else {
             lua_pushvalue(L, to + 2);
         }
@@ -440,7 +445,8 @@ static int jwt_copy(lua_State *L)
     if (!lua_istable(L, 1)) {
         return luaL_error(L, "jwt.copy: claims must be a table, got %s", luaL_typename(L, 1));
     }
-    copy_table(L, 1, CLAIMS_DEPTH + 1);
+    uint32_t left = COPY_MAX;
+    copy_table(L, 1, CLAIMS_DEPTH + 1, &left);
     return 1;
 }
 

@@ -10,6 +10,7 @@
 #define LITERALS_MAX 100000
 #define PATTERNS_MAX 4096
 #define BRANCHES_MAX 16
+#define FOUND_MAX 1000000 // occurrences that one call looks at
 
 struct literals_box {
     struct literals *set;
@@ -25,6 +26,7 @@ struct set_box {
     uint32_t *owner;         // of a piece of the filter: the pattern it belongs to
     uint8_t *is_always;      // of a pattern: it must always be tried
     uint8_t *is_candidate;   // of a pattern, while one subject is matched
+    uint32_t steps;          // pieces found in that subject
 };
 
 // The texts of the list at `index`, lent by it; freed by the caller. Raises when it is no such list.
@@ -120,11 +122,15 @@ struct collector {
     lua_State *L;
     int table;
     uint32_t count;
+    uint32_t steps;
 };
 
 static bool collect(void *arg, uint32_t number)
 {
     struct collector *c = arg;
+    if (++c->steps > FOUND_MAX) {
+        return luaL_error(c->L, "literals:all: more than %d occurrences", FOUND_MAX) != 0;
+    }
     lua_rawgeti(c->L, c->table + 1, (int)number + 1); // known already?
     bool is_known = !lua_isnil(c->L, -1);
     lua_pop(c->L, 1);
@@ -233,12 +239,17 @@ int regex_set(lua_State *L)
 static bool mark(void *arg, uint32_t piece)
 {
     struct set_box *box = arg;
+    if (++box->steps > FOUND_MAX) {
+        memset(box->is_candidate, 1, box->count); // a filter that costs more than it saves
+        return false;
+    }
     box->is_candidate[box->owner[piece]] = 1;
     return true;
 }
 
 static void find_candidates(struct set_box *box, struct moon_slice subject)
 {
+    box->steps = 0;
     memcpy(box->is_candidate, box->is_always, box->count);
     if (box->filter != NULL) {
         regex_literals_scan(box->filter, subject, mark, box);

@@ -135,6 +135,11 @@ describe("json.encode", function()
       assert.is_nil(text)
       assert.equal(case[2], err)
     end
+    local wide = { "x" }
+    for _ = 1, 40 do
+      wide = { wide, wide } -- small to hold, endless to write
+    end
+    assert.equal("the text would be longer than 16 MiB", select(2, json.encode(wide)))
     local ring = {}
     ring[1] = ring
     assert.equal("nested too deeply", select(2, json.encode(ring)))

@@ -188,3 +188,22 @@ describe("regex.set", function()
       "regex.set: item 2: missing closing parenthesis at byte 3")
   end)
 end)
+
+describe("regex sets that were made to cost", function()
+  local texts = {}
+  for i = 1, 3000 do
+    texts[i] = ("a"):rep(i)
+  end
+  local subject = ("a"):rep(100000)
+
+  it("literals give up past a million occurrences", function()
+    assert.is_true(regex.literals(texts):test(subject))
+    assert.has_error(function() regex.literals(texts):all(subject) end,
+      "literals:all: more than 1000000 occurrences")
+  end)
+
+  it("patterns are all tried where the filter finds too much", function()
+    local set = regex.set({ "^" .. ("a"):rep(60), ("a"):rep(50) .. "b", ("a"):rep(40), "aa" })
+    assert.same({ 1, 3, 4 }, set:all(subject))
+  end)
+end)
