@@ -68,9 +68,8 @@ static struct waf_str message_at(struct waf_tx *tx, const struct waf_rule *rule)
     if (rule->op == NULL) {
         return m;
     }
-    struct waf_str name = waf_val_name(tx, &tx->matched);
-    int n = name.n > 512 ? 512 : (int)name.n;
-    return waf_printf(&tx->arena, "%.*s %.*s.", (int)m.n, m.p, n, name.p);
+    struct waf_str name = waf_escape(tx, waf_val_name(tx, &tx->matched), 512);
+    return waf_printf(&tx->arena, "%.*s %.*s.", (int)m.n, m.p, (int)name.n, name.p);
 }
 
 // The end of a chain matched one value: log it, and stop the exchange if the rule says so.

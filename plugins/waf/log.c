@@ -64,11 +64,10 @@ static void put_escaped(struct line *l, struct waf_str s, size_t max)
     for (size_t i = 0; i < s.n && i < max && l->n + 8 < LINE_MAX_BYTES; i++) {
         unsigned char c = (unsigned char)s.p[i];
         char *d = l->p + l->n;
-        if (c == '"' || c == '\\') {
-            d[0] = '\\';
-            d[1] = (char)c;
+        if (c == '\\') {
+            d[0] = d[1] = '\\';
             l->n += 2;
-        } else if (c < 32 || c >= 127) {
+        } else if (c < 32 || c >= 127 || c == '"') {
             d[0] = '\\';
             d[1] = 'x';
             d[2] = digits[c >> 4];
@@ -79,6 +78,15 @@ static void put_escaped(struct line *l, struct waf_str s, size_t max)
             l->n++;
         }
     }
+}
+
+struct waf_str waf_escape(struct waf_tx *tx, struct waf_str s, size_t max)
+{
+    size_t n = s.n < max ? s.n : max;
+    struct line l = {waf_alloc(&tx->arena, n * 4 + 9), 0};
+    put_escaped(&l, s, n);
+    l.p[l.n] = '\0';
+    return (struct waf_str){l.p, l.n};
 }
 
 static void put_field(struct line *l, const char *name, struct waf_str value)
@@ -121,7 +129,7 @@ struct waf_str waf_tx_error_log(struct waf_tx *tx, size_t i)
         (void)snprintf(head, sizeof head, "] ModSecurity: Warning. ");
     }
     put(&l, head);
-    put_escaped(&l, f->message, LOGDATA_MAX);
+    put(&l, f->message.p); // its parts are escaped already
     if (f->file != NULL) {
         put_field(&l, "file", waf_cstr(f->file));
         put_number(&l, "line", f->line);

@@ -751,9 +751,11 @@ static struct waf_str message_of(struct waf_tx *tx, const struct waf_rule *rule)
     struct waf_str text = rule->op_text;
     const char *verb = op_verb(rule->op->kind);
     struct waf_str param = rule->op->macro != NULL ? waf_expand(tx, rule->op->macro) : rule->op->param;
-    int n = param.n > 256 ? 256 : (int)param.n;
+    param = waf_escape(tx, param, 256);
+    text = waf_escape(tx, text, 256);
+    int n = (int)param.n;
     if (rule->negated) {
-        n = text.n > 256 ? 256 : (int)text.n;
+        n = (int)text.n;
         return waf_printf(&tx->arena, "Match of \"%.*s\" against", n, text.p);
     }
     if (waf_op_is_numeric(rule->op->kind)) {

@@ -4,15 +4,10 @@ pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
 pkg_check_modules(LIBXML2 REQUIRED IMPORTED_TARGET libxml-2.0)
 target_link_libraries(plugin_waf PUBLIC -l:libmodsecurity.a PkgConfig::PCRE2 PkgConfig::LIBXML2 m)
 
-# For the specs (through FFI) and the benchmark: the engine alone, its symbols visible.
+# For the specs, through FFI: the engine alone, its symbols visible.
 file(GLOB waf_engine_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/plugins/waf/*.c)
 list(FILTER waf_engine_sources EXCLUDE REGEX "/plugin\\.c$")
 add_library(waf_unit SHARED ${waf_engine_sources})
 target_compile_options(waf_unit PRIVATE -fvisibility=default -fno-semantic-interposition)
 target_include_directories(waf_unit PRIVATE ${CMAKE_SOURCE_DIR}/plugins)
 target_link_libraries(waf_unit PRIVATE -l:libmodsecurity.a PkgConfig::PCRE2 PkgConfig::LIBXML2 m)
-if(EXISTS ${CMAKE_SOURCE_DIR}/bench/waf_engine.c)
-  add_executable(waf_engine_bench EXCLUDE_FROM_ALL bench/waf_engine.c)
-  target_include_directories(waf_engine_bench PRIVATE ${CMAKE_SOURCE_DIR}/plugins)
-  target_link_libraries(waf_engine_bench PRIVATE plugin_waf)
-endif()

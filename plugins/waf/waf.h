@@ -533,4 +533,5 @@ bool waf_record_at(struct waf_record *r, size_t i, int64_t now_s, struct waf_str
                    struct waf_str *value);
 
 // log.c
+struct waf_str waf_escape(struct waf_tx *tx, struct waf_str s, size_t max); // for a line of log
 void waf_fire(struct waf_tx *tx, const struct waf_rule *rule, struct waf_str message, bool denied);
