@@ -403,7 +403,8 @@ static int ctx_sleep(lua_State *L)
     return moon_async_wait(L, x, ctx_sleep_cancel, op);
 }
 
-static const luaL_Reg ctx_methods[] = {{"sleep", ctx_sleep}, {NULL, NULL}};
+static const luaL_Reg ctx_methods[] = {
+    {"sleep", ctx_sleep}, {"parallel", moon_ctx_parallel}, {NULL, NULL}};
 
 void moon_ctx_new_class(lua_State *L, struct moon_script *script, enum moon_handle_kind kind,
                         const struct ctx_name *names, const luaL_Reg *methods, lua_CFunction index,

@@ -65,6 +65,16 @@ struct moon_attachment {
     void (*free_object)(void *object);
 };
 
+/// One function of ctx:parallel (script/parallel.c). Arena.
+struct moon_branch {
+    void *owner;
+    struct lua_State *co;
+    int co_ref;
+    bool is_over;
+    void (*cancel)(void *op); // of what it waits for; NULL: it does not wait
+    void *op;
+};
+
 /// What the exchange does for its ctx.
 struct moon_ctx_ops {
     /// Body of the request, whole, in memory. MOON_AGAIN: moon_ctx_resume follows.
@@ -106,6 +116,9 @@ struct moon_ctx {
     int64_t cpu_left_us;  // of the policies' budget
     bool is_budget_spent;
     int64_t lua_us;       // time spent in sections, waiting left out
+
+    struct moon_branch *branches; // of ctx:parallel, while it runs; NULL: none
+    size_t branch_count;
 
     // A wait in progress (script/async.h).
     void (*cancel)(void *op);

@@ -123,6 +123,11 @@ int moon_raise_full(lua_State *L);
 struct moon_plan *moon_plan_read(lua_State *L, int index, const char *dir, char **error);
 void moon_plan_free(struct moon_plan *plan); // accepts NULL
 
+/// ctx:parallel, and going on with one of its functions.
+int moon_ctx_parallel(lua_State *L);
+void moon_parallel_resume(struct moon_ctx *x, struct moon_branch *branch, moon_async_push_fn *push,
+                          void *op);
+
 /// Registers a preload module.
 void moon_preload(lua_State *L, const char *name, lua_CFunction open);
 

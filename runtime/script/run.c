@@ -287,26 +287,48 @@ enum moon_run moon_script_resume(struct moon_ctx *x)
     return run_go_on(x, push(x, x->runner->co, op));
 }
 
+// The function of ctx:parallel that runs in this coroutine.
+static struct moon_branch *run_branch_of(struct moon_ctx *x, const lua_State *L)
+{
+    for (size_t i = 0; i < x->branch_count; i++) {
+        if (x->branches[i].co == L)
+            return &x->branches[i];
+    }
+    return NULL;
+}
+
 struct moon_ctx *moon_async_ctx(lua_State *L)
 {
     struct moon_script *script = moon_script_of(L);
     struct moon_ctx *x = script->current;
     if (x == NULL)
         luaL_error(L, "this waits, and can be used only while a request is handled");
-    if (x->runner->co != L)
+    if (x->runner->co != L && run_branch_of(x, L) == NULL)
         luaL_error(L, "this waits, and cannot be used inside a coroutine of the policy");
     return x;
 }
 
 int moon_async_wait(lua_State *L, struct moon_ctx *x, void (*cancel)(void *op), void *op)
 {
-    x->cancel = cancel;
-    x->op = op;
+    struct moon_branch *branch = run_branch_of(x, L);
+    if (branch != NULL) {
+        branch->cancel = cancel;
+        branch->op = op;
+    } else {
+        x->cancel = cancel;
+        x->op = op;
+    }
     return lua_yield(L, 0);
 }
 
 void moon_async_done(struct moon_ctx *x, moon_async_push_fn *push, void *op)
 {
+    for (size_t i = 0; i < x->branch_count; i++) {
+        if (x->branches[i].cancel != NULL && x->branches[i].op == op) {
+            moon_parallel_resume(x, &x->branches[i], push, op);
+            return;
+        }
+    }
     MOON_ASSERT(x->cancel != NULL);
     x->cancel = NULL;
     x->op = op;

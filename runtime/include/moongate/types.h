@@ -26,6 +26,7 @@ struct moon_field {
 #define MOON_LIKELY(x) __builtin_expect(!!(x), 1)
 #define MOON_UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define MOON_NORETURN __attribute__((noreturn))
+#define MOON_FALLTHROUGH __attribute__((fallthrough))
 #else
 #error "Moongate is built with gcc or clang"
 #endif
