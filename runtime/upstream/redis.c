@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/clock.h"
+#include "base/log.h"
 #include "upstream/redis_internal.h"
 
 #include <hiredis/hiredis.h>
@@ -129,6 +130,7 @@ void redis_command_done(struct moon_redis_command *c, enum moon_rc rc,
         if (!c->is_internal && redis_is_unserved(reply)) {
             if (c->redis->sentinel != NULL)
                 redis_sentinel_doubt(c->redis->sentinel);
+            moon_log_debug("redis: not served: " MOON_SLICE_FMT, MOON_SLICE_ARG(reply->text));
             rc = MOON_ERR_STORE;
         }
     }
@@ -225,8 +227,8 @@ static enum moon_rc redis_dispatch(struct moon_redis *redis, struct moon_redis_c
 {
     struct redis_conn *conn =
         redis->cluster != NULL ? redis_cluster_conn(redis->cluster, c->slot) : redis->conn;
-    c->deadline_ms =
-        moon_loop_now_ms(redis->loop) + (deadline_ms > 0 ? deadline_ms : redis->conf.deadline_ms);
+    // From now, not from the start of this turn: what the turn has done so far is not Redis' fault.
+    c->deadline_ms = moon_clock_ms() + (deadline_ms > 0 ? deadline_ms : redis->conf.deadline_ms);
     enum moon_rc rc = conn == NULL ? MOON_ERR_STORE : redis_conn_send(conn, c);
     if (rc != MOON_AGAIN) {
         redis_command_free(c);

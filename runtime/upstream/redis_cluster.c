@@ -160,6 +160,8 @@ static void cluster_drop_unnamed(struct redis_cluster *cluster)
         if (node->conn == NULL || node->is_named || node->is_seed)
             continue;
         struct redis_conn *conn = node->conn;
+        moon_log_info("redis: %s:%u serves no slots of the Cluster any more", conn->address.host,
+                      conn->address.port);
         node->conn = NULL;
         redis_conn_free(conn, true);
     }

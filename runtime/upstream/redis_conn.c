@@ -696,8 +696,9 @@ void redis_conn_move(struct redis_conn *conn, const struct moon_redis_address *a
 {
     bool is_same =
         conn->address.port == address->port && strcmp(conn->address.host, address->host) == 0;
-    if (is_same) {
-        redis_conn_wake(conn);
+    if (is_same) { // the backoff runs on: a dead master must not be tried without pause
+        if (!moon_timer_is_running(&conn->retry))
+            redis_conn_wake(conn);
         return;
     }
     conn->address = *address;
