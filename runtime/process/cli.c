@@ -3,7 +3,6 @@
 
 #include "process/near.h"
 #include "process/options.h"
-#include "process/testkit.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -22,8 +21,13 @@ static const struct moon_command cli_commands[] = {
      moon_command_check},
     {"explain", "DIR METHOD URL", "show what a request meets: route, operation, policies",
      "METHOD may be left out: GET.\n", "jN", 2, 3, moon_command_explain},
-    {"test", "[SPEC]... [OPTION]...", "run busted specs against gateways inside this process",
-     "Arguments and options are busted's own; `moongate test --help` shows them.\n", "", 0, 0, NULL},
+    {"reload", "DIR", "have a running gateway load DIR anew, and tell the outcome", "", "j", 1, 1,
+     moon_command_reload},
+    {"status", "DIR", "show a running gateway's workers and reloads", "", "j", 1, 1,
+     moon_command_status},
+    {"top", "DIR", "watch a running gateway's workers", "", "i", 1, 1, moon_command_top},
+    {"upgrade", "DIR", "replace the binary of a running gateway without refusing a connection", "",
+     "j", 1, 1, moon_command_upgrade},
     {"version", "", "show the version", "", "j", 0, 0, moon_command_version},
     {"help", "[COMMAND]", "show this, or what a command takes", "", "", 0, 1, command_help},
 };
@@ -100,9 +104,7 @@ int moon_cli_main(int argc, char **argv)
         return MOON_EXIT_USAGE;
     }
     const char *name = cli_alias(argv[1]);
-    if (strcmp(name, "test") == 0)
-        return moon_test_main(argc - 1, argv + 1);
-    struct moon_cli cli = {.command = cli_find(name), .workers = -1, .interval_s = 1};
+    struct moon_cli cli = {.command = cli_find(name), .argv = argv, .workers = -1, .interval_s = 1};
     if (cli.command == NULL)
         return cli_unknown(name);
     if (!moon_options_read(&cli, argc - 2, argv + 2))

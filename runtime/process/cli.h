@@ -15,6 +15,7 @@ enum { MOON_CLI_ARGUMENTS = 8, MOON_CLI_NETWORKS = 8 };
 /// What the command line says. Texts are borrowed from argv.
 struct moon_cli {
     const struct moon_command *command;
+    char **argv; // of the process
     const char *arguments[MOON_CLI_ARGUMENTS]; // behind the command, without options
     int argument_count;
     int workers;            // -1: as configured

@@ -4,12 +4,13 @@
 
 #include "process/cli.h"
 #include "process/serve.h"
+#include "process/supervisor.h"
 
 #include <stdio.h>
 
 int moon_command_run(const struct moon_cli *cli)
 {
-    return moon_serve(cli);
+    return cli->workers == 0 ? moon_serve(cli) : moon_supervise(cli);
 }
 
 int moon_command_version(const struct moon_cli *cli)

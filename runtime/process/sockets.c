@@ -122,6 +122,13 @@ static enum moon_rc socket_probe(const struct moon_listen_address *address, char
     return rc;
 }
 
+static bool socket_is_reuseport(int fd)
+{
+    int on = 0;
+    socklen_t len = sizeof(on);
+    return getsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, &len) == 0 && on != 0;
+}
+
 static enum moon_rc socket_bind(struct moon_sockets *sockets, struct moon_socket *socket,
                                 const struct moon_listener_facts *facts, char *error, size_t cap)
 {
@@ -140,8 +147,14 @@ static enum moon_rc socket_bind(struct moon_sockets *sockets, struct moon_socket
         if (rc != MOON_OK)
             return rc;
     }
-    // What systemd bound lacks SO_REUSEPORT: all workers share it.
-    bool is_given = socket->fd_count > 0 && getenv("LISTEN_FDS") != NULL; // NOLINT
+    // What systemd bound usually lacks SO_REUSEPORT: then all workers share it.
+    bool is_given = socket->fd_count > 0 && !socket_is_reuseport(socket->fds[0]);
+    if (socket->fd_count > 0 && !socket->is_unix) {
+        // The port that it has, where the system is to choose one.
+        socket_text(socket->fds[0], socket->text, sizeof(socket->text));
+        if (moon_listen_address_parse(socket->text, &address) != MOON_OK)
+            return MOON_ERR_SYSTEM;
+    }
     while (socket->fd_count < wanted && !is_given) {
         enum moon_rc rc = moon_listen_bind(&address, facts->backlog, is_reuseport, error, cap,
                                            &socket->fds[socket->fd_count]);

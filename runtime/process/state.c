@@ -5,7 +5,7 @@
 #include "base/hash.h"
 
 enum {
-    STATE_REGION_BYTES = 64 << 20, // pages are taken from the kernel as they are touched
+    STATE_REGION_BYTES = 64 << 20, // beside the metrics; pages are taken as they are touched
     STATE_COUNTER_CELLS = 1 << 18,
     STATE_SERIES = 8192,
     STATE_TARGETS = 1024,
@@ -13,7 +13,8 @@ enum {
 
 enum moon_rc moon_state_new(int workers, struct moon_state *out)
 {
-    struct moon_state state = {.region = moon_region_new(STATE_REGION_BYTES)};
+    struct moon_state state = {.region = moon_region_new(
+                                    STATE_REGION_BYTES + moon_metrics_bytes(workers, STATE_SERIES))};
     if (state.region == NULL)
         return MOON_ERR_MEMORY;
     moon_hash_seed();

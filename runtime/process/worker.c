@@ -7,6 +7,13 @@
 
 enum { WORKER_TICK_MS = 1000 };
 
+// The supervisor sees when a turn has begun, and 0 while the worker waits for something to happen.
+static void worker_woke(void *arg)
+{
+    struct moon_worker *worker = arg;
+    atomic_store_explicit(&worker->env.slot->beat_us, moon_clock_real_us(), memory_order_relaxed);
+}
+
 static void worker_turn(void *arg)
 {
     struct moon_worker *worker = arg;
@@ -14,6 +21,7 @@ static void worker_turn(void *arg)
     atomic_fetch_add_explicit(&slot->turns, 1, memory_order_relaxed);
     if (worker->gateway.access_log != NULL)
         moon_access_log_flush(worker->gateway.access_log);
+    atomic_store_explicit(&slot->beat_us, 0, memory_order_relaxed);
 }
 
 static void worker_tick(struct moon_timer *timer)
@@ -58,6 +66,7 @@ enum moon_rc moon_worker_init(struct moon_worker *worker, struct moon_state *sta
     moon_gateway_init(&worker->gateway, &worker->env, state->board, state->tickets);
     worker->gateway.owner = worker;
     moon_loop_on_turn(worker->loop, worker_turn, worker);
+    moon_loop_on_wake(worker->loop, worker_woke, worker);
     moon_timer_init(&worker->tick, worker->loop, worker_tick, worker);
     moon_timer_set(&worker->tick, WORKER_TICK_MS);
     return MOON_OK;

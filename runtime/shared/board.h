@@ -15,7 +15,7 @@ enum { MOON_BOARD_WORKERS = 256, MOON_BOARD_TEXT = 120 };
 /// lines of its own: a heartbeat costs the other workers nothing.
 struct moon_board_slot {
     _Alignas(64) _Atomic int pid; // 0: no worker here
-    _Atomic int64_t beat_us;     // real monotonic time of the last turn of its loop
+    _Atomic int64_t beat_us;     // real monotonic time at which this turn began; 0: it waits
     _Atomic uint64_t turns;
     _Atomic uint32_t generation; // that new requests are served from
     _Atomic uint32_t is_draining;

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "process/checker.h"
+
+#include "process/loading.h"
+
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+
+struct moon_check_result *moon_check_new(void)
+{
+    void *memory = mmap(NULL, sizeof(struct moon_check_result), PROT_READ | PROT_WRITE,
+                        MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    return memory == MAP_FAILED ? NULL : memory;
+}
+
+void moon_check_free(struct moon_check_result *result)
+{
+    if (result != NULL)
+        (void)munmap(result, sizeof(*result));
+}
+
+void moon_check_run(const struct moon_bundle *bundle, struct moon_check_result *result)
+{
+    struct moon_loading *loading = NULL;
+    char *error = NULL;
+    enum moon_rc rc = moon_loading_new(bundle, &loading, &error);
+    if (rc == MOON_OK) {
+        const struct moon_generation *generation = loading->worker.next;
+        rc = moon_facts_of(generation->plan, &result->facts);
+        if (rc != MOON_OK)
+            error = strdup("gateway.lua: a name, path or address is too long");
+        (void)snprintf(result->warnings, sizeof(result->warnings), "%s",
+                       moon_script_warnings(generation->script));
+    }
+    if (rc != MOON_OK)
+        (void)snprintf(result->error, sizeof(result->error), "%s",
+                       error == NULL ? moon_rc_text(rc) : error);
+    result->is_valid = rc == MOON_OK;
+    result->is_complete = true;
+    free(error);
+    moon_loading_free(loading);
+}
+
+bool moon_check_settle(struct moon_check_result *result, int status)
+{
+    if (!result->is_complete) {
+        if (WIFSIGNALED(status))
+            (void)snprintf(result->error, sizeof(result->error),
+                           "the configuration made the checker die by signal %d (%s)",
+                           WTERMSIG(status),
+                           WTERMSIG(status) == SIGKILL ? "it took too long, or too much memory"
+                                                       : sigabbrev_np(WTERMSIG(status)));
+        else
+            (void)snprintf(result->error, sizeof(result->error),
+                           "the checker ended with status %d", WEXITSTATUS(status));
+    }
+    // Everything ends in one line's end.
+    size_t len = strlen(result->error);
+    while (len > 0 && result->error[len - 1] == '\n')
+        result->error[--len] = '\0';
+    return result->is_complete && result->is_valid;
+}

@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/clock.h"
+#include "base/log.h"
+#include "process/supervisor.h"
+#include "process/worker_process.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum {
+    CHILD_BACKOFF_LEAST_MS = 100,
+    CHILD_BACKOFF_MOST_MS = 5000,
+    CHILD_SHORT_LIFE_MS = 2000,
+    CHILD_PIPE_BYTES = 1 << 20,
+};
+
+// A listener whose sockets outnumber the workers (after an upgrade) goes to one worker repeatedly.
+static void child_add_sockets(struct moon_child *child, const struct moon_facts *facts,
+                              struct moon_message *message, int *fds)
+{
+    struct moon_sockets *sockets = &child->supervisor->sockets;
+    for (size_t i = 0; i < facts->listener_count; i++) {
+        const struct moon_socket *socket = moon_sockets_find(sockets, facts->listeners[i].key);
+        for (int n = 0; socket != NULL && message->socket_count < MOON_MESSAGE_SOCKETS; n++) {
+            int fd = moon_socket_of_worker(sockets, socket, child->number, n);
+            if (fd == -1)
+                break;
+            fds[1 + message->socket_count] = fd;
+            message->sockets[message->socket_count++] = (struct moon_message_socket){
+                .id = (socket->id << 8) | (uint32_t)(n & 0xff), .index = (int32_t)i};
+        }
+    }
+}
+
+enum moon_rc moon_child_load(struct moon_child *child, int bundle_fd,
+                             const struct moon_facts *facts, uint32_t generation)
+{
+    struct moon_message message = {.kind = MOON_MESSAGE_LOAD, .generation = generation};
+    int fds[MOON_MESSAGE_FDS] = {bundle_fd};
+    message.has_access_log = facts->access_log[0] != '\0';
+    child_add_sockets(child, facts, &message, fds);
+    child->loading = generation;
+    child->loaded = 0;
+    child->loading_since_ms = moon_clock_ms();
+    enum moon_rc rc = moon_message_send(child->channel, &message, fds, message.socket_count + 1);
+    if (rc != MOON_OK)
+        moon_log_error("worker %d cannot be told to load: %s", child->number, strerror(errno));
+    return rc;
+}
+
+void moon_child_say(struct moon_child *child, enum moon_message_kind kind)
+{
+    if (child->channel != -1 && moon_message_say(child->channel, kind, 0) != MOON_OK)
+        moon_log_error("worker %d does not listen: %s", child->number, strerror(errno));
+}
+
+void moon_children_say(struct moon_supervisor *supervisor, enum moon_message_kind kind)
+{
+    for (int i = 0; i < supervisor->worker_count; i++)
+        moon_child_say(&supervisor->children[i], kind);
+}
+
+int moon_children_running(const struct moon_supervisor *supervisor)
+{
+    int n = 0;
+    for (int i = 0; i < supervisor->worker_count; i++)
+        n += supervisor->children[i].pid != 0;
+    return n;
+}
+
+static void child_heard(struct moon_child *child, const struct moon_message *message)
+{
+    switch ((enum moon_message_kind)message->kind) {
+    case MOON_MESSAGE_READY:
+        moon_reload_child_ready(child, message->generation);
+        break;
+    case MOON_MESSAGE_FAILED:
+        moon_reload_child_failed(child, message->generation, message->text);
+        break;
+    case MOON_MESSAGE_FLIPPED:
+        child->serving = message->generation;
+        child->loaded = child->loading = 0;
+        moon_reload_child_flipped(child);
+        break;
+    case MOON_MESSAGE_RELOAD:
+        moon_reload_request(child->supervisor, "the management API");
+        break;
+    case MOON_MESSAGE_LOAD:
+    case MOON_MESSAGE_FLIP:
+    case MOON_MESSAGE_ABORT:
+    case MOON_MESSAGE_DRAIN:
+    case MOON_MESSAGE_END:
+    case MOON_MESSAGE_REOPEN:
+        break; // ours to say
+    }
+}
+
+static void child_hang_up(struct moon_child *child)
+{
+    moon_io_stop(&child->io);
+    if (child->channel != -1)
+        (void)close(child->channel);
+    child->channel = -1;
+}
+
+static void child_readable(struct moon_io *io, int events)
+{
+    (void)events;
+    struct moon_child *child = io->owner;
+    struct moon_message message;
+    int fds[MOON_MESSAGE_FDS];
+    size_t fd_count;
+    enum moon_rc rc = moon_message_receive(child->channel, &message, fds, &fd_count);
+    for (size_t i = 0; i < fd_count; i++)
+        (void)close(fds[i]); // none are expected
+    if (rc == MOON_OK)
+        child_heard(child, &message);
+    else if (rc != MOON_AGAIN)
+        child_hang_up(child); // its death follows
+}
+
+static void child_clear_slot(struct moon_child *child)
+{
+    struct moon_board_slot *slot = &child->supervisor->state.board->slots[child->number];
+    atomic_store(&slot->pid, 0);
+    atomic_store(&slot->beat_us, 0);
+    atomic_store(&slot->generation, 0);
+    atomic_store(&slot->is_draining, 0);
+    atomic_store(&slot->section_started_us, 0);
+    atomic_store(&slot->connections, 0);
+    atomic_store(&slot->exchanges, 0);
+    atomic_store(&slot->lua_bytes, 0);
+    child->loading = child->loaded = child->serving = 0;
+    child->warned_beat_us = child->asked_beat_us = 0;
+}
+
+static int child_main(struct moon_child *child, int channel)
+{
+    struct moon_supervisor *supervisor = child->supervisor;
+    struct moon_worker_start start = {
+        .state = &supervisor->state,
+        .number = child->number,
+        .channel = channel,
+        .access_log = child->log_pipe[1],
+        .supervisor = getppid(),
+        .user = &supervisor->user,
+        .dumps_core = supervisor->cli->dumps_core,
+    };
+    return moon_worker_process(&start);
+}
+
+static void child_spawn_later(struct moon_child *child)
+{
+    child->backoff_ms = child->backoff_ms == 0 ? CHILD_BACKOFF_LEAST_MS : child->backoff_ms * 2;
+    if (child->backoff_ms > CHILD_BACKOFF_MOST_MS)
+        child->backoff_ms = CHILD_BACKOFF_MOST_MS;
+    moon_timer_set(&child->spawn, child->backoff_ms);
+}
+
+void moon_child_spawn(struct moon_child *child)
+{
+    struct moon_supervisor *supervisor = child->supervisor;
+    int pair[2];
+    child_clear_slot(child);
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) == -1) {
+        moon_log_error("worker %d cannot be started: %s", child->number, strerror(errno));
+        child_spawn_later(child);
+        return;
+    }
+    pid_t pid = moon_supervisor_fork(supervisor, MOON_FORK_WORKER, child);
+    if (pid == 0) {
+        (void)close(pair[0]);
+        exit(child_main(child, pair[1])); // NOLINT(concurrency-mt-unsafe)
+    }
+    (void)close(pair[1]);
+    if (pid == -1) {
+        moon_log_error("worker %d cannot be started: %s", child->number, strerror(errno));
+        (void)close(pair[0]);
+        child_spawn_later(child);
+        return;
+    }
+    child->pid = pid;
+    child->channel = pair[0];
+    child->started_ms = moon_clock_ms();
+    atomic_store(&supervisor->state.board->slots[child->number].pid, (int)pid);
+    moon_io_init(&child->io, supervisor->loop, child->channel, child_readable, child);
+    moon_io_watch(&child->io, MOON_IO_READ);
+    if (moon_child_load(child, supervisor->bundle_fd, &supervisor->facts,
+                        supervisor->generation) != MOON_OK)
+        (void)kill(pid, SIGKILL);
+}
+
+static void child_spawn_due(struct moon_timer *timer)
+{
+    struct moon_child *child = timer->owner;
+    if (!child->supervisor->is_stopping)
+        moon_child_spawn(child);
+}
+
+static void child_log_death(const struct moon_child *child, int status)
+{
+    if (WIFSIGNALED(status))
+        moon_log_error("worker %d (%d) died by signal %d (SIG%s)%s", child->number,
+                       (int)child->pid, WTERMSIG(status), sigabbrev_np(WTERMSIG(status)),
+                       WCOREDUMP(status) ? ", core dumped" : "");
+    else if (WEXITSTATUS(status) != 0)
+        moon_log_error("worker %d (%d) ended with status %d", child->number, (int)child->pid,
+                       WEXITSTATUS(status));
+    else
+        moon_log_info("worker %d (%d) has ended", child->number, (int)child->pid);
+}
+
+void moon_child_died(struct moon_child *child, int status)
+{
+    struct moon_supervisor *supervisor = child->supervisor;
+    child_log_death(child, status);
+    child_hang_up(child);
+    child->pid = 0;
+    // A line that it left half written ends here; the logger passes over what is not whole.
+    (void)!write(child->log_pipe[1], "\n", 1);
+    moon_reload_child_died(child);
+    child_clear_slot(child);
+    if (supervisor->is_stopping)
+        return;
+    atomic_fetch_add(&supervisor->state.board->slots[child->number].restarts, 1);
+    if (moon_clock_ms() - child->started_ms < CHILD_SHORT_LIFE_MS) {
+        child_spawn_later(child);
+        return;
+    }
+    child->backoff_ms = 0;
+    moon_child_spawn(child);
+}
+
+bool moon_children_new(struct moon_supervisor *supervisor)
+{
+    supervisor->children =
+        calloc((size_t)supervisor->worker_count, sizeof(*supervisor->children));
+    if (supervisor->children == NULL)
+        return false;
+    for (int i = 0; i < supervisor->worker_count; i++) {
+        struct moon_child *child = &supervisor->children[i];
+        child->supervisor = supervisor;
+        child->number = i;
+        child->channel = child->log_pipe[0] = child->log_pipe[1] = -1;
+        moon_timer_init(&child->spawn, supervisor->loop, child_spawn_due, child);
+    }
+    for (int i = 0; i < supervisor->worker_count; i++) {
+        int *ends = supervisor->children[i].log_pipe;
+        if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) == -1) {
+            moon_log_error("no pipe for the access log: %s", strerror(errno));
+            return false;
+        }
+        (void)fcntl(ends[1], F_SETPIPE_SZ, CHILD_PIPE_BYTES); // the default is smaller, but will do
+    }
+    return true;
+}
+
+void moon_children_free(struct moon_supervisor *supervisor)
+{
+    for (int i = 0; supervisor->children != NULL && i < supervisor->worker_count; i++) {
+        struct moon_child *child = &supervisor->children[i];
+        moon_timer_stop(&child->spawn);
+        child_hang_up(child);
+        for (int k = 0; k < 2; k++) {
+            if (child->log_pipe[k] != -1)
+                (void)close(child->log_pipe[k]);
+        }
+    }
+    free(supervisor->children);
+    supervisor->children = NULL;
+}

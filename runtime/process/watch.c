@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "process/watch.h"
+
+#include "base/log.h"
+#include "base/slice.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <limits.h>
+#include <sys/inotify.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum {
+    WATCH_QUIET_MS = 200,
+    WATCH_DEPTH = 6,
+    WATCH_EVENTS = IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | IN_CREATE | IN_DELETE |
+                   IN_DELETE_SELF | IN_ONLYDIR,
+};
+
+struct moon_watch {
+    char *dir;
+    struct moon_io io;
+    struct moon_timer quiet;
+    void (*on_change)(void *owner);
+    void *owner;
+    bool was_full; // the shortage has been logged
+};
+
+// "..data" is what Kubernetes renames when it replaces a mounted configuration.
+static bool watch_is_ignored(const char *name)
+{
+    static const char *const ends[] = {"~", ".swp", ".tmp", ".log", ".sock"};
+    struct moon_slice slice = moon_slice_text(name);
+    if (strcmp(name, "..data") == 0)
+        return false;
+    for (size_t i = 0; i < MOON_COUNT(ends); i++) {
+        if (moon_slice_ends(slice, moon_slice_text(ends[i])))
+            return true;
+    }
+    return name[0] == '.' || strcmp(name, "4913") == 0; // vim tries whether it may write
+}
+
+static bool watch_is_passed_over(const char *name, int depth)
+{
+    return name[0] == '.' || strcmp(name, "node_modules") == 0 ||
+           (depth == 0 && strcmp(name, "spec") == 0);
+}
+
+// Watching a directory again changes nothing. misc-no-recursion: bounded by WATCH_DEPTH.
+static void watch_add(struct moon_watch *watch, const char *path, int depth)
+{
+    if (inotify_add_watch(watch->io.fd, path, WATCH_EVENTS) == -1) {
+        if (!watch->was_full && errno != ENOENT && errno != ENOTDIR)
+            moon_log_warn("changes in %s are not seen: %s", path, strerror(errno));
+        watch->was_full = watch->was_full || errno == ENOSPC;
+        return;
+    }
+    DIR *dir = depth < WATCH_DEPTH ? opendir(path) : NULL;
+    if (dir == NULL)
+        return;
+    const struct dirent *entry;
+    while ((entry = readdir(dir)) != NULL) { // NOLINT(concurrency-mt-unsafe)
+        char below[PATH_MAX];
+        struct stat st;
+        if (watch_is_passed_over(entry->d_name, depth))
+            continue;
+        int n = snprintf(below, sizeof(below), "%s/%s", path, entry->d_name);
+        if (n > 0 && (size_t)n < sizeof(below) && stat(below, &st) == 0 && S_ISDIR(st.st_mode))
+            watch_add(watch, below, depth + 1);
+    }
+    (void)closedir(dir);
+}
+
+static void watch_readable(struct moon_io *io, int events)
+{
+    (void)events;
+    struct moon_watch *watch = io->owner;
+    _Alignas(struct inotify_event) char bytes[16384];
+    ssize_t n;
+    bool is_changed = false;
+    while ((n = read(io->fd, bytes, sizeof(bytes))) > 0) {
+        for (const char *at = bytes; at < bytes + n;) {
+            const struct inotify_event *event = (const struct inotify_event *)(const void *)at;
+            is_changed = is_changed || event->len == 0 || !watch_is_ignored(event->name);
+            at += sizeof(*event) + event->len;
+        }
+    }
+    if (is_changed)
+        moon_timer_set(&watch->quiet, WATCH_QUIET_MS);
+}
+
+static void watch_rested(struct moon_timer *timer)
+{
+    struct moon_watch *watch = timer->owner;
+    watch_add(watch, watch->dir, 0); // new directories
+    watch->on_change(watch->owner);
+}
+
+struct moon_watch *moon_watch_new(struct moon_loop *loop, const char *dir,
+                                  void (*on_change)(void *owner), void *owner)
+{
+    int fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+    struct moon_watch *watch = fd == -1 ? NULL : calloc(1, sizeof(*watch));
+    char *copy = watch == NULL ? NULL : strdup(dir);
+    if (copy == NULL) {
+        moon_log_warn("changes of files are not seen: %s", strerror(errno));
+        if (fd != -1)
+            (void)close(fd);
+        free(watch);
+        return NULL;
+    }
+    watch->dir = copy;
+    watch->on_change = on_change;
+    watch->owner = owner;
+    moon_io_init(&watch->io, loop, fd, watch_readable, watch);
+    moon_timer_init(&watch->quiet, loop, watch_rested, watch);
+    watch_add(watch, dir, 0);
+    moon_io_watch(&watch->io, MOON_IO_READ);
+    return watch;
+}
+
+void moon_watch_free(struct moon_watch *watch)
+{
+    if (watch == NULL)
+        return;
+    moon_timer_stop(&watch->quiet);
+    moon_io_stop(&watch->io);
+    (void)close(watch->io.fd);
+    free(watch->dir);
+    free(watch);
+}

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/clock.h"
+#include "base/log.h"
+#include "process/supervisor.h"
+
+#include <signal.h>
+
+enum {
+    WATCHDOG_EVERY_MS = 50,
+    WATCHDOG_WARN_US = 100 * 1000,
+    WATCHDOG_BACKTRACE_US = 1800 * 1000,
+    WATCHDOG_KILL_US = 2000 * 1000,
+    WATCHDOG_LOAD_KILL_US = 30 * 1000 * 1000, // loading a large configuration is one long turn
+};
+
+// What it runs now, as far as it has said. `into` may hold a torn text: it is for people only.
+static void watchdog_section(const struct moon_board_slot *slot, char *into, size_t cap)
+{
+    into[0] = '\0';
+    if (atomic_load_explicit(&slot->section_started_us, memory_order_relaxed) != 0)
+        (void)snprintf(into, cap, " in %.*s", MOON_BOARD_TEXT - 1, slot->section);
+}
+
+static void watchdog_look(struct moon_child *child, int64_t now_us)
+{
+    struct moon_board_slot *slot = &child->supervisor->state.board->slots[child->number];
+    int64_t beat_us = atomic_load_explicit(&slot->beat_us, memory_order_relaxed);
+    char section[MOON_BOARD_TEXT + 8];
+    if (child->pid == 0 || beat_us == 0 || now_us - beat_us < WATCHDOG_WARN_US)
+        return;
+    int64_t age_us = now_us - beat_us;
+    bool is_loading = child->loading != 0 && child->loaded == 0;
+    watchdog_section(slot, section, sizeof(section));
+    if (child->warned_beat_us != beat_us && !is_loading) {
+        child->warned_beat_us = beat_us;
+        moon_log_warn("worker %d has not turned its loop for %lld ms%s", child->number,
+                      (long long)age_us / 1000, section);
+    }
+    if (is_loading ? age_us < WATCHDOG_LOAD_KILL_US : age_us < WATCHDOG_BACKTRACE_US)
+        return;
+    if (child->asked_beat_us != beat_us) {
+        child->asked_beat_us = beat_us;
+        (void)kill(child->pid, SIGQUIT); // it writes where it is to standard error
+    } else if (age_us >= WATCHDOG_KILL_US) {
+        moon_log_error("worker %d is stuck for %lld ms%s: it is replaced", child->number,
+                       (long long)age_us / 1000, section);
+        (void)kill(child->pid, SIGKILL);
+    }
+}
+
+static void watchdog_turn(struct moon_timer *timer)
+{
+    struct moon_supervisor *supervisor = timer->owner;
+    int64_t now_us = moon_clock_real_us();
+    moon_timer_set(timer, WATCHDOG_EVERY_MS);
+    for (int i = 0; i < supervisor->worker_count; i++)
+        watchdog_look(&supervisor->children[i], now_us);
+}
+
+void moon_watchdog_start(struct moon_supervisor *supervisor)
+{
+    moon_timer_init(&supervisor->watchdog, supervisor->loop, watchdog_turn, supervisor);
+    moon_timer_set(&supervisor->watchdog, WATCHDOG_EVERY_MS);
+}
