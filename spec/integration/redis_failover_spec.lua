@@ -43,7 +43,8 @@ describe("redis", function()
       local sentinels = {}
       for i = 1, 3 do
         sentinels[i] = start { tcp = true, arguments = "--sentinel",
-          conf = ("sentinel monitor main 127.0.0.1 %d 2\nsentinel down-after-milliseconds main 500\n"
+          conf = ("sentinel monitor main 127.0.0.1 %d 2\n"
+            .. "sentinel down-after-milliseconds main 500\n"
             .. "sentinel failover-timeout main 3000\n"):format(master.port) }
       end
       servers.eventually(function()
