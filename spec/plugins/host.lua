@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: Apache-2.0
 --- Loads the native plugins into the busted that runs: `host("regex")` opens one of them.
 
-local names = { "build/dev", "build/release", "build/plugins" }
+local names = { "build/release", "build/dev" }
 
 local function library()
   local wanted = os.getenv("MOONGATE_BUILD")
