@@ -40,17 +40,24 @@ check() {
   fi
 }
 
+# Whether a spec loads sanitized libraries into busted's own LuaJIT, which has no sanitizer by itself.
+loads_units() {
+  [[ $1 == spec/unit/* || $1 == spec/plugins/* || $1 == spec/policies/* ]] ||
+    grep -q 'require("spec.\(unit\|plugins\|integration\)\.\|require("spec.support.redis")' "$1"
+}
+
 # spec_file STAGE FILE: one busted process for one file, so that a crash costs only that file. Specs
 # of the in-process gateway run inside the binary under test.
 spec_file() {
   local stage=$1 file=$2 log status runner=(busted)
-  grep -q 'moongate\.test"' "$file" && runner=("$MOONGATE_BUILD/moongate" test)
+  if grep -q 'require("moongate.test")' "$file"; then
+    runner=("$MOONGATE_BUILD/moongate" test)
+  elif [[ $stage == *-asan ]] && loads_units "$file"; then
+    runner=(env "LD_PRELOAD=$(gcc -print-file-name=libasan.so) $(gcc -print-file-name=libubsan.so)" busted)
+  fi
   log=$logs/$stage/${file//\//_}.log
-  # Specs of gateways inside the test process need the runtime's own test runner.
-  local runner=busted
-  grep -q 'require("moongate.test")' "$file" && runner="$MOONGATE_BUILD/moongate test"
-  # shellcheck disable=SC2086 # two words
-  MOONGATE_UNIT_LIB=$MOONGATE_BUILD/libmoon_unit.so timeout -k 5 "$file_seconds" $runner -o spec/support/tally.lua "$file" >"$log" 2>&1 </dev/null
+  MOONGATE_UNIT_LIB=$MOONGATE_BUILD/libmoon_unit.so timeout -k 5 "$file_seconds" "${runner[@]}" \
+    -o spec/support/tally.lua "$file" >"$log" 2>&1 </dev/null
   status=$?
   if ! tail -n 1 "$log" | grep -q '^tally: '; then
     echo "FAIL  $stage: $file ended without a tally (exit $status)"
@@ -131,10 +138,9 @@ stage_unit() {
   specs unit "$jobs" spec/unit spec/policies spec/plugins
 }
 
-# The sanitized libraries are loaded into a LuaJIT that is not: its own leaks are not ours.
+# Leaks of a LuaJIT that has no sanitizer are not ours; the stage `leaks` looks for ours.
 stage_unit-asan() {
-  LD_PRELOAD="$(gcc -print-file-name=libasan.so) $(gcc -print-file-name=libubsan.so)" \
-    ASAN_OPTIONS="detect_leaks=0:log_path=$logs/unit-asan/sanitizer" \
+  ASAN_OPTIONS="detect_leaks=0:log_path=$logs/unit-asan/sanitizer" \
     UBSAN_OPTIONS="print_stacktrace=1:halt_on_error=1:log_path=$logs/unit-asan/sanitizer" \
     MOONGATE_BUILD=build/dev specs unit-asan "$jobs" spec/unit spec/policies spec/plugins
   sanitizer_reports unit-asan

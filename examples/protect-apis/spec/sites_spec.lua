@@ -42,7 +42,7 @@ describe("sites", function()
   it("redirect the portal", function()
     local response = get("/start", OUTSIDE, "portal.contoso.test")
     assert.equal(302, response.status)
-    assert.equal("https://developers.contoso.test/start", response.headers["Location"])
+    assert.equal("https://developers.contoso.test/start", response.headers["location"])
   end)
 
   it("refuse denied countries and tools that look for holes", function()
