@@ -63,6 +63,7 @@ struct moon_exchange {
     bool is_client_gone;
     bool is_failed_in_on_error;
     bool is_from_cache;
+    bool is_tunnel; // after 101: bytes both ways
     enum moon_rc failure;      // why the gateway answered instead of a backend; MOON_OK: it did not
     enum moon_section resumed; // section that waits
 

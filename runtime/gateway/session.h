@@ -8,7 +8,9 @@
 #include "gateway/exchange.h"
 #include "http/h1.h"
 
-/// An HTTP/1.x connection. One exchange at a time; what a client sends ahead waits in `in`.
+struct moon_h2_conn; // session_h2.c
+
+/// An HTTP/1.x connection, or the frame of an HTTP/2 one. One exchange at a time; what a client sends ahead waits in `in`.
 struct moon_session {
     struct moon_list link; // in the gateway
     struct moon_gateway *gateway;
@@ -34,7 +36,22 @@ struct moon_session {
     bool is_broken;     // reset: nothing can be written
     bool is_lingering;
     bool is_skipping;   // passes over the rest of a body nobody wants
+    bool is_protocol_known; // HTTP/1.x or HTTP/2
+    struct moon_h2_conn *h2; // HTTP/2; NULL: HTTP/1.x
 };
+
+/// Goes on in HTTP/2 with the bytes that are here already. The session may be gone afterwards.
+void moon_session_h2_take(struct moon_session *session);
+
+/// What moon_session_kill and moon_session_drain do for HTTP/2.
+void moon_session_h2_kill(struct moon_session *session);
+void moon_session_h2_drain(struct moon_session *session);
+
+/// Frees the session and what it holds (session_h1.c).
+void moon_session_free(struct moon_session *session);
+
+/// Ends the connection: reads on for a while, so that no reset takes the last bytes from the client.
+void moon_session_linger(struct moon_session *session);
 
 /// Takes a connected descriptor. @return NULL when it cannot be served (fd is closed)
 struct moon_session *moon_session_new(struct moon_gateway_listener *listener, int fd,

@@ -4,6 +4,7 @@
 #include "gateway/body.h"
 #include "gateway/client.h"
 #include "gateway/session.h"
+#include "http/h2.h"
 
 #include <netinet/in.h>
 #include <unistd.h>
@@ -360,8 +361,30 @@ static void session_process(struct moon_session *s)
     }
 }
 
+// The first bytes tell the protocol (ALPN told it before). @return true when it is HTTP/1.x
+static bool session_is_h1(struct moon_session *s)
+{
+    int index = s->listener->index;
+    bool has_h2 = index >= 0 && s->gateway->generation->plan->listeners[index].is_http2;
+    enum moon_rc rc = MOON_ERR_H2_PROTOCOL;
+    if (has_h2 && s->client.is_tls)
+        rc = s->client.tls != NULL && moon_slice_is(s->client.tls->alpn, MOON_S("h2"))
+                 ? MOON_OK
+                 : MOON_ERR_H2_PROTOCOL;
+    else if (has_h2)
+        rc = moon_h2_match_preface(moon_buf_slice(&s->in));
+    if (rc == MOON_AGAIN)
+        return false;
+    s->is_protocol_known = true;
+    if (rc == MOON_OK)
+        moon_session_h2_take(s);
+    return rc != MOON_OK;
+}
+
 static void session_got_bytes(struct moon_session *s)
 {
+    if (!s->is_protocol_known && !session_is_h1(s))
+        return;
     if (s->is_lingering) {
         moon_buf_clear(&s->in);
     } else if (s->exchange == NULL) {
@@ -426,7 +449,7 @@ static void session_readable(void *owner)
             break;
         }
         session_got_bytes(s);
-        if (!session_is_alive(gateway, s) || n < MOON_BUF_BLOCK_BYTES)
+        if (!session_is_alive(gateway, s) || s->h2 != NULL || n < MOON_BUF_BLOCK_BYTES)
             break;
     }
     gateway->current_session = outer;
@@ -491,8 +514,25 @@ struct moon_session *moon_session_new(struct moon_gateway_listener *listener, in
     return s;
 }
 
+void moon_session_free(struct moon_session *s)
+{
+    session_free(s);
+}
+
+void moon_session_linger(struct moon_session *s)
+{
+    moon_stream_set_owner(s->stream, &session_events, s);
+    moon_timer_stop(&s->timer);
+    moon_timer_init(&s->timer, s->gateway->env.loop, session_timeout, s);
+    session_close(s);
+}
+
 void moon_session_kill(struct moon_session *s)
 {
+    if (s->h2 != NULL) {
+        moon_session_h2_kill(s);
+        return;
+    }
     s->is_broken = true;
     if (s->exchange != NULL)
         moon_exchange_on_client_gone(s->exchange, MOON_ERR_CANCELLED);
@@ -502,6 +542,8 @@ void moon_session_kill(struct moon_session *s)
 
 void moon_session_drain(struct moon_session *s)
 {
-    if (s->exchange == NULL && !s->is_lingering && moon_buf_len(&s->in) == 0 && s->requests > 0)
+    if (s->h2 != NULL)
+        moon_session_h2_drain(s);
+    else if (s->exchange == NULL && !s->is_lingering && moon_buf_len(&s->in) == 0 && s->requests > 0)
         session_close(s);
 }

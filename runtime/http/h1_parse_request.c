@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "http/h1_facts.h"
 #include "http/h1_line.h"
+#include "http/target.h"
 #include "http/uri.h"
 
 // Codings before a final "chunked" are well-formed, and not for us (RFC 9112 §6.1: 501). Without
@@ -56,30 +57,6 @@ static enum moon_rc request_connection(struct moon_request *request,
     return MOON_OK;
 }
 
-// Lower case, without port and final dot; a copy only where that changes bytes.
-static enum moon_rc request_host(struct moon_request *request, struct moon_slice host)
-{
-    if (host.len > 1 && host.data[host.len - 1] == '.') {
-        host.len--;
-    }
-    request->host = host;
-    for (size_t i = 0; i < host.len; i++) {
-        if (moon_lower(host.data[i]) == host.data[i]) {
-            continue;
-        }
-        char *lower = moon_arena_alloc(request->fields.arena, host.len);
-        if (lower == NULL) {
-            return MOON_ERR_MEMORY;
-        }
-        for (size_t k = 0; k < host.len; k++) {
-            lower[k] = moon_lower(host.data[k]);
-        }
-        request->host.data = lower;
-        break;
-    }
-    return MOON_OK;
-}
-
 // RFC 9112 §3.2: exactly one well-formed Host, also where the absolute form overrides it.
 static enum moon_rc request_authority(struct moon_request *request,
                                       const struct moon_h1_facts *facts)
@@ -103,16 +80,7 @@ static enum moon_rc request_authority(struct moon_request *request,
     } else if (host != NULL) {
         request->authority = host->value;
     }
-    return request_host(request, authority.host);
-}
-
-static void split_query(struct moon_request *request, struct moon_slice rest)
-{
-    size_t question = moon_slice_find(rest, '?');
-    request->path_raw = moon_slice(rest.data, question);
-    if (question < rest.len) {
-        request->query = moon_slice(rest.data + question + 1, rest.len - question - 1);
-    }
+    return moon_target_set_host(request, authority.host);
 }
 
 // "http://host/path?query". An https target over a plain connection is not ours to answer
@@ -137,7 +105,7 @@ static enum moon_rc target_absolute(struct moon_request *request, bool is_tls)
     }
     request->target_form = MOON_TARGET_ABSOLUTE;
     request->authority = moon_slice(rest.data, len);
-    split_query(request, moon_slice_from(rest, len));
+    moon_target_split(request, moon_slice_from(rest, len));
     // An empty path is "/", but OPTIONS of one asks about the server (RFC 9112 §3.2.4).
     if (request->path_raw.len == 0) {
         request->path_raw = request->method == MOON_METHOD_OPTIONS && request->query.data == NULL
@@ -171,7 +139,7 @@ static enum moon_rc request_target(struct moon_request *request, bool is_tls)
     }
     if (target.data[0] == '/') {
         request->target_form = MOON_TARGET_ORIGIN;
-        split_query(request, target);
+        moon_target_split(request, target);
         return MOON_OK;
     }
     if (!moon_slice_is(target, MOON_S("*"))) {
@@ -180,15 +148,6 @@ static enum moon_rc request_target(struct moon_request *request, bool is_tls)
     request->target_form = MOON_TARGET_ASTERISK;
     request->path_raw = target;
     return request->method == MOON_METHOD_OPTIONS ? MOON_OK : MOON_ERR_BAD_TARGET;
-}
-
-static enum moon_rc request_path(struct moon_request *request)
-{
-    if (request->path_raw.len > 0 && request->path_raw.data[0] == '/') {
-        return moon_uri_normalize_path(request->fields.arena, request->path_raw, 0, &request->path);
-    }
-    request->path = request->path_raw; // "*", or nothing for CONNECT
-    return MOON_OK;
 }
 
 enum moon_rc moon_h1_parse_request(struct moon_request *request, struct moon_slice head,
@@ -223,7 +182,7 @@ enum moon_rc moon_h1_parse_request(struct moon_request *request, struct moon_sli
         rc = request_connection(request, &facts);
     }
     if (rc == MOON_OK) {
-        rc = request_path(request);
+        rc = moon_target_set_path(request);
     }
     return rc;
 }
