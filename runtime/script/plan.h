@@ -27,6 +27,7 @@ struct moon_limits_conf {
     int64_t drain_timeout_ms; // of a stopping worker
     uint64_t requests_per_connection; // 0: no limit
     size_t connections;               // of one worker
+    uint32_t streams;                 // of one HTTP/2 connection, at the same time
     size_t connections_per_address;   // of one worker; 0: no limit
     int64_t policy_cpu_ms;
     size_t policy_memory_bytes;
