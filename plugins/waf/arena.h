@@ -93,13 +93,12 @@ static inline bool waf_is_alnum(unsigned char c)
     return waf_is_digit(c) || waf_is_alpha(c);
 }
 
+extern const signed char waf_hex_values[256];
+
+/// Value of a hex digit, or -1.
 static inline int waf_hex(unsigned char c)
 {
-    if (waf_is_digit(c)) {
-        return c - '0';
-    }
-    c |= 32;
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+    return waf_hex_values[c];
 }
 
 /// As C's atoi on a run of bytes: blanks, sign, digits; saturates.

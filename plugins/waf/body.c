@@ -47,17 +47,21 @@ static struct waf_str decode(struct waf_tx *tx, struct waf_str s)
     }
     char *p = waf_alloc(&tx->arena, s.n + 1), *d = p + i;
     memcpy(p, s.p, i);
-    while (i < s.n) {
-        int hi = i + 2 < s.n && s.p[i] == '%' ? waf_hex((unsigned char)s.p[i + 1]) : -1;
-        int lo = hi >= 0 ? waf_hex((unsigned char)s.p[i + 2]) : -1;
-        if (lo >= 0) {
-            *d++ = (char)(hi * 16 + lo);
-            i += 3;
-            continue;
+    for (; i < s.n; i++) {
+        char c = s.p[i];
+        if (c == '%') {
+            int hi = i + 2 < s.n ? waf_hex((unsigned char)s.p[i + 1]) : -1;
+            int lo = hi >= 0 ? waf_hex((unsigned char)s.p[i + 2]) : -1;
+            if (lo >= 0) {
+                c = (char)(hi * 16 + lo);
+                i += 2;
+            } else {
+                tx->urlencoded_error = true;
+            }
+        } else if (c == '+') {
+            c = ' ';
         }
-        tx->urlencoded_error |= s.p[i] == '%';
-        *d++ = s.p[i] == '+' ? ' ' : s.p[i];
-        i++;
+        *d++ = c;
     }
     return (struct waf_str){p, (size_t)(d - p)};
 }

@@ -6,9 +6,10 @@
 #include "waf/transform.h"
 
 enum {
+    FOUR_FROM = 96,   // bytes: from here on a value is read at four places
     LITERAL_MAX = 10, // longer literals are cut: their head is telling enough
     BYTE_SETS = 128,
-    STATES_MAX = 1 << 18,
+    STATES_MAX = UINT16_MAX,
 };
 
 // An AND of clauses, from one case of an operator's need.
@@ -38,8 +39,9 @@ struct waf_filter {
     uint32_t *clause_pass;
     uint32_t clause_count;
     uint32_t *hits_start, *hits; // automaton output -> clauses
-    uint32_t *next; // [state + column], states counted in columns; from `first_hit` on they have hits
-    uint32_t columns, state_count, first_hit;
+    uint16_t *next; // [state << shift | column]; states from `first_hit` on have hits
+    uint32_t columns, shift, state_count, first_hit;
+    uint32_t *hit_pass; // state with hits -> last pass that came by
     uint32_t pass;
     uint32_t *pending;
     uint64_t *everything, *nothing;
@@ -324,6 +326,7 @@ static void fill_hits(struct waf_filter_builder *b, struct waf_filter *f, const 
 {
     uint32_t total = 0, at = 0, count = f->state_count - f->first_hit;
     f->hits_start = must(malloc((count + 1) * sizeof *f->hits_start));
+    f->hit_pass = must(calloc(count + 1, sizeof *f->hit_pass));
     for (uint32_t s = f->first_hit; s < f->state_count; s++) {
         total += hit_count(b, by_state[s]);
     }
@@ -359,17 +362,20 @@ static void fill_automaton(struct waf_filter_builder *b, struct waf_filter *f)
         }
     }
     f->state_count = n;
-    f->next = must(calloc((size_t)n * f->columns, sizeof *f->next));
-    f->memory += (size_t)n * f->columns * sizeof *f->next;
+    while (1u << f->shift < f->columns) {
+        f->shift++;
+    }
+    f->next = must(calloc((size_t)n << f->shift, sizeof *f->next));
+    f->memory += ((size_t)n << f->shift) * sizeof *f->next;
     for (uint32_t i = 0; i < n; i++) {
         uint32_t node = order[i];
-        uint32_t *row = f->next + (size_t)state[node] * f->columns;
+        uint16_t *row = f->next + ((size_t)state[node] << f->shift);
         if (node != 0) {
-            memcpy(row, f->next + (size_t)state[b->nodes[node].fail] * f->columns,
+            memcpy(row, f->next + ((size_t)state[b->nodes[node].fail] << f->shift),
                    f->columns * sizeof *row);
         }
         for (uint32_t c = b->nodes[node].child; c != 0; c = b->nodes[c].sibling) {
-            row[f->bytes[b->nodes[c].byte].column] = state[c] * f->columns;
+            row[f->bytes[b->nodes[c].byte].column] = (uint16_t)state[c];
         }
     }
     fill_hits(b, f, by_state);
@@ -424,6 +430,7 @@ void waf_filter_free(struct waf_filter *f)
     free(f->clause_case);
     free(f->clause_pass);
     free(f->hits_start);
+    free(f->hit_pass);
     free(f->hits);
     free(f->next);
     free(f->pending);
@@ -457,7 +464,11 @@ const uint64_t *waf_filter_nothing(const struct waf_filter *f)
 // Notes the clauses of one automaton state. @return cases whose literals are all there, so far
 static uint32_t note_hits(struct waf_filter *f, uint32_t state, uint32_t pending)
 {
-    uint32_t index = state / f->columns - f->first_hit;
+    uint32_t index = state - f->first_hit;
+    if (f->hit_pass[index] == f->pass) {
+        return pending;
+    }
+    f->hit_pass[index] = f->pass;
     const uint32_t *h = f->hits + f->hits_start[index];
     const uint32_t *end = f->hits + f->hits_start[index + 1];
     for (; h < end; h++) {
@@ -483,6 +494,7 @@ static void next_pass(struct waf_filter *f)
         return;
     }
     memset(f->clause_pass, 0, f->clause_count * sizeof *f->clause_pass);
+    memset(f->hit_pass, 0, (f->state_count - f->first_hit) * sizeof *f->hit_pass);
     for (uint32_t i = 0; i < f->case_count; i++) {
         f->cases[i].pass = 0;
     }
@@ -509,26 +521,77 @@ static void allow_cases(const struct waf_filter *f, struct waf_arena *a, struct 
     }
 }
 
+// What the reading of a value gathers.
+struct reading {
+    uint64_t s0, s1;
+    uint32_t marks, pending;
+};
+
+static inline uint32_t read_byte(struct waf_filter *f, struct reading *r, uint32_t state, char c)
+{
+    const struct byte_facts *b = &f->bytes[(unsigned char)c];
+    r->s0 |= b->sets[0];
+    r->s1 |= b->sets[1];
+    r->marks |= b->marks;
+    return f->next[state << f->shift | b->column];
+}
+
+static uint32_t read_run(struct waf_filter *f, struct reading *out, uint32_t state, const char *p,
+                         size_t n)
+{
+    struct reading r = *out;
+    uint32_t first_hit = f->first_hit;
+    for (size_t i = 0; i < n; i++) {
+        state = read_byte(f, &r, state, p[i]);
+        if (__builtin_expect(state >= first_hit, 0)) {
+            r.pending = note_hits(f, state, r.pending);
+        }
+    }
+    *out = r;
+    return state;
+}
+
+// A long value is read at four places in turn, so that the processor need not wait for one look-up
+// before it starts the next. Each place starts a literal's length early and from the root, and so
+// sees every literal that reaches into its part.
+static void read_four(struct waf_filter *f, struct reading *out, struct waf_str v)
+{
+    size_t part = v.n / 4;
+    const char *p0 = v.p, *p1 = p0 + part, *p2 = p1 + part, *p3 = p2 + part;
+    uint32_t a = 0, b = read_run(f, out, 0, p1 - LITERAL_MAX, LITERAL_MAX);
+    uint32_t c = read_run(f, out, 0, p2 - LITERAL_MAX, LITERAL_MAX);
+    uint32_t d = read_run(f, out, 0, p3 - LITERAL_MAX, LITERAL_MAX);
+    struct reading r = *out;
+    uint32_t first_hit = f->first_hit;
+    for (size_t i = 0; i < part; i++) {
+        a = read_byte(f, &r, a, p0[i]);
+        b = read_byte(f, &r, b, p1[i]);
+        c = read_byte(f, &r, c, p2[i]);
+        d = read_byte(f, &r, d, p3[i]);
+        if (__builtin_expect(a >= first_hit || b >= first_hit || c >= first_hit || d >= first_hit, 0)) {
+            const uint32_t states[4] = {a, b, c, d};
+            for (int k = 0; k < 4; k++) {
+                if (states[k] >= first_hit) {
+                    r.pending = note_hits(f, states[k], r.pending);
+                }
+            }
+        }
+    }
+    *out = r;
+    (void)read_run(f, out, d, p3 + part, v.n - 4 * part);
+}
+
 void waf_filter_scan(struct waf_filter *f, struct waf_arena *a, struct waf_str value,
                      struct waf_facts *out)
 {
-    struct pass p = {.n = value.n};
-    uint64_t s0 = 0, s1 = 0;
-    uint32_t marks = 0, state = 0, pending = 0, first_hit = f->first_hit * f->columns;
-    const uint32_t *next = f->next;
+    struct reading r = {0};
     next_pass(f);
-    for (size_t i = 0; i < value.n; i++) {
-        const struct byte_facts *b = &f->bytes[(unsigned char)value.p[i]];
-        s0 |= b->sets[0];
-        s1 |= b->sets[1];
-        marks |= b->marks;
-        state = next[state + b->column];
-        if (__builtin_expect(state >= first_hit, 0)) {
-            pending = note_hits(f, state, pending);
-        }
+    if (value.n >= FOUR_FROM) {
+        read_four(f, &r, value);
+    } else {
+        (void)read_run(f, &r, 0, value.p, value.n);
     }
-    p.sets[0] = s0;
-    p.sets[1] = s1;
+    struct pass p = {.n = value.n, .sets = {r.s0, r.s1}};
     allow_cases(f, a, &p, f->cases, f->cases + f->plain_start[1]);
     for (unsigned w = 0; w < 2; w++) {
         for (uint64_t left = p.sets[w]; left != 0; left &= left - 1) {
@@ -537,10 +600,10 @@ void waf_filter_scan(struct waf_filter *f, struct waf_arena *a, struct waf_str v
                         f->cases + f->plain_start[home + 1]);
         }
     }
-    for (uint32_t i = 0; i < pending; i++) {
+    for (uint32_t i = 0; i < r.pending; i++) {
         const struct rule_case *c = &f->cases[f->pending[i]];
         allow_cases(f, a, &p, c, c + 1);
     }
-    out->marks = marks;
+    out->marks = r.marks;
     out->allowed = p.allowed != NULL ? p.allowed : f->nothing;
 }

@@ -317,35 +317,47 @@ static bool escape_seq_decode(struct waf_arena *a, struct waf_str in, struct waf
     return done(in, buf, d, out);
 }
 
+// What cmdLine does with a byte: 0: drops it, 1: a blank, 2: a blank before it goes; else writes this.
+static const unsigned char *cmd_table(void)
+{
+    static unsigned char table[256];
+    if (table['a'] != 0) {
+        return table;
+    }
+    for (unsigned c = 0; c < 256; c++) {
+        table[c] = waf_lower((unsigned char)c);
+    }
+    for (const char *p = "\"'\\^"; *p != '\0'; p++) {
+        table[(unsigned char)*p] = 0;
+    }
+    for (const char *p = " ,;\t\r\n"; *p != '\0'; p++) {
+        table[(unsigned char)*p] = 1;
+    }
+    table['/'] = table['('] = 2;
+    return table;
+}
+
 static bool cmd_line(struct waf_arena *a, struct waf_str in, struct waf_str *out)
 {
+    const unsigned char *table = cmd_table();
     char *buf = waf_alloc(a, in.n + 1), *d = buf;
     bool space = false;
     for (size_t i = 0; i < in.n; i++) {
-        unsigned char c = (unsigned char)in.p[i];
-        switch (c) {
-        case '"':
-        case '\'':
-        case '\\':
-        case '^':
-            break;
-        case ' ':
-        case ',':
-        case ';':
-        case '\t':
-        case '\r':
-        case '\n':
+        unsigned char c = (unsigned char)in.p[i], to = table[c];
+        if (to > 2 || c <= 2) { // the codes 1 and 2 are bytes, too
+            *d++ = (char)(c <= 2 ? c : to);
+            space = false;
+        } else if (to == 1) {
             if (!space) {
                 *d++ = ' ';
             }
             space = true;
-            break;
-        default:
-            if (space && (c == '/' || c == '(')) {
+        } else if (to == 2) {
+            if (space) {
                 d--;
             }
+            *d++ = (char)c;
             space = false;
-            *d++ = (char)waf_lower(c);
         }
     }
     return done(in, buf, d, out);
@@ -357,7 +369,10 @@ static bool compress_whitespace(struct waf_arena *a, struct waf_str in, struct w
     bool space = false;
     for (size_t i = 0; i < in.n; i++) {
         unsigned char c = (unsigned char)in.p[i];
-        if (!waf_is_space(c) && c != 0xa0) {
+        if (c > ' ' && c != 0xa0) {
+            *d++ = (char)c;
+            space = false;
+        } else if (c != 0xa0 && !waf_is_space(c)) {
             *d++ = (char)c;
             space = false;
         } else if (!space) {

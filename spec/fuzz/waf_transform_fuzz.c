@@ -49,6 +49,29 @@ static bool plain(const char *name, const uint8_t *in, size_t n, char *out, size
     return true;
 }
 
+// cmdLine, written down without tables.
+static size_t plain_cmd_line(const uint8_t *in, size_t n, char *out)
+{
+    char *d = out;
+    for (size_t i = 0; i < n; i++) {
+        char c = (char)(in[i] < 128 ? tolower(in[i]) : in[i]);
+        if (c != 0 && strchr("\"'\\^", c) != NULL) {
+            continue;
+        }
+        if (c != 0 && strchr(" ,;\t\r\n", c) != NULL) {
+            c = ' ';
+        }
+        if (c == ' ' && d > out && d[-1] == ' ') {
+            continue;
+        }
+        if ((c == '/' || c == '(') && d > out && d[-1] == ' ') {
+            d--;
+        }
+        *d++ = c;
+    }
+    return (size_t)(d - out);
+}
+
 static void must(bool ok)
 {
     if (!ok) {
@@ -71,6 +94,10 @@ static void check(struct waf_arena *a, const struct waf_transform *t, struct waf
     }
     char *want = malloc(in.n + 1);
     if (in.n != 0 && plain(t->name, (const uint8_t *)in.p, in.n, want, &want_n)) {
+        must(waf_eq(out, (struct waf_str){want, want_n}));
+    }
+    if (strcmp(t->name, "cmdLine") == 0) {
+        want_n = plain_cmd_line((const uint8_t *)in.p, in.n, want);
         must(waf_eq(out, (struct waf_str){want, want_n}));
     }
     free(want);
