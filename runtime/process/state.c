@@ -24,7 +24,8 @@ enum moon_rc moon_state_new(int workers, struct moon_state *out)
     state.healths = moon_healths_new(state.region, STATE_TARGETS);
     state.tickets =
         moon_region_carve(state.region, "tls tickets", sizeof(struct moon_tls_tickets));
-    bool is_whole = state.board != NULL && state.counters != NULL && state.metrics != NULL &&
+    state.limits_board = moon_limits_board_new(state.region);
+    bool is_whole = state.limits_board != NULL && state.board != NULL && state.counters != NULL && state.metrics != NULL &&
                     state.healths != NULL && state.tickets != NULL;
     if (!is_whole) {
         moon_state_free(&state);

@@ -10,6 +10,7 @@
 #include "shared/counters.h"
 #include "shared/health.h"
 #include "shared/metrics.h"
+#include "upstream/limits.h"
 
 struct moon_state {
     struct moon_region *region;
@@ -18,6 +19,7 @@ struct moon_state {
     struct moon_metrics *metrics;
     struct moon_healths *healths;
     struct moon_tls_tickets *tickets;
+    struct moon_limits_board *limits_board; // which worker talks to the store for this node
 };
 
 /// @param workers  at least 1

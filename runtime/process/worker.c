@@ -4,6 +4,8 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "gateway/access_log.h"
+#include "upstream/limits.h"
+#include "upstream/redis.h"
 
 enum { WORKER_TICK_MS = 1000 };
 
@@ -40,11 +42,98 @@ static void worker_tick(struct moon_timer *timer)
                           (int64_t)moon_script_memory(generation->script), memory_order_relaxed);
 }
 
+/// A Redis that some generation names. Kept to the worker's end: older generations may use it still.
+struct worker_store {
+    struct moon_list link;
+    char *url;
+    struct moon_redis *redis;
+    struct moon_limits *limits;
+};
+
+static void worker_store_free(struct worker_store *store)
+{
+    moon_list_remove(&store->link);
+    moon_limits_free(store->limits);
+    moon_redis_free(store->redis);
+    free(store->url);
+    free(store);
+}
+
+static struct worker_store *worker_store_find(struct moon_worker *worker, struct moon_slice url)
+{
+    MOON_LIST_EACH(at, after, &worker->stores)
+    {
+        struct worker_store *store = MOON_LIST_ENTRY(at, struct worker_store, link);
+        if (moon_slice_is(moon_slice_text(store->url), url))
+            return store;
+    }
+    return NULL;
+}
+
+// Connects to the Redis of a URL; an empty URL gives limits of this node alone.
+static enum moon_rc worker_store_open(struct worker_store *store, struct moon_worker *worker,
+                                      const struct moon_plan *plan, char *error, size_t error_cap)
+{
+    struct moon_limits_options options;
+    moon_limits_options_init(&options);
+    if (plan->redis_url.len > 0) {
+        struct moon_redis_conf conf;
+        moon_redis_conf_init(&conf);
+        enum moon_rc rc = moon_redis_conf_url(&conf, plan->redis_url, error, error_cap);
+        if (plan->redis_user.len > 0 &&
+            !moon_slice_copy_text(plan->redis_user, conf.user, sizeof(conf.user)))
+            rc = MOON_ERR_CONFIG;
+        if (plan->redis_password.len > 0 &&
+            !moon_slice_copy_text(plan->redis_password, conf.password, sizeof(conf.password)))
+            rc = MOON_ERR_CONFIG;
+        conf.deadline_ms = options.deadline_ms = plan->redis_timeout_ms;
+        conf.connect_ms = plan->redis_connect_ms;
+        if (plan->redis_prefix.len > 0)
+            options.prefix = plan->redis_prefix;
+        if (rc == MOON_OK && conf.is_tls)
+            rc = moon_tls_client_new(&plan->redis_tls, error, error_cap, &conf.tls);
+        if (rc != MOON_OK)
+            return rc;
+        store->redis = moon_redis_new(worker->loop, worker->dns, &conf);
+        moon_tls_client_release(conf.tls);
+        if (store->redis == NULL)
+            return MOON_ERR_MEMORY;
+    }
+    store->limits = moon_limits_new(worker->loop, store->redis, worker->state->counters,
+                                    worker->state->limits_board, &options);
+    return store->limits == NULL ? MOON_ERR_MEMORY : MOON_OK;
+}
+
+// The limits that a generation's policies count by.
+static enum moon_rc worker_limits(struct moon_worker *worker, const struct moon_plan *plan,
+                                  char *error, size_t error_cap, struct moon_limits **out)
+{
+    struct worker_store *store = worker_store_find(worker, plan->redis_url);
+    if (store == NULL) {
+        store = calloc(1, sizeof(*store));
+        if (store == NULL)
+            return MOON_ERR_MEMORY;
+        moon_list_push_back(&worker->stores, &store->link);
+        store->url = strndup(plan->redis_url.len > 0 ? plan->redis_url.data : "",
+                             plan->redis_url.len);
+        enum moon_rc rc = store->url == NULL
+                              ? MOON_ERR_MEMORY
+                              : worker_store_open(store, worker, plan, error, error_cap);
+        if (rc != MOON_OK) {
+            worker_store_free(store);
+            return rc;
+        }
+    }
+    *out = store->limits;
+    return MOON_OK;
+}
+
 enum moon_rc moon_worker_init(struct moon_worker *worker, struct moon_state *state, int number)
 {
     memset(worker, 0, sizeof(*worker));
     worker->number = number;
     worker->state = state;
+    moon_list_init(&worker->stores);
     worker->loop = moon_loop_new();
     if (worker->loop == NULL)
         return MOON_ERR_MEMORY;
@@ -77,6 +166,8 @@ void moon_worker_fini(struct moon_worker *worker)
     moon_timer_stop(&worker->tick);
     moon_worker_abort_load(worker);
     moon_gateway_fini(&worker->gateway);
+    MOON_LIST_EACH(at, after, &worker->stores)
+    worker_store_free(MOON_LIST_ENTRY(at, struct worker_store, link));
     moon_upstreams_fini(&worker->upstreams);
     moon_dns_free(worker->dns);
     moon_loop_free(worker->loop);
@@ -88,8 +179,23 @@ enum moon_rc moon_worker_load(struct moon_worker *worker, const struct moon_bund
                               uint32_t number, char **error)
 {
     moon_worker_abort_load(worker);
-    return moon_generation_new(&worker->env, bundle, number, worker->state->tickets, error,
-                               &worker->next);
+    enum moon_rc rc = moon_generation_new(&worker->env, bundle, number, worker->state->tickets,
+                                          error, &worker->next);
+    if (rc != MOON_OK || worker->env.is_checking)
+        return rc;
+    struct moon_limits *limits;
+    char text[512] = "";
+    rc = worker_limits(worker, worker->next->plan, text, sizeof(text), &limits);
+    if (rc != MOON_OK) {
+        char where[600];
+        (void)snprintf(where, sizeof(where), "gateway.lua: redis.url: %s",
+                       text[0] == '\0' ? moon_rc_text(rc) : text);
+        *error = strdup(where);
+        moon_worker_abort_load(worker);
+        return rc;
+    }
+    moon_script_set_limits(worker->next->script, limits);
+    return MOON_OK;
 }
 
 void moon_worker_flip(struct moon_worker *worker)

@@ -107,6 +107,9 @@ struct moon_plan {
     struct moon_slice error_log, error_log_level;
     struct moon_slice dns_servers;
     struct moon_slice redis_url;
+    struct moon_slice redis_user, redis_password, redis_prefix;
+    int64_t redis_timeout_ms, redis_connect_ms;
+    struct moon_tls_client_conf redis_tls;
     struct moon_limits_conf limits;
     struct moon_listener_conf *listeners;
     size_t listener_count;

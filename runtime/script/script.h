@@ -52,6 +52,9 @@ size_t moon_script_memory(const struct moon_script *script);
 /// The generation's backends, for requests of policies. Borrowed: as long as the script.
 void moon_script_set_backends(struct moon_script *script, struct moon_backend **backends);
 
+/// The limits that policies count by (upstream/limits.h). Borrowed: as long as the script.
+void moon_script_set_limits(struct moon_script *script, void *limits);
+
 /// `moongate explain`: text for people, or JSON. Heap, freed by the caller; NULL on failure.
 ///
 /// @param networks      names of networks that the client is in

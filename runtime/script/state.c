@@ -463,6 +463,11 @@ void moon_script_set_backends(struct moon_script *script, struct moon_backend **
     script->backends = backends;
 }
 
+void moon_script_set_limits(struct moon_script *script, void *limits)
+{
+    script->env.limits = limits;
+}
+
 size_t moon_script_memory(const struct moon_script *script)
 {
     return script->lua_bytes;
