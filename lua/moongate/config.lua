@@ -131,6 +131,8 @@ function Load:tls(given, path)
       for _, name in ipairs({ "certificate", "key" }) do
         if one[name] == nil then
           self:fail(at .. "." .. name, "a PEM file, or development = true", nil)
+        elseif not self.source.read(one[name]) then
+          self:fail(at .. "." .. name, "a file that can be read", one[name])
         end
       end
     end
@@ -183,6 +185,26 @@ function Load:backends()
     index[name] = #list
   end
   self.backend_list, self.backend_index = list, index
+  for _, name in ipairs(sorted(self.gateway.backends)) do
+    self:backend_links(self.gateway.backends[name], schema.join("backends", name))
+  end
+end
+
+-- Backends that a backend names: they exist, and are no splits themselves.
+function Load:backend_links(backend, at)
+  local function check(name, path)
+    self:need(self.backend_index, "backend", name, "gateway.lua", path)
+    local other = self.gateway.backends[name]
+    if other and other.split then
+      self:fail(path, "a backend with targets or a sink", name)
+    end
+  end
+  for i, share in ipairs(backend.split or {}) do
+    check(share.backend, ("%s.split[%d].backend"):format(at, i))
+  end
+  if backend.mirror then
+    check(backend.mirror.backend, at .. ".mirror.backend")
+  end
 end
 
 local function logs(given)
@@ -395,6 +417,15 @@ function Load:review()
         used[conf.backend] = true
       end
       self.has_free_policies = self.has_free_policies or entry.listing.policy == "function"
+    end
+  end
+  for _, name in ipairs(sorted(self.gateway.backends)) do
+    local backend = self.gateway.backends[name]
+    for _, share in ipairs(backend.split or {}) do
+      used[share.backend] = true
+    end
+    if backend.mirror then
+      used[backend.mirror.backend] = true
     end
   end
   for _, name in ipairs(sorted(self.gateway.backends)) do

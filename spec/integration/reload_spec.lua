@@ -1,0 +1,228 @@
+-- SPDX-License-Identifier: Apache-2.0
+--- A reload fails no request and cuts no connection, good or bad, and loses nothing that was counted.
+local process = require("spec.support.process")
+
+local RELOADS, CONNECTIONS = 200, 64
+
+local ORIGIN = [[
+return {
+  name = "origin", access_log = false,
+  listeners = { { name = "http", address = "127.0.0.1:0" } },
+  management = { address = "127.0.0.1:0" },
+  limits = { requests_per_connection = 0 },
+  sites = { { hosts = { "*" }, routes = { { path = "/*", reply = { status = 200, body = "origin" } } } } },
+}
+]]
+
+local GATEWAY = [[
+local p = require("moongate.policies")
+return {
+  name = "reloaded", access_log = false,
+  listeners = { { name = "http", address = "127.0.0.1:0" }%s },
+  management = { address = "127.0.0.1:0" },
+  limits = { requests_per_connection = 0 },
+  backends = { origin = { targets = { "http://127.0.0.1:%d" } } },
+  sites = { { hosts = { "*" }, routes = {
+    { path = "/number", reply = { status = 200, body = "%d" } },
+    { path = "/limited", backend = "origin", policies = { inbound = {
+      p.rate_limit { calls = 3, period = 86400, key = function() return "all" end } } } },
+    { path = "/*", backend = "origin", policies = { inbound = { p.stamp { value = "%d" } } } },
+  } } },
+  %s
+}
+]]
+
+local STAMP = [[
+local M = { name = "stamp", summary = "Sets a header." }
+M.schema = { type = "object", properties = { value = { type = "string", description = "Its value." } } }
+function M.prepare(conf)
+  %s
+  return conf
+end
+function M.outbound(self, ctx)
+  ctx.response.headers["X-Stamp"] = self.value
+end
+return M
+]]
+
+local function get_metric(port, name)
+  local _, text = process.get(port, "/metrics")
+  return tonumber(text:match("\n" .. name:gsub("%p", "%%%0") .. " (%d+)")) or 0
+end
+
+--- Kilobytes that the workers hold, what they share counted in parts.
+local function memory_of(gw)
+  local sum = 0
+  for _, pid in pairs(gw:workers()) do
+    sum = sum + tonumber(process.read(("/proc/%d/smaps_rollup"):format(pid)):match("\nPss:%s+(%d+)"))
+  end
+  return sum
+end
+
+describe("a reload", function()
+  local origin, gw, load_pid
+
+  setup(function()
+    origin = process.start { files = { ["gateway.lua"] = ORIGIN }, workers = 1 }
+  end)
+
+  teardown(function()
+    if load_pid then
+      process.run("kill " .. load_pid)
+    end
+    if gw then
+      gw:stop()
+    end
+    if origin then
+      origin:stop()
+    end
+  end)
+
+  local function config(number, options)
+    options = options or {}
+    return GATEWAY:format(options.listener or "", origin:port("http"), number, number,
+      options.more or "")
+  end
+
+  local function stamp(line)
+    return STAMP:format(line or "")
+  end
+
+  -- What is broken, and what the outcome has to name.
+  local broken = {
+    { name = "a syntax error", place = "gateway%.lua:%d+:", write = function(n)
+      gw:write_file("gateway.lua", (config(n):gsub("name = \"reloaded\"", "name = = \"reloaded\"")))
+    end },
+    { name = "a wrong field", place = "gateway%.lua:%d+:.*unknown field \"lisseners\"",
+      write = function(n)
+        gw:write_file("gateway.lua", config(n, { more = "lisseners = {}," }))
+      end },
+    { name = "a policy that raises in prepare", place = "%.lua:%d+:.*stamp.*no good",
+      write = function()
+        gw:write_file("policies/stamp.lua", stamp("error('no good')"))
+      end },
+    { name = "a missing certificate", place = "gateway%.lua:%d+:.*nowhere%.pem", write = function(n)
+      gw:write_file("gateway.lua", config(n, { listener = [[,
+        { name = "https", address = "127.0.0.1:0",
+          tls = { certificates = { { certificate = "nowhere.pem", key = "nowhere.key" } } } }]] }))
+    end },
+  }
+
+  it("fails no request and cuts no connection, 200 times, half of them broken", function()
+    gw = process.start { files = { ["gateway.lua"] = config(0), ["policies/stamp.lua"] = stamp() },
+      workers = 2, arguments = "--no-watch" }
+    local port = gw:port("http")
+    for _ = 1, 2 do
+      assert.equal(200, (process.get(port, "/limited")))
+    end
+    local stop, report = gw.root .. "/stop", gw.root .. "/report.lua"
+    load_pid = process.run(("luajit spec/support/load.lua %d %d '%s' '%s' >'%s/load.log' 2>&1 & echo $!")
+      :format(port, CONNECTIONS, stop, report, gw.root)):match("%d+")
+
+    local pids, early = gw:workers(), nil
+    local good = 0
+    for n = 1, RELOADS do
+      if n % 2 == 0 then
+        local case = broken[n / 2 % #broken + 1]
+        case.write(n)
+        local said, status = gw:command("reload")
+        assert.equal(1, status, case.name .. ": " .. said)
+        assert.truthy(said:match(case.place), case.name .. " is reported so: " .. said)
+        gw:write_file("policies/stamp.lua", stamp())
+      else
+        good = good + 1
+        gw:write_file("gateway.lua", config(n))
+        local said, status = gw:command("reload")
+        assert.equal(0, status, said)
+        assert.equal(tostring(n), (select(2, process.get(port, "/number"))))
+      end
+      if n == 20 then
+        early = memory_of(gw)
+      end
+    end
+    local late = memory_of(gw)
+
+    process.write(stop, "")
+    assert.truthy(process.eventually(function()
+      return process.read(report) ~= ""
+    end, 15), process.read(gw.root .. "/load.log"))
+    load_pid = nil
+    local seen = dofile(report)
+    io.write(("      %d requests on %d connections in %.0f s, slowest %.0f ms; memory %d KiB, then %d KiB\n")
+      :format(seen.requests, seen.connections, seen.seconds, seen.slowest * 1000, early, late))
+    assert.same({ failed = 0, cut = 0, errors = {} },
+      { failed = seen.failed, cut = seen.cut, errors = seen.errors })
+    assert.equal(CONNECTIONS, seen.connections)
+    assert.is_true(seen.requests > 10 * RELOADS, "only " .. seen.requests .. " requests")
+
+    assert.is_true(late <= early * 1.1, ("memory grew from %d to %d KiB"):format(early, late))
+    assert.same(pids, gw:workers(), "workers were replaced")
+    local status = gw:status()
+    assert.equal(good, status.reloads)
+    assert.equal(RELOADS - good, status.reloads_failed)
+    local management = gw:port("management")
+    assert.equal(good, get_metric(management, 'moongate_reloads_total{result="ok"}'))
+    assert.equal(RELOADS - good, get_metric(management, 'moongate_reloads_total{result="failed"}'))
+    -- Counters: two of three calls were made before the first reload.
+    assert.equal(200, (process.get(port, "/limited")))
+    assert.equal(429, (process.get(port, "/limited")))
+    -- Pools: a connection of a pool for each that was busy, not one for each reload.
+    assert.is_true(get_metric(origin:port("management"), "moongate_connections_total")
+      < CONNECTIONS * 3, "the pools did not survive")
+  end)
+
+  it("follows a change of files, and says in the log what is wrong with one", function()
+    local own = process.start { files = { ["gateway.lua"] = config(1),
+      ["policies/stamp.lua"] = stamp() }, workers = 1 }
+    finally(function()
+      own:stop()
+    end)
+    own:write_file("gateway.lua", config(2))
+    assert.truthy(process.eventually(function()
+      return select(2, process.get(own:port("http"), "/number")) == "2"
+    end), own:log())
+    own:write_file("policies/stamp.lua", stamp("error('no good')"))
+    assert.truthy(process.eventually(function()
+      return own:log():find("gateway.lua:%d+:.*stamp.*no good")
+    end), own:log())
+    assert.equal("2", (select(2, process.get(own:port("http"), "/number"))))
+  end)
+
+  it("is asked for by SIGHUP and by the management API, too", function()
+    local own = process.start { files = { ["gateway.lua"] = config(1),
+      ["policies/stamp.lua"] = stamp() }, workers = 2, arguments = "--no-watch" }
+    finally(function()
+      own:stop()
+    end)
+    local function comes_to_be(number)
+      return process.eventually(function()
+        return select(2, process.get(own:port("http"), "/number")) == tostring(number)
+      end)
+    end
+    own:write_file("gateway.lua", config(2))
+    own:signal("HUP")
+    assert.truthy(comes_to_be(2), own:log())
+    own:write_file("gateway.lua", config(3))
+    process.run(("curl -sS -X POST http://127.0.0.1:%d/reload"):format(own:port("management")))
+    assert.truthy(comes_to_be(3), own:log())
+  end)
+
+  it("binds listeners that are new, and closes those that are gone", function()
+    local own = process.start { files = { ["gateway.lua"] = config(1),
+      ["policies/stamp.lua"] = stamp() }, workers = 2, arguments = "--no-watch" }
+    finally(function()
+      own:stop()
+    end)
+    local port = own:port("http")
+    own:write_file("gateway.lua", config(2, {
+      listener = [[, { name = "second", address = "127.0.0.1:0" }]] }))
+    assert.equal(0, (select(2, own:command("reload"))))
+    local second = own:port("second")
+    assert.equal("2", (select(2, process.get(second, "/number"))))
+    assert.equal(port, own:port("http"))
+    own:write_file("gateway.lua", config(3))
+    assert.equal(0, (select(2, own:command("reload"))))
+    assert.is_nil((process.get(second, "/number")))
+    assert.equal("3", (select(2, process.get(port, "/number"))))
+  end)
+end)
