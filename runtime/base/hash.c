@@ -120,6 +120,10 @@ uint64_t moon_hash_nocase(struct moon_slice bytes)
 
 void moon_hash_seed(void)
 {
+    static bool is_seeded; // tables made under the first key stay good
+    if (is_seeded)
+        return;
+    is_seeded = true;
     moon_random_bytes(hash_key, sizeof(hash_key));
 }
 
