@@ -1,22 +1,22 @@
 -- SPDX-License-Identifier: Apache-2.0
---- Inspects requests and responses with the OWASP Core Rule Set, or other ModSecurity rules.
+--- Inspects requests and responses with the Core Rule Set, or other ModSecurity rules.
 local reply = require("moongate.reply")
 local waf = require("moongate.waf")
 
 local M = {
   name = "waf",
-  summary = "Inspects requests and responses with the OWASP Core Rule Set, or other ModSecurity rules.",
-  description = "Rules are SecLang files as mod_security2 reads them, unmodified; a set is compiled "
-    .. "once and shared by all routes that name it. `custom_rules` run before them, by priority. In "
-    .. "`detection` nothing is refused and everything is logged. The anomaly score is left in "
+  summary = "Inspects requests and responses with the Core Rule Set, or other ModSecurity rules.",
+  description = "Rules are SecLang files as mod_security2 reads them, unmodified; a set is "
+    .. "compiled once and shared by all routes that name it. `custom_rules` run before them, by "
+    .. "priority. In `detection` nothing is refused, all is logged. The anomaly score is left in "
     .. '`ctx.vars["waf.score"]`, the rule that refused in `ctx.vars["waf.rule"]`.',
-  sections = { "inbound", "outbound", "log" },
+  sections = { "inbound" },
   azure = "web application firewall of Application Gateway",
-  differences = "ModSecurity's own rule language and verdicts; exclusions may name ranges, tags and "
-    .. "patterns of names. Challenges and rate limits are policies of their own.",
+  differences = "ModSecurity's own rule language and verdicts; exclusions may name ranges, tags "
+    .. "and patterns of names. Challenges and rate limits are policies of their own.",
   statuses = {
     ["403"] = "`WafBlocked`; a rule may name another status",
-    ["413"] = "`WafBodyTooLarge`: larger than `max_body_bytes`, unless `over_limit` is `inspect_part`",
+    ["413"] = "`WafBodyTooLarge`: over `max_body_bytes`, unless `over_limit` is `inspect_part`",
   },
   example = [[p.waf {
   ruleset = "crs", mode = "prevention", paranoia = 1, inbound_threshold = 5,
@@ -25,7 +25,8 @@ local M = {
     { name = "office", priority = 10, action = "block",
       conditions = {
         { variable = "request_uri", operator = "begins_with", values = { "/admin" } },
-        { variable = "remote_addr", operator = "ip_match", values = { "10.0.0.0/8" }, negate = true },
+        { variable = "remote_addr", operator = "ip_match", negate = true,
+          values = { "10.0.0.0/8" } },
       } },
   },
   audit_log = { file = "waf.log", format = "modsecurity" },
@@ -73,8 +74,8 @@ M.schema = {
   properties = {
     ruleset = {
       type = { "string", "array" }, minLength = 1, minItems = 1, default = "crs",
-      description = "`crs`: the installed package `modsecurity-crs`; a folder of CRS; or files, with "
-        .. "wildcards, read in order. `none`: custom rules only.",
+      description = "`crs`: the installed package `modsecurity-crs`; a folder of CRS; or files, "
+        .. "with wildcards, read in order. `none`: custom rules only.",
       items = { type = "string", minLength = 1, description = "A file, with wildcards." },
     },
     mode = { enum = { "detection", "prevention" }, default = "prevention",
@@ -84,16 +85,18 @@ M.schema = {
     detection_paranoia = { type = "integer", minimum = 1, maximum = 4,
       description = "Level up to which rules run and are logged; `paranoia` if not said." },
     inbound_threshold = { type = "integer", minimum = 1,
-      description = "Anomaly score at which a request is refused; the rule set's own if not said (5)." },
+      description = "Anomaly score at which a request is refused; the rule set's own (5) if not "
+        .. "said." },
     outbound_threshold = { type = "integer", minimum = 1,
-      description = "Anomaly score at which a response is refused; the rule set's own if not said (4)." },
+      description = "Anomaly score at which a response is refused; the rule set's own (4) if not "
+        .. "said." },
     allowed_methods = strings("Methods that the rule set lets through; its own if not said "
       .. "(GET, HEAD, POST, OPTIONS).", "A method."),
     exclusions = {
       type = "array", minItems = 1, description = "What is not to be looked at.",
       items = {
         type = "object", additionalProperties = false, order = { "rules", "tags", "variables" },
-        description = "Rules by id, range or tag; with `variables` those only, else the whole rule.",
+        description = "Rules by id, range or tag; with `variables` those only, else all of them.",
         properties = {
           rules = {
             type = "array", minItems = 1, description = "Ids, or ranges.",
@@ -101,8 +104,8 @@ M.schema = {
               .. "(`942000-942999`)." },
           },
           tags = strings("Patterns; a rule with a tag that fits is meant.", "A pattern."),
-          variables = strings("Variables: `ARGS:name`, `ARGS:/^pattern/`, `REQUEST_COOKIES`; members "
-            .. "of a JSON body are `ARGS:path.to.member`.", "A variable."),
+          variables = strings("Variables: `ARGS:name`, `ARGS:/^pattern/`, `REQUEST_COOKIES`; "
+            .. "members of a JSON body are `ARGS:path.to.member`.", "A variable."),
         },
       },
     },
@@ -113,7 +116,8 @@ M.schema = {
         order = { "name", "priority", "action", "conditions", "status", "location" },
         description = "A rule.",
         properties = {
-          name = { type = "string", minLength = 1, maxLength = 128, description = "Name for logs." },
+          name = { type = "string", minLength = 1, maxLength = 128,
+            description = "Name for logs." },
           priority = { type = "integer", minimum = 1, maximum = 99999,
             description = "Lower ones run first; each once." },
           action = { enum = { "allow", "block", "log", "redirect" },
@@ -170,11 +174,14 @@ SecRule REQUEST_HEADERS:Content-Type "^(?:application(?:/soap\+|/)|text/)xml" \
 SecRule REQUEST_HEADERS:Content-Type "^application/(?:[^;\s]+\+)?json" \
   "id:200001,phase:1,t:none,t:lowercase,pass,nolog,ctl:requestBodyProcessor=JSON"
 SecRule REQBODY_ERROR "!@eq 0" \
-  "id:200002,phase:2,t:none,log,deny,status:400,msg:'Failed to parse request body.',logdata:'%{reqbody_error_msg}',severity:2"
+  "id:200002,phase:2,t:none,log,deny,status:400,severity:2,\
+  msg:'Failed to parse request body.',logdata:'%{reqbody_error_msg}'"
 SecRule MULTIPART_STRICT_ERROR "!@eq 0" \
-  "id:200003,phase:2,t:none,log,deny,status:400,msg:'Multipart request body failed strict validation.',severity:2"
+  "id:200003,phase:2,t:none,log,deny,status:400,severity:2,\
+  msg:'Multipart request body failed strict validation.'"
 SecRule MULTIPART_UNMATCHED_BOUNDARY "!@eq 0" \
-  "id:200004,phase:2,t:none,log,deny,msg:'Multipart parser detected a possible unmatched boundary.',severity:2"
+  "id:200004,phase:2,t:none,log,deny,severity:2,\
+  msg:'Multipart parser detected a possible unmatched boundary.'"
 ]]
 
 local CRS_HOMES = {
@@ -259,7 +266,9 @@ local TRANSFORMS = {
   lowercase = "lowercase", uppercase = "uppercase", trim = "trim", url_decode = "urlDecodeUni",
   url_encode = "urlEncode", remove_nulls = "removeNulls", html_entity_decode = "htmlEntityDecode",
 }
-local NUMBERS = { less_than = "lt", greater_than = "gt", less_or_equal = "le", greater_or_equal = "ge" }
+local NUMBERS = {
+  less_than = "lt", greater_than = "gt", less_or_equal = "le", greater_or_equal = "ge",
+}
 
 local function literal(text)
   return (text:gsub("[^%w]", function(c)
@@ -267,7 +276,9 @@ local function literal(text)
   end))
 end
 
-local FORMS = { equal = "^(?:%s)\\z", contains = "(?:%s)", begins_with = "^(?:%s)", ends_with = "(?:%s)\\z" }
+local FORMS = {
+  equal = "^(?:%s)\\z", contains = "(?:%s)", begins_with = "^(?:%s)", ends_with = "(?:%s)\\z",
+}
 
 local function pattern(condition_, values)
   local parts = {}
@@ -422,8 +433,10 @@ local function variables_of(conf)
   end
   both("paranoia_level", "blocking_paranoia_level", conf.paranoia)
   both("executing_paranoia_level", "detection_paranoia_level", conf.detection_paranoia)
-  both("inbound_anomaly_score_threshold", "inbound_anomaly_score_threshold", conf.inbound_threshold)
-  both("outbound_anomaly_score_threshold", "outbound_anomaly_score_threshold", conf.outbound_threshold)
+  vars.inbound_anomaly_score_threshold = conf.inbound_threshold
+    and tostring(conf.inbound_threshold)
+  vars.outbound_anomaly_score_threshold = conf.outbound_threshold
+    and tostring(conf.outbound_threshold)
   if conf.allowed_methods then
     vars.allowed_methods = table.concat(conf.allowed_methods, " ")
   end
