@@ -9,9 +9,11 @@
 #include <errno.h>
 #include <execinfo.h>
 #include <fcntl.h>
+#include <setjmp.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 enum { WORKER_LOG_BYTES = 1 << 20, WORKER_FRAMES = 64 };
@@ -39,16 +41,41 @@ struct worker_process {
     struct moon_message message; // in or out
 };
 
-// Runs in a worker that is stuck, on the supervisor's order: says where.
-static void worker_backtrace(int signal)
+static sigjmp_buf worker_unwound;
+
+static void worker_unwind_failed(int signal)
+{
+    siglongjmp(worker_unwound, signal);
+}
+
+static void *worker_interrupted_at(const void *context)
+{
+#if defined(__x86_64__)
+    return (void *)(uintptr_t)((const ucontext_t *)context)->uc_mcontext.gregs[REG_RIP];
+#elif defined(__aarch64__)
+    return (void *)(uintptr_t)((const ucontext_t *)context)->uc_mcontext.pc;
+#else
+    (void)context;
+    return NULL;
+#endif
+}
+
+// Runs in a worker that is stuck and about to be killed: says where. The unwinder may abort in
+// machine code that LuaJIT made, so that the interrupted place goes first.
+static void worker_backtrace(int signal, siginfo_t *info, void *context)
 {
     (void)signal;
+    (void)info;
     static const char head[] = "moongate: a worker is stuck here:\n";
-    void *frames[WORKER_FRAMES];
+    struct sigaction action = {.sa_handler = worker_unwind_failed};
+    void *frames[WORKER_FRAMES] = {worker_interrupted_at(context)};
     int saved = errno;
-    int n = backtrace(frames, WORKER_FRAMES);
     (void)!write(STDERR_FILENO, head, sizeof(head) - 1);
-    backtrace_symbols_fd(frames, n, STDERR_FILENO);
+    backtrace_symbols_fd(frames, 1, STDERR_FILENO);
+    (void)sigaction(SIGABRT, &action, NULL);
+    (void)sigaction(SIGSEGV, &action, NULL);
+    if (sigsetjmp(worker_unwound, 1) == 0)
+        backtrace_symbols_fd(frames, backtrace(frames, WORKER_FRAMES), STDERR_FILENO);
     errno = saved;
 }
 
@@ -60,8 +87,8 @@ static void worker_set_signals(void)
     for (size_t i = 0; i < MOON_COUNT(ignored); i++)
         (void)sigaction(ignored[i], &action, NULL);
     (void)backtrace(frames, 2); // loads what it needs: a signal handler may not
-    action.sa_handler = worker_backtrace;
-    action.sa_flags = SA_RESTART;
+    action.sa_sigaction = worker_backtrace;
+    action.sa_flags = SA_RESTART | SA_SIGINFO;
     (void)sigaction(SIGQUIT, &action, NULL);
 }
 

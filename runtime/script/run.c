@@ -184,8 +184,14 @@ static void run_publish(struct moon_ctx *x, bool is_running)
         return;
     if (is_running) {
         const struct moon_leaf *leaf = x->leaf;
-        size_t n = moon_min_size(leaf->api.len, 48);
-        memcpy(slot->section, leaf->api.data == NULL ? "" : leaf->api.data, n);
+        struct moon_slice place = leaf->api.len > 0 ? leaf->api : leaf->route;
+        size_t n = moon_min_size(place.len, 48);
+        memcpy(slot->section, place.data == NULL ? "" : place.data, n);
+        if (leaf->operation.len > 0 && leaf->operation.len < 48) {
+            slot->section[n++] = '.';
+            memcpy(slot->section + n, leaf->operation.data, leaf->operation.len);
+            n += leaf->operation.len;
+        }
         slot->section[n++] = ' ';
         const char *name = run_section_names[x->section];
         size_t m = strlen(name) + 1;

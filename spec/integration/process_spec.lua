@@ -1,0 +1,245 @@
+-- SPDX-License-Identifier: Apache-2.0
+--- Workers come and go; the gateway stays.
+local process = require("spec.support.process")
+local socket = require("socket")
+
+local CONFIG = [[
+local p = require("moongate.policies")
+return {
+  name = "processes", access_log = { path = %q },
+  listeners = { { name = "http", address = "127.0.0.1:0" } },
+  management = { address = "127.0.0.1:0" },
+  limits = { policy_cpu = 20, drain_timeout = %d },
+  sites = { { hosts = { "*" }, routes = {
+    { path = "/fast", reply = { status = 200, body = "fast" } },
+    { path = "/slow", reply = { status = 200, body = "slow" },
+      policies = { inbound = { function(ctx) ctx:sleep(1.5) end } } },
+    { path = "/endless", reply = { status = 200, body = "never" },
+      policies = { inbound = { function(ctx) ctx:sleep(60) end } } },
+    { path = "/spin", reply = { status = 200, body = "never" },
+      policies = { inbound = { function(ctx) while true do end end } } },
+  } } },
+}
+]]
+
+--- Sends a request without waiting for the answer.
+local function begin(port, path)
+  local client = assert(socket.connect("127.0.0.1", port))
+  client:send(("GET %s HTTP/1.1\r\nHost: t.test\r\nConnection: close\r\n\r\n"):format(path))
+  return client
+end
+
+local function finish(client)
+  client:settimeout(15)
+  local answer, _, partial = client:receive("*a")
+  client:close()
+  return tonumber((answer or partial or ""):match("^HTTP/1%.1 (%d%d%d)"))
+end
+
+describe("the supervisor", function()
+  local gw
+
+  local function start(options)
+    options = options or {}
+    gw = process.start { files = { ["gateway.lua"] = CONFIG:format(options.log or "-",
+      options.drain or 30) }, workers = options.workers or 2, arguments = options.arguments,
+      environment = options.environment }
+    return gw:port("http")
+  end
+
+  after_each(function()
+    if gw then
+      gw:stop()
+      gw = nil
+    end
+  end)
+
+  it("replaces a killed worker at once, with the others serving on", function()
+    local port = start()
+    local before = gw:workers()
+    -- The backoff is for workers that die young.
+    socket.sleep(2.1)
+    local slow = begin(port, "/slow")
+    socket.sleep(0.1)
+    local victim
+    for _, worker in ipairs(gw:status().workers) do
+      victim = worker.connections == 0 and worker.worker or victim
+    end
+    gw:signal("KILL", before[victim])
+    assert.truthy(process.eventually(function()
+      local now = gw:status().workers[victim + 1]
+      return now.pid ~= before[victim] and now.generation == 1 and now.restarts == 1
+    end, 3), gw:log())
+    assert.equal(200, finish(slow))
+    for _ = 1, 20 do
+      assert.equal(200, (process.get(port, "/fast")))
+    end
+    local after = gw:workers()
+    assert.equal(before[1 - victim], after[1 - victim])
+    assert.truthy(gw:log():find("died by signal 9", 1, true))
+  end)
+
+  it("keeps connections that come while a worker is replaced", function()
+    local port = start({ workers = 1 })
+    gw:signal("KILL", gw:workers()[0])
+    for _ = 1, 5 do
+      assert.equal(200, (process.get(port, "/fast")))
+    end
+  end)
+
+  it("names what a worker is stuck in after 100 ms, and replaces it after 2 s", function()
+    local port = start()
+    local before = gw:workers()
+    local spin = begin(port, "/spin")
+    local started = socket.gettime()
+    assert.truthy(process.eventually(function()
+      return gw:log():find("has not turned its loop for %d+ ms in /spin inbound")
+    end, 1), gw:log())
+    assert.truthy(process.eventually(function()
+      return gw:log():find("is stuck for")
+    end, 4), gw:log())
+    local took = socket.gettime() - started
+    assert.is_true(took > 1.5 and took < 3, "replaced after " .. took)
+    spin:close()
+    assert.truthy(gw:log():find("a worker is stuck here", 1, true))
+    for _ = 1, 10 do
+      assert.equal(200, (process.get(port, "/fast")))
+    end
+    local same = 0
+    for number, pid in pairs(gw:workers()) do
+      same = same + (before[number] == pid and 1 or 0)
+    end
+    assert.equal(1, same)
+  end)
+
+  it("lets a request come to its end on SIGTERM, and accepts no new ones", function()
+    local port = start()
+    local slow = begin(port, "/slow")
+    socket.sleep(0.2)
+    gw:signal("TERM")
+    assert.truthy(process.eventually(function()
+      return process.get(port, "/fast") == nil
+    end, 1))
+    assert.is_true(gw:is_running())
+    assert.equal(200, finish(slow))
+    assert.truthy(process.eventually(function()
+      return not gw:is_running()
+    end, 2), gw:log())
+  end)
+
+  it("ends what takes longer than drain_timeout", function()
+    local port = start({ drain = 1 })
+    local endless = begin(port, "/endless")
+    socket.sleep(0.2)
+    local started = socket.gettime()
+    gw:signal("TERM")
+    assert.truthy(process.eventually(function()
+      return not gw:is_running()
+    end, 5), gw:log())
+    assert.is_true(socket.gettime() - started > 0.8)
+    endless:close()
+  end)
+
+  it("ends at once on a second signal", function()
+    local port = start()
+    local endless = begin(port, "/endless")
+    socket.sleep(0.2)
+    gw:signal("TERM")
+    socket.sleep(0.2)
+    assert.is_true(gw:is_running())
+    gw:signal("TERM")
+    assert.truthy(process.eventually(function()
+      return not gw:is_running()
+    end, 2), gw:log())
+    endless:close()
+  end)
+
+  it("leaves no worker behind when it is killed itself", function()
+    start()
+    local pids = gw:workers()
+    gw:signal("KILL")
+    for _, pid in pairs(pids) do
+      assert.truthy(process.eventually(function()
+        return not process.is_alive(pid)
+      end, 3))
+    end
+  end)
+
+  it("writes every line of the access log, and opens it again on SIGUSR1", function()
+    local path = process.run("mktemp -u /tmp/moongate-log.XXXXXX"):match("%S+")
+    finally(function()
+      process.run(("rm -f '%s' '%s.1'"):format(path, path))
+    end)
+    local port = start({ log = path })
+    for _ = 1, 50 do
+      process.get(port, "/fast")
+    end
+    local function lines(file)
+      return select(2, process.read(file):gsub("\n", ""))
+    end
+    assert.truthy(process.eventually(function()
+      return lines(path) == 50
+    end, 3), lines(path) .. " lines")
+    os.rename(path, path .. ".1")
+    gw:signal("USR1")
+    assert.truthy(process.eventually(function()
+      return io.open(path) ~= nil
+    end, 3))
+    process.get(port, "/fast")
+    assert.truthy(process.eventually(function()
+      return lines(path) == 1
+    end, 3))
+    gw:stop()
+    gw = nil
+    assert.equal(50, lines(path .. ".1"))
+  end)
+
+  it("tells systemd that it is ready, reloads and stops", function()
+    local ok, unix = pcall(require, "socket.unix")
+    if not ok or not unix.dgram then
+      pending("luasocket has no UNIX datagrams")
+      return
+    end
+    local path = process.run("mktemp -u /tmp/moongate-notify.XXXXXX"):match("%S+")
+    local inbox = unix.dgram()
+    assert(inbox:bind(path))
+    inbox:settimeout(3)
+    finally(function()
+      inbox:close()
+      os.remove(path)
+    end)
+    start({ environment = ("NOTIFY_SOCKET='%s'"):format(path) })
+    assert.truthy(inbox:receive():match("READY=1"))
+    gw:command("reload")
+    assert.truthy(inbox:receive():match("RELOADING=1\nMONOTONIC_USEC=%d+"))
+    assert.equal("READY=1", inbox:receive())
+    gw:signal("TERM")
+    assert.equal("STOPPING=1", inbox:receive())
+  end)
+
+  it("takes sockets from systemd", function()
+    local code = [[
+import os, socket, sys
+s = socket.socket(); s.bind(("127.0.0.1", 0)); s.listen(16)
+open(sys.argv[1], "w").write(str(s.getsockname()[1]))
+os.dup2(s.fileno(), 3); os.set_inheritable(3, True)
+path = sys.argv[2] + "/gateway.lua"
+text = open(path).read().replace("127.0.0.1:0\" } },\n  management", "127.0.0.1:%d\" } },\n  management" % s.getsockname()[1])
+open(path, "w").write(text)
+os.environ["LISTEN_PID"] = str(os.getpid()); os.environ["LISTEN_FDS"] = "1"
+os.execv(sys.argv[3], sys.argv[3:])
+]]
+    local wrapper = process.run("mktemp /tmp/moongate-listen.XXXXXX"):match("%S+")
+    finally(function()
+      process.run(("rm -f '%s' '%s.py' '%s.port'"):format(wrapper, wrapper, wrapper))
+    end)
+    process.write(wrapper .. ".py", code)
+    process.write(wrapper, ("#!/bin/sh\nfor dir; do :; done\nexec python3 '%s.py' '%s.port' \"$dir\" '%s' \"$@\"\n")
+      :format(wrapper, wrapper, process.binary:gsub("^([^/])", (os.getenv("PWD") or ".") .. "/%1")))
+    process.run(("chmod +x '%s'"):format(wrapper))
+    gw = process.start { files = { ["gateway.lua"] = CONFIG:format("-", 30) }, workers = 2,
+      binary = wrapper }
+    assert.equal(tonumber(process.read(wrapper .. ".port")), gw:port("http"))
+    assert.equal(200, (process.get(gw:port("http"), "/fast")))
+  end)
+end)
