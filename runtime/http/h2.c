@@ -51,7 +51,7 @@ static void h2_fail(struct moon_h2 *h2, const char *why)
     if (h2->failure != NULL)
         return;
     h2->failure = why;
-    h2->is_failed = nghttp2_session_terminate_session(h2->session, NGHTTP2_ENHANCE_YOUR_CALM) != 0;
+    h2->is_failed = nghttp2_session_terminate_session(h2->session, h2->guard.code) != 0;
 }
 
 static int h2_on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame, void *user)

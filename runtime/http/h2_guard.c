@@ -55,12 +55,18 @@ void h2_guard_completed(struct h2_guard *guard)
 
 static const char *guard_control(struct h2_guard *guard, const char *what)
 {
-    return bucket_take(&guard->control, GUARD_CONTROL_CAP, GUARD_CONTROL_PER_S) ? NULL : what;
+    if (bucket_take(&guard->control, GUARD_CONTROL_CAP, GUARD_CONTROL_PER_S))
+        return NULL;
+    guard->code = NGHTTP2_ENHANCE_YOUR_CALM;
+    return what;
 }
 
 static const char *guard_reset(struct h2_guard *guard, const char *what)
 {
-    return bucket_take(&guard->resets, GUARD_RESET_CAP, GUARD_RESET_PER_S) ? NULL : what;
+    if (bucket_take(&guard->resets, GUARD_RESET_CAP, GUARD_RESET_PER_S))
+        return NULL;
+    guard->code = NGHTTP2_ENHANCE_YOUR_CALM;
+    return what;
 }
 
 const char *h2_guard_sent_reset(struct h2_guard *guard)
@@ -68,9 +74,78 @@ const char *h2_guard_sent_reset(struct h2_guard *guard)
     return guard_reset(guard, "too many streams that had to be reset");
 }
 
-static const char *guard_frame(struct h2_guard *guard, uint8_t type, uint8_t flags)
+static const char *guard_wrong(struct h2_guard *guard, uint32_t code, const char *what)
+{
+    guard->code = code;
+    return what;
+}
+
+static bool guard_has(const uint8_t *bits, uint32_t slot)
+{
+    return (bits[slot / 8] >> slot % 8 & 1) != 0;
+}
+
+static void guard_put(uint8_t *bits, uint32_t slot, bool is_set)
+{
+    uint8_t bit = (uint8_t)(1U << slot % 8);
+    bits[slot / 8] = (uint8_t)(is_set ? bits[slot / 8] | bit : bits[slot / 8] & ~bit);
+}
+
+static uint32_t guard_slot(uint32_t id)
+{
+    return id / 2 % H2_GUARD_STREAMS;
+}
+
+static void guard_open(struct h2_guard *guard, uint32_t id)
+{
+    if (id - guard->last_id >= 2 * H2_GUARD_STREAMS) {
+        memset(guard->opened, 0, sizeof(guard->opened));
+        memset(guard->ended, 0, sizeof(guard->ended));
+        guard->last_id = id;
+    }
+    for (uint32_t at = guard->last_id + 1; at <= id; at++) {
+        guard_put(guard->opened, guard_slot(at), false);
+        guard_put(guard->ended, guard_slot(at), false);
+    }
+    guard->last_id = id;
+    guard_put(guard->opened, guard_slot(id), true);
+}
+
+// RFC 9113 §5.1, what nghttp2 passes over once it has forgotten a stream: nothing follows what the
+// client itself ended or reset, and numbers do not go back.
+static const char *guard_stream(struct h2_guard *guard, uint8_t type, uint32_t id, bool is_end)
+{
+    bool is_known = id <= guard->last_id && guard->last_id - id < 2 * (H2_GUARD_STREAMS - 1);
+    uint32_t slot = guard_slot(id);
+    if (id % 2 == 0)
+        return NULL; // nghttp2 refuses it
+    if (type == H2_HEADERS && id > guard->last_id) {
+        guard_open(guard, id);
+        is_known = true;
+    } else if (is_known && guard_has(guard->ended, slot) && type != H2_RST_STREAM) {
+        return guard_wrong(guard, NGHTTP2_STREAM_CLOSED, "frame on a stream that has ended");
+    } else if (is_known && type == H2_HEADERS && !guard_has(guard->opened, slot)) {
+        return guard_wrong(guard, NGHTTP2_PROTOCOL_ERROR, "stream number goes back");
+    }
+    if (is_end && is_known)
+        guard_put(guard->ended, slot, true);
+    return NULL;
+}
+
+static const char *guard_frame(struct h2_guard *guard, uint8_t type, uint8_t flags, uint32_t id)
 {
     const uint8_t end_headers = 4, end_stream = 1, ack = 1;
+    const char *wrong = NULL;
+    if (guard->is_block_open && type != H2_CONTINUATION)
+        return NULL; // nghttp2 ends the connection
+    if (type == H2_DATA || type == H2_HEADERS)
+        wrong = guard_stream(guard, type, id, (flags & end_stream) != 0);
+    else if (type == H2_RST_STREAM)
+        wrong = guard_stream(guard, type, id, true);
+    else if (type == H2_PRIORITY && id == 0)
+        wrong = guard_wrong(guard, NGHTTP2_PROTOCOL_ERROR, "PRIORITY on stream 0");
+    if (wrong != NULL)
+        return wrong;
     switch (type) {
     case H2_DATA:
         if (guard->payload_left > 0) {
@@ -120,7 +195,10 @@ const char *h2_guard_receive(struct h2_guard *guard, struct moon_slice bytes)
         guard->payload_left = (size_t)head[0] << 16 | (size_t)head[1] << 8 | head[2];
         guard->type = head[3];
         guard->frames += guard->type != H2_CONTINUATION;
-        const char *excess = guard_frame(guard, head[3], head[4]);
+        const char *excess = guard_frame(
+            guard, head[3], head[4],
+            ((uint32_t)head[5] << 24 | (uint32_t)head[6] << 16 | (uint32_t)head[7] << 8 | head[8]) &
+                0x7fffffff);
         if (excess != NULL)
             return excess;
     }

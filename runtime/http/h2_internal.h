@@ -8,7 +8,10 @@
 
 #include <nghttp2/nghttp2.h>
 
-enum { H2_FRAME_HEAD_BYTES = 9 };
+enum {
+    H2_FRAME_HEAD_BYTES = 9,
+    H2_GUARD_STREAMS = 1024, // the newest, whose states the guard remembers
+};
 
 enum h2_frame_type { // RFC 9113 §6
     H2_DATA,
@@ -33,6 +36,9 @@ struct h2_guard {
     uint64_t frames;
     bool is_block_open; // HEADERS without END_HEADERS
     struct moon_h2_bucket control, resets;
+    uint32_t code;    // of the error that was found
+    uint32_t last_id; // newest stream
+    uint8_t opened[H2_GUARD_STREAMS / 8], ended[H2_GUARD_STREAMS / 8]; // by the client; bit sets
 };
 
 struct moon_h2 {
@@ -57,7 +63,7 @@ struct moon_h2_trailers {
 
 void h2_guard_init(struct h2_guard *guard);
 
-/// @return NULL, or what there is too much of
+/// @return NULL, or what there is too much of or what is wrong; guard->code says how to tell it
 const char *h2_guard_receive(struct h2_guard *guard, struct moon_slice bytes);
 /// A useful frame went out, or a stream came to a good end: that earns room for more.
 void h2_guard_sent_data(struct h2_guard *guard);
