@@ -68,7 +68,7 @@ local condition = {
 M.schema = {
   type = "object", additionalProperties = false,
   order = { "ruleset", "mode", "paranoia", "detection_paranoia", "inbound_threshold",
-    "outbound_threshold", "allowed_methods", "exclusions", "custom_rules", "directives",
+    "outbound_threshold", "allowed_methods", "exclusions", "custom_rules", "setup", "directives",
     "inspect_body", "max_body_bytes", "over_limit", "inspect_response", "max_response_bytes",
     "audit_log" },
   properties = {
@@ -130,6 +130,8 @@ M.schema = {
         },
       },
     },
+    setup = { type = "string", minLength = 1,
+      description = "SecLang of your own, read before the rule set: settings, conditions." },
     directives = { type = "string", minLength = 1,
       description = "SecLang of your own, read after the rule set." },
     inspect_body = { type = "boolean", default = true, description = "Look at request bodies." },
@@ -459,6 +461,9 @@ function M.prepare(conf, env)
   local sources = { { name = "settings", text = BEFORE } }
   if conf.custom_rules then
     sources[2] = { name = "custom_rules", text = custom_text(conf.custom_rules) }
+  end
+  if conf.setup then
+    sources[#sources + 1] = { name = "setup", text = conf.setup }
   end
   ruleset_sources(conf, env, sources)
   if conf.directives then

@@ -1,4 +1,5 @@
 -- SPDX-License-Identifier: Apache-2.0
+-- luacheck: no max line length (a case a line)
 --- The Core Rule Set's own regression tests, replayed into the engine: what is in the shared folder,
 --- or the folder that CRS_TESTS names (`CRS_TESTS=DIR`, `CRS_VERSION=3|4`).
 package.path = "spec/plugins/waf/?.lua;" .. package.path

@@ -1,4 +1,5 @@
 -- SPDX-License-Identifier: Apache-2.0
+-- luacheck: no max line length (a case a line)
 --- The rule engine through FFI, for specs and tools.
 local ffi = require("ffi")
 
@@ -119,7 +120,7 @@ function M.run(rules, req, respond, opt)
     lib.waf_tx_request_header(tx, str(h[1]), str(h[2]))
   end
   local status
-  local body, rbody = req.body or "", nil
+  local body = req.body or ""
   if lib.waf_tx_request_headers(tx, verdict) then
     status = verdict.status
   end
@@ -134,8 +135,7 @@ function M.run(rules, req, respond, opt)
     end
   end
   if not status and respond then
-    local code, headers
-    code, headers, rbody = respond(req)
+    local code, headers, rbody = respond(req)
     lib.waf_tx_response_line(tx, code, str("HTTP/1.1"))
     for _, h in ipairs(headers) do
       lib.waf_tx_response_header(tx, str(h[1]), str(h[2]))

@@ -1,4 +1,5 @@
 -- SPDX-License-Identifier: Apache-2.0
+-- luacheck: no max line length (a case a line)
 --- Reads CRS regression tests (v3.3 and v4 YAML) and replays them straight into the engine, with
 --- what an HTTP/1.1 server would pass on.
 local M = {}

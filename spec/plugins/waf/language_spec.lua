@@ -1,4 +1,5 @@
 -- SPDX-License-Identifier: Apache-2.0
+-- luacheck: no max line length (a case a line)
 --- SecLang as the engine reads it, rule by rule.
 package.path = "spec/plugins/waf/?.lua;" .. package.path
 local engine = require("engine")
