@@ -137,5 +137,6 @@ const struct waf_fired *waf_tx_fired(const struct waf_tx *tx, size_t i);
 struct waf_str waf_tx_error_log(struct waf_tx *tx, size_t i);
 /// Value of `tx.NAME`; .p is NULL if unset.
 struct waf_str waf_tx_get_var(struct waf_tx *tx, struct waf_str name);
-/// True when the transaction ran out of its memory or regex budget; the rest was not inspected.
+/// True when the transaction ran out of its memory or regex budget: the rest was not inspected, and in
+/// prevention the request was refused with 403.
 bool waf_tx_exhausted(const struct waf_tx *tx);

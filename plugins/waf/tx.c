@@ -94,19 +94,23 @@ void waf_tx_free(struct waf_tx *tx)
         (tx)->arena.full = NULL;                                                                   \
     } while (0)
 
-static bool verdict(struct waf_tx *tx, struct waf_verdict *out)
-{
-    if (tx->intercepted && out != NULL) {
-        *out = tx->verdict;
-    }
-    return tx->intercepted;
-}
-
 static bool refuse(struct waf_tx *tx, int status, struct waf_str why)
 {
     tx->verdict = (struct waf_verdict){.status = status, .message = why};
     tx->intercepted = true;
     return true;
+}
+
+static bool verdict(struct waf_tx *tx, struct waf_verdict *out)
+{
+    // What could not be looked at to the end is not let through where rules are enforced.
+    if (tx->exhausted && !tx->intercepted && tx->mode == WAF_MODE_PREVENTION && tx->phase <= 2) {
+        refuse(tx, 403, WAF_LIT("the request could not be inspected within its limits"));
+    }
+    if (tx->intercepted && out != NULL) {
+        *out = tx->verdict;
+    }
+    return tx->intercepted;
 }
 
 static void run(struct waf_tx *tx, unsigned phase)

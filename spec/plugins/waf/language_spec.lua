@@ -264,6 +264,22 @@ describe("limits", function()
   end)
 end)
 
+describe("a budget that is spent", function()
+  it("refuses the request where rules are enforced", function()
+    local slow = {}
+    for i = 1, 3000 do
+      slow[i] = ('SecRule ARGS "@rx ^(a+)+[b%d]$" "id:%d,phase:2,pass,nolog"'):format(i % 10, i)
+    end
+    local text = "SecPcreMatchLimit 100000\n" .. table.concat(slow, "\n")
+    local at = { uri = "/?x=" .. ("a"):rep(60) .. "9b" }
+    local r = run(text, at)
+    assert.is_true(r.exhausted)
+    assert.equal(403, r.status)
+    r = run(text, at, { mode = 2 })
+    assert.is_nil(r.status)
+  end)
+end)
+
 describe("libinjection", function()
   it("never calls one word SQL, nor script what has neither tag nor value", function()
     local sqli = rules_of('SecRule ARGS "@detectSQLi" "id:1,phase:2,pass"')
