@@ -60,18 +60,20 @@ static const char *const ctx_kind_names[MOON_HANDLE_COUNT] = {
 
 bool moon_handle_is(lua_State *L, int index, enum moon_handle_kind kind)
 {
+    // A light userdata has length 0, so one question tells both the type and the size.
+    if (lua_objlen(L, index) != sizeof(struct moon_handle))
+        return false;
     const struct moon_handle *handle = lua_touserdata(L, index);
-    return handle != NULL && lua_type(L, index) == LUA_TUSERDATA &&
-           lua_objlen(L, index) == sizeof(*handle) &&
-           handle->magic == (MOON_HANDLE_MAGIC ^ (uint64_t)kind);
+    return handle != NULL && handle->magic == (MOON_HANDLE_MAGIC ^ (uint64_t)kind);
 }
 
 struct moon_ctx *moon_handle_check(lua_State *L, int index, enum moon_handle_kind kind)
 {
-    if (MOON_UNLIKELY(!moon_handle_is(L, index, kind)))
+    const struct moon_handle *handle =
+        MOON_LIKELY(moon_handle_is(L, index, kind)) ? lua_touserdata(L, index) : NULL;
+    if (MOON_UNLIKELY(handle == NULL))
         luaL_error(L, "%s expected, got %s (call methods with a colon)", ctx_kind_names[kind],
                    luaL_typename(L, index));
-    const struct moon_handle *handle = lua_touserdata(L, index);
     if (MOON_UNLIKELY(handle->runner == NULL || handle->runner->x == NULL))
         luaL_error(L, "%s is used after its request has ended", ctx_kind_names[kind]);
     return handle->runner->x;
@@ -92,47 +94,43 @@ struct moon_slice moon_check_copy(lua_State *L, int index, struct moon_ctx *x)
 
 void moon_ctx_push_part(lua_State *L, int part)
 {
-    lua_getfenv(L, 1);
-    lua_rawgeti(L, -1, part);
+    const struct moon_handle *handle = lua_touserdata(L, 1);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, handle->runner->part_refs[part]);
+}
+
+bool moon_ctx_push_cached(lua_State *L, const struct moon_ctx *x, enum moon_ctx_slot slot)
+{
+    if ((x->runner->used_slots >> slot & 1) == 0)
+        return false;
+    lua_rawgeti(L, LUA_REGISTRYINDEX, x->runner->slots_ref);
+    lua_rawgeti(L, -1, slot);
     lua_remove(L, -2);
+    return true;
 }
 
-bool moon_ctx_push_cached(lua_State *L, const char *name)
+void moon_ctx_cache(lua_State *L, struct moon_ctx *x, enum moon_ctx_slot slot)
 {
-    lua_getfenv(L, 1);
-    lua_pushstring(L, name);
-    lua_rawget(L, -2);
-    lua_remove(L, -2);
-    if (!lua_isnil(L, -1))
-        return true;
+    lua_rawgeti(L, LUA_REGISTRYINDEX, x->runner->slots_ref);
+    lua_pushvalue(L, -2);
+    lua_rawseti(L, -2, slot);
     lua_pop(L, 1);
-    return false;
+    x->runner->used_slots |= UINT32_C(1) << slot;
 }
 
-void moon_ctx_cache(lua_State *L, struct moon_ctx *x, const char *name)
+static int ctx_push_slot(lua_State *L, struct moon_ctx *x, enum moon_ctx_slot slot, bool is_made)
 {
-    lua_getfenv(L, 1);
-    lua_pushstring(L, name);
-    lua_pushvalue(L, -3);
-    lua_rawset(L, -3);
-    lua_pop(L, 1);
-    x->runner->has_vars = true;
-}
-
-static int ctx_push_slot(lua_State *L, struct moon_ctx *x, const char *name, bool is_made)
-{
-    if (moon_ctx_push_cached(L, name))
+    if (moon_ctx_push_cached(L, x, slot))
         return 1;
     if (!is_made)
         return 0;
-    lua_newtable(L);
-    moon_ctx_cache(L, x, name);
+    lua_createtable(L, 0, 8);
+    moon_ctx_cache(L, x, slot);
     return 1;
 }
 
 static int ctx_push_geo(lua_State *L, struct moon_ctx *x)
 {
-    if (moon_ctx_push_cached(L, "geo"))
+    if (moon_ctx_push_cached(L, x, MOON_SLOT_GEO))
         return lua_isboolean(L, -1) ? 0 : 1;
     lua_getfield(L, LUA_REGISTRYINDEX, "moongate.geo_lookup");
     if (!lua_isfunction(L, -1))
@@ -144,7 +142,7 @@ static int ctx_push_geo(lua_State *L, struct moon_ctx *x)
         lua_pop(L, 1);
         lua_pushboolean(L, 0);
     }
-    moon_ctx_cache(L, x, "geo");
+    moon_ctx_cache(L, x, MOON_SLOT_GEO);
     return is_known ? 1 : 0;
 }
 
@@ -156,21 +154,51 @@ static void ctx_set_text(lua_State *L, const char *name, struct moon_slice text)
     lua_setfield(L, -2, name);
 }
 
+static int ctx_fact_newindex(lua_State *L)
+{
+    return luaL_error(L, "%s belongs to the configuration and cannot be set",
+                      lua_tostring(L, 2) == NULL ? "this" : lua_tostring(L, 2));
+}
+
+// Wraps the table on top so that policies can read it and not change it; made once per generation.
+static int ctx_ref_fact(lua_State *L)
+{
+    lua_newtable(L);
+    lua_createtable(L, 0, 3);
+    lua_pushvalue(L, -3);
+    lua_setfield(L, -2, "__index");
+    lua_pushcfunction(L, ctx_fact_newindex);
+    lua_setfield(L, -2, "__newindex");
+    lua_pushboolean(L, 0);
+    lua_setfield(L, -2, "__metatable");
+    lua_setmetatable(L, -2);
+    lua_remove(L, -2);
+    return luaL_ref(L, LUA_REGISTRYINDEX);
+}
+
+static int ctx_push_fact(lua_State *L, int ref)
+{
+    lua_rawgeti(L, LUA_REGISTRYINDEX, ref);
+    return 1;
+}
+
 static int ctx_push_subscription(lua_State *L, struct moon_ctx *x)
 {
     moon_ctx_find_subscription(x);
     if (x->subscription == NULL)
         return 0;
-    if (moon_ctx_push_cached(L, "subscription"))
-        return 1;
-    lua_createtable(L, 0, 5);
-    ctx_set_text(L, "id", x->subscription->id);
-    ctx_set_text(L, "name", x->subscription->name);
-    ctx_set_text(L, "product", x->subscription->product);
-    ctx_set_text(L, "api", x->subscription->api);
-    ctx_set_text(L, "state", x->subscription->state);
-    moon_ctx_cache(L, x, "subscription");
-    return 1;
+    struct moon_subscription *subscription =
+        &x->script->plan->subscriptions[x->subscription - x->script->plan->subscriptions];
+    if (subscription->fact_ref == 0) {
+        lua_createtable(L, 0, 5);
+        ctx_set_text(L, "id", subscription->id);
+        ctx_set_text(L, "name", subscription->name);
+        ctx_set_text(L, "product", subscription->product);
+        ctx_set_text(L, "api", subscription->api);
+        ctx_set_text(L, "state", subscription->state);
+        subscription->fact_ref = ctx_ref_fact(L);
+    }
+    return ctx_push_fact(L, subscription->fact_ref);
 }
 
 static int ctx_push_product(lua_State *L, struct moon_ctx *x)
@@ -178,41 +206,62 @@ static int ctx_push_product(lua_State *L, struct moon_ctx *x)
     moon_ctx_find_subscription(x);
     if (x->subscription == NULL || x->subscription->product.len == 0)
         return 0;
-    if (moon_ctx_push_cached(L, "product"))
-        return 1;
-    lua_createtable(L, 0, 1);
-    ctx_set_text(L, "name", x->subscription->product);
-    ctx_set_text(L, "id", x->subscription->product);
-    moon_ctx_cache(L, x, "product");
-    return 1;
+    struct moon_subscription *subscription =
+        &x->script->plan->subscriptions[x->subscription - x->script->plan->subscriptions];
+    if (subscription->product_ref == 0) {
+        lua_createtable(L, 0, 2);
+        ctx_set_text(L, "name", subscription->product);
+        ctx_set_text(L, "id", subscription->product);
+        subscription->product_ref = ctx_ref_fact(L);
+    }
+    return ctx_push_fact(L, subscription->product_ref);
 }
 
-static int ctx_push_named(lua_State *L, struct moon_ctx *x, const char *slot, struct moon_slice name)
+static struct moon_leaf *ctx_leaf(const struct moon_ctx *x)
 {
-    if (name.len == 0)
+    return x->leaf == NULL ? NULL : &x->script->plan->leaves[x->leaf - x->script->plan->leaves];
+}
+
+static int ctx_push_api(lua_State *L, struct moon_ctx *x)
+{
+    struct moon_leaf *leaf = ctx_leaf(x);
+    if (leaf == NULL || leaf->api.len == 0)
         return 0;
-    if (moon_ctx_push_cached(L, slot))
-        return 1;
-    lua_createtable(L, 0, 4);
-    ctx_set_text(L, "name", name);
-    ctx_set_text(L, "id", name);
-    if (x->leaf != NULL) {
-        ctx_set_text(L, "method", x->leaf->method);
-        ctx_set_text(L, "path", x->leaf->path);
+    if (leaf->api_ref == 0) {
+        lua_createtable(L, 0, 2);
+        ctx_set_text(L, "name", leaf->api);
+        ctx_set_text(L, "id", leaf->api);
+        leaf->api_ref = ctx_ref_fact(L);
     }
-    moon_ctx_cache(L, x, slot);
-    return 1;
+    return ctx_push_fact(L, leaf->api_ref);
+}
+
+static int ctx_push_operation(lua_State *L, struct moon_ctx *x)
+{
+    struct moon_leaf *leaf = ctx_leaf(x);
+    if (leaf == NULL || leaf->operation.len == 0)
+        return 0;
+    if (leaf->operation_ref == 0) {
+        lua_createtable(L, 0, 4);
+        ctx_set_text(L, "name", leaf->operation);
+        ctx_set_text(L, "id", leaf->operation);
+        ctx_set_text(L, "method", leaf->method);
+        ctx_set_text(L, "path", leaf->path);
+        leaf->operation_ref = ctx_ref_fact(L);
+    }
+    return ctx_push_fact(L, leaf->operation_ref);
 }
 
 static int ctx_push_deployment(lua_State *L, struct moon_ctx *x)
 {
-    if (moon_ctx_push_cached(L, "deployment"))
-        return 1;
-    lua_createtable(L, 0, 2);
-    ctx_set_text(L, "name", x->script->plan->name);
-    ctx_set_text(L, "region", x->script->plan->region);
-    moon_ctx_cache(L, x, "deployment");
-    return 1;
+    struct moon_plan *plan = x->script->plan;
+    if (plan->deployment_ref == 0) {
+        lua_createtable(L, 0, 2);
+        ctx_set_text(L, "name", plan->name);
+        ctx_set_text(L, "region", plan->region);
+        plan->deployment_ref = ctx_ref_fact(L);
+    }
+    return ctx_push_fact(L, plan->deployment_ref);
 }
 
 static int ctx_push_error(lua_State *L, struct moon_ctx *x)
@@ -262,11 +311,11 @@ static int ctx_push_key(lua_State *L, struct moon_ctx *x, enum ctx_key key)
         moon_ctx_push_part(L, MOON_HANDLE_RESPONSE);
         return 1;
     case CTX_VARS:
-        return ctx_push_slot(L, x, "vars", true);
+        return ctx_push_slot(L, x, MOON_SLOT_VARS, true);
     case CTX_JWT:
-        return ctx_push_slot(L, x, "jwt", false);
+        return ctx_push_slot(L, x, MOON_SLOT_JWT, false);
     case CTX_USER:
-        return ctx_push_slot(L, x, "user", false);
+        return ctx_push_slot(L, x, MOON_SLOT_USER, false);
     case CTX_GEO:
         return ctx_push_geo(L, x);
     case CTX_SUBSCRIPTION:
@@ -278,10 +327,9 @@ static int ctx_push_key(lua_State *L, struct moon_ctx *x, enum ctx_key key)
     case CTX_PRODUCT:
         return ctx_push_product(L, x);
     case CTX_API:
-        return ctx_push_named(L, x, "api", x->leaf == NULL ? moon_slice(NULL, 0) : x->leaf->api);
+        return ctx_push_api(L, x);
     case CTX_OPERATION:
-        return ctx_push_named(L, x, "operation",
-                              x->leaf == NULL ? moon_slice(NULL, 0) : x->leaf->operation);
+        return ctx_push_operation(L, x);
     case CTX_BACKEND:
         return ctx_push_backend(L, x);
     case CTX_BACKEND_URL:
@@ -333,7 +381,7 @@ static int ctx_newindex(lua_State *L)
     case CTX_JWT:
     case CTX_USER:
         lua_pushvalue(L, 3);
-        moon_ctx_cache(L, x, key == CTX_JWT ? "jwt" : "user");
+        moon_ctx_cache(L, x, key == CTX_JWT ? MOON_SLOT_JWT : MOON_SLOT_USER);
         return 0;
     case CTX_BACKEND:
         x->backend = ctx_find_backend(L, x->script->plan, moon_check_slice(L, 3));
@@ -353,12 +401,10 @@ int moon_ctx_key(lua_State *L)
 {
     lua_pushvalue(L, 2);
     lua_rawget(L, lua_upvalueindex(1));
-    if (lua_type(L, -1) == LUA_TNUMBER) {
-        int key = (int)lua_tointeger(L, -1);
-        lua_pop(L, 1);
-        return key;
-    }
-    return 0; // a method, or nil, is on top
+    int key = lua_type(L, -1) == LUA_TNUMBER ? (int)lua_tointeger(L, -1) : 0;
+    if (key != 0)
+        lua_settop(L, -2);
+    return key; // 0: a method, or nil, is on top
 }
 
 struct ctx_sleep {
@@ -440,21 +486,15 @@ void moon_ctx_open(lua_State *L, struct moon_script *script)
 
 void moon_ctx_push_new(lua_State *L, struct moon_script *script, struct moon_runner *runner)
 {
-    lua_createtable(L, MOON_HANDLE_COUNT, 4); // shared by all parts
-    int shared = lua_gettop(L);
     for (int kind = 0; kind < MOON_HANDLE_COUNT; kind++) {
         struct moon_handle *handle = lua_newuserdata(L, sizeof(*handle));
         handle->magic = MOON_HANDLE_MAGIC ^ (uint64_t)kind;
         handle->runner = runner;
         lua_rawgeti(L, LUA_REGISTRYINDEX, script->handle_metatables[kind]);
         lua_setmetatable(L, -2);
-        lua_pushvalue(L, shared);
-        lua_setfenv(L, -2);
-        if (kind != MOON_HANDLE_CTX) {
-            lua_pushvalue(L, -1);
-            lua_rawseti(L, shared, kind);
-            lua_pop(L, 1);
-        }
+        runner->part_refs[kind] = luaL_ref(L, LUA_REGISTRYINDEX);
     }
-    lua_remove(L, shared);
+    lua_createtable(L, MOON_SLOT_COUNT, 0);
+    runner->slots_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, runner->part_refs[MOON_HANDLE_CTX]);
 }

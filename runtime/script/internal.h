@@ -11,19 +11,7 @@
 #include <lua.h>
 #include <lualib.h>
 
-/// A coroutine with the ctx objects that go with it; pooled. Held from an exchange's first section
-/// to its end, so that `ctx` and `ctx.vars` are the same objects in all sections.
-struct moon_runner {
-    struct moon_runner *next; // in the pool
-    lua_State *co;
-    int co_ref;  // keeps the coroutine
-    int ctx_ref; // the `ctx` userdata
-    struct moon_ctx *x; // NULL: the objects belong to no request now
-    bool has_vars;      // ctx.vars was used
-    bool is_dead;       // the coroutine raised; it is not used again
-};
-
-/// What every userdata of ours starts with.
+/// The parts of `ctx` that are userdata.
 enum moon_handle_kind {
     MOON_HANDLE_CTX,
     MOON_HANDLE_REQUEST,
@@ -37,6 +25,30 @@ enum moon_handle_kind {
     MOON_HANDLE_COUNT,
 };
 
+/// Values that are kept with the ctx until its request ends.
+enum moon_ctx_slot {
+    MOON_SLOT_VARS = 1,
+    MOON_SLOT_JWT,
+    MOON_SLOT_USER,
+    MOON_SLOT_GEO,
+    MOON_SLOT_COUNT,
+};
+
+/// A coroutine with the ctx objects that go with it; pooled. Held from an exchange's first section
+/// to its end, so that `ctx` and `ctx.vars` are the same objects in all sections.
+struct moon_runner {
+    struct moon_runner *next; // in the pool
+    lua_State *co;
+    int co_ref;  // keeps the coroutine
+    int ctx_ref; // the `ctx` userdata
+    int part_refs[MOON_HANDLE_COUNT]; // its parts, by kind
+    int slots_ref;      // a table of what a request keeps: vars, jwt ... (enum moon_ctx_slot)
+    struct moon_ctx *x; // NULL: the objects belong to no request now
+    uint32_t used_slots; // a bit each
+    bool is_dead;       // the coroutine raised; it is not used again
+};
+
+/// What every userdata of ours starts with.
 struct moon_handle {
     uint64_t magic; // MOON_HANDLE_MAGIC ^ kind
     struct moon_runner *runner;

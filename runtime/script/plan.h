@@ -80,6 +80,7 @@ struct moon_leaf {
     struct moon_limits_conf limits;
     int metric_requests[6]; // series by status class, made at load; [0]: no answer
     int metric_latency;
+    int api_ref, operation_ref; // as in moon_subscription
 };
 
 enum { MOON_SUBSCRIPTION_KEYS = 8 };
@@ -88,6 +89,7 @@ struct moon_subscription {
     struct moon_slice id, product, api, name, state;
     uint8_t keys[MOON_SUBSCRIPTION_KEYS][32]; // SHA-256
     size_t key_count;
+    int fact_ref, product_ref; // Lua tables made at first use (script/ctx.c); 0: none yet
     const struct moon_slice *apis; // of the product; empty: all
     size_t api_count;
 };
@@ -126,6 +128,7 @@ struct moon_plan {
     uint32_t *key_slots; // 1-based numbers of keys; 0: free
     size_t key_slot_count; // a power of two
     size_t shared_counters, shared_cache_bytes;
+    int deployment_ref;
 };
 
 /// -1 when there is no such network.

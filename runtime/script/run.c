@@ -25,6 +25,10 @@ static void runner_free(struct moon_script *script, struct moon_runner *runner)
 {
     luaL_unref(script->L, LUA_REGISTRYINDEX, runner->co_ref);
     luaL_unref(script->L, LUA_REGISTRYINDEX, runner->ctx_ref);
+    luaL_unref(script->L, LUA_REGISTRYINDEX, runner->slots_ref);
+    for (int kind = 0; kind < MOON_HANDLE_COUNT; kind++) {
+        luaL_unref(script->L, LUA_REGISTRYINDEX, runner->part_refs[kind]);
+    }
     free(runner);
 }
 
@@ -52,22 +56,18 @@ static void runner_renew(struct moon_script *script, struct moon_runner *runner)
     runner->is_dead = false;
 }
 
-static void runner_clear_vars(struct moon_script *script, struct moon_runner *runner)
+static void runner_clear_slots(struct moon_script *script, struct moon_runner *runner)
 {
     lua_State *L = script->L;
-    lua_rawgeti(L, LUA_REGISTRYINDEX, runner->ctx_ref);
-    lua_getfenv(L, -1);
-    lua_pushnil(L);
-    while (lua_next(L, -2) != 0) {
-        lua_pop(L, 1);
-        if (lua_type(L, -1) != LUA_TSTRING)
-            continue; // the parts, under integer keys, are kept
-        lua_pushvalue(L, -1);
-        lua_pushnil(L);
-        lua_rawset(L, -4);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, runner->slots_ref);
+    for (int slot = 1; slot < MOON_SLOT_COUNT; slot++) {
+        if ((runner->used_slots >> slot & 1) != 0) {
+            lua_pushnil(L);
+            lua_rawseti(L, -2, slot);
+        }
     }
-    lua_pop(L, 2);
-    runner->has_vars = false;
+    lua_pop(L, 1);
+    runner->used_slots = 0;
 }
 
 static void runner_give(struct moon_script *script, struct moon_runner *runner)
@@ -80,8 +80,8 @@ static void runner_give(struct moon_script *script, struct moon_runner *runner)
     }
     if (runner->is_dead || is_waiting)
         runner_renew(script, runner);
-    if (runner->has_vars)
-        runner_clear_vars(script, runner);
+    if (runner->used_slots != 0)
+        runner_clear_slots(script, runner);
     runner->next = script->idle_runners;
     script->idle_runners = runner;
     script->idle_runner_count++;

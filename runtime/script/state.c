@@ -402,7 +402,7 @@ enum moon_rc moon_script_load(const struct moon_script_env *env, const struct mo
         goto fail;
     state_find_describe(script);
     lua_gc(script->L, LUA_GCCOLLECT, 0);
-    lua_gc(script->L, LUA_GCSETPAUSE, 110);
+    lua_gc(script->L, LUA_GCSETPAUSE, 250);
     script->memory_floor = script->lua_bytes;
     script->memory_limit = script->plan->limits.policy_memory_bytes;
     *out = script;
@@ -519,6 +519,28 @@ char *moon_script_explain(struct moon_script *script, const char *method, const 
     *is_explained = is_run && lua_isstring(L, -2);
     char *text = *is_explained && is_json ? state_encode(L)
                                           : state_take_text(L, *is_explained ? -2 : -1);
+    lua_settop(L, top);
+    return text;
+}
+
+char *moon_script_document(struct moon_script *script, const char *what, const char *name,
+                           bool is_json, bool *is_written)
+{
+    lua_State *L = script->L;
+    int top = lua_gettop(L);
+    lua_getglobal(L, "require");
+    lua_pushliteral(L, "moongate.docs");
+    bool is_run = lua_pcall(L, 1, 1, 0) == 0;
+    if (is_run) {
+        lua_getfield(L, -1, "document");
+        lua_pushstring(L, what);
+        lua_pushstring(L, name);
+        (void)source_builtin_list(L);
+        lua_pushboolean(L, is_json);
+        is_run = lua_pcall(L, 4, 2, 0) == 0;
+    }
+    *is_written = is_run && lua_isstring(L, -2);
+    char *text = state_take_text(L, *is_written ? -2 : -1);
     lua_settop(L, top);
     return text;
 }
