@@ -254,4 +254,60 @@ function M.policies(modules)
   return table.concat(out, "\n") .. "\n"
 end
 
+--- The built-in policies by name.
+---@param names string[]
+---@return table<string, table>
+function M.load(names)
+  local modules = {}
+  for _, name in ipairs(names) do
+    modules[name] = require("policies." .. name)
+  end
+  return modules
+end
+
+local function list(names, is_json)
+  local modules, rows = M.load(names), {}
+  table.sort(names)
+  for i, name in ipairs(names) do
+    rows[i] = is_json and { name = name, summary = modules[name].summary }
+      or ("%-28s %s"):format(name, modules[name].summary or "")
+  end
+  return is_json and require("moongate.json").encode(rows) or table.concat(rows, "\n")
+end
+
+local function show(names, name, is_json)
+  for _, one in ipairs(names) do
+    if one == name then
+      local module = require("policies." .. name)
+      if is_json then
+        return require("moongate.json").encode({ name = name, summary = module.summary,
+          description = module.description, schema = module.schema })
+      end
+      local out = {}
+      write_policy(out, name, module)
+      return (table.concat(out, "\n"):gsub("\n+$", ""))
+    end
+  end
+  local hit = near.find(name, names)
+  return nil, ("there is no policy %q%s"):format(name, hit and ("; did you mean %q?"):format(hit) or "")
+end
+
+--- What `moongate policy` and `moongate docs` write.
+---@param what "list"|"show"|"policies"|"configuration"
+---@param name string of the policy to show
+---@param names string[] the built-in policies
+---@param is_json boolean
+---@return string? text
+---@return string? err
+function M.document(what, name, names, is_json)
+  if what == "list" then
+    return list(names, is_json)
+  elseif what == "show" then
+    return show(names, name, is_json)
+  elseif what == "policies" then
+    return M.policies(M.load(names))
+  end
+  return M.configuration()
+end
+
 return M

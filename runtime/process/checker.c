@@ -6,6 +6,9 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
+#include <unistd.h>
+
+enum { CHECKER_SECONDS = 30 };
 
 struct moon_check_result *moon_check_new(void)
 {
@@ -24,6 +27,7 @@ void moon_check_run(const struct moon_bundle *bundle, struct moon_check_result *
 {
     struct moon_loading *loading = NULL;
     char *error = NULL;
+    (void)alarm(CHECKER_SECONDS); // nobody else may be there to end it
     enum moon_rc rc = moon_loading_new(bundle, &loading, &error);
     if (rc == MOON_OK) {
         const struct moon_generation *generation = loading->worker.next;
@@ -49,8 +53,9 @@ bool moon_check_settle(struct moon_check_result *result, int status)
             (void)snprintf(result->error, sizeof(result->error),
                            "the configuration made the checker die by signal %d (%s)",
                            WTERMSIG(status),
-                           WTERMSIG(status) == SIGKILL ? "it took too long, or too much memory"
-                                                       : sigabbrev_np(WTERMSIG(status)));
+                           WTERMSIG(status) == SIGALRM || WTERMSIG(status) == SIGKILL
+                               ? "it took too long, or too much memory"
+                               : sigabbrev_np(WTERMSIG(status)));
         else
             (void)snprintf(result->error, sizeof(result->error),
                            "the checker ended with status %d", WEXITSTATUS(status));

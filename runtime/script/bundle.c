@@ -171,6 +171,30 @@ enum moon_rc moon_bundle_read(const char *dir, char *error, size_t error_cap,
     return MOON_OK;
 }
 
+enum moon_rc moon_bundle_of_text(const char *dir, const char *gateway, struct moon_bundle **out)
+{
+    struct moon_bundle *bundle = calloc(1, sizeof(*bundle));
+    if (bundle == NULL)
+        return MOON_ERR_MEMORY;
+    enum moon_rc rc = MOON_ERR_MEMORY;
+    char *path = strdup("gateway.lua");
+    char *text = strdup(gateway);
+    bundle->dir = strdup(dir);
+    if (bundle->dir == NULL || path == NULL || text == NULL) {
+        free(path);
+        free(text);
+        goto fail;
+    }
+    rc = bundle_add(bundle, path, text, strlen(gateway));
+    if (rc != MOON_OK)
+        goto fail;
+    *out = bundle;
+    return MOON_OK;
+fail:
+    moon_bundle_free(bundle);
+    return rc;
+}
+
 void moon_bundle_free(struct moon_bundle *bundle)
 {
     if (bundle == NULL)

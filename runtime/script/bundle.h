@@ -18,6 +18,10 @@ struct moon_bundle;
 MUST_CHECK enum moon_rc moon_bundle_read(const char *dir, char *error, size_t error_cap,
                                          struct moon_bundle **out);
 
+/// One with a gateway.lua that was never in a file. @param dir  its directory, as others see it
+MUST_CHECK enum moon_rc moon_bundle_of_text(const char *dir, const char *gateway,
+                                            struct moon_bundle **out);
+
 /// Writes it to a new memfd. @return -1 on failure (errno tells)
 int moon_bundle_to_fd(const struct moon_bundle *bundle);
 

@@ -63,6 +63,14 @@ char *moon_script_explain(struct moon_script *script, const char *method, const 
                           const char *const networks[], int network_count, bool is_json,
                           bool *is_explained);
 
+/// Writes about the configuration and the built-in policies, out of their schemas.
+///
+/// @param what  "list", "show" (the policy `name`), "policies", "configuration"
+/// @param is_written  false: the text says what is wrong
+/// @return heap, freed by the caller; NULL on failure
+char *moon_script_document(struct moon_script *script, const char *what, const char *name,
+                           bool is_json, bool *is_written);
+
 enum moon_run {
     MOON_RUN_DONE,  // go on
     MOON_RUN_REPLY, // x->reply is the answer (is_refusal: through on_error)

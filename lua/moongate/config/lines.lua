@@ -35,11 +35,13 @@ local function read_table(text, t, i, path, lines)
       lines[here] = line
     end
     i = M.read_value(text, t, i, here, lines)
-    if kind[i] == "," or kind[i] == ";" then
+    -- A bracket that does not belong here: the text has a mistake, which the compiler names.
+    local is_stray = kind[i] == ")" or kind[i] == "]"
+    if kind[i] == "," or kind[i] == ";" or is_stray then
       i = i + 1
     end
   end
-  return i + 1
+  return kind[i] == "eof" and i or i + 1
 end
 
 --- Reads an expression up to the comma or bracket that ends it. The first constructor in it is

@@ -152,6 +152,14 @@ policies = { inbound = {
     assert.equal("x-x", good.name)
   end)
 
+  it("names the mistake in a file that breaks off, and comes to an end", function()
+    for _, text in ipairs({ "return {", "return { {", "return { ) }", "return { a = { ] }", "return f(" }) do
+      local plan, errors = config.load(directory.source({ ["gateway.lua"] = text }))
+      assert.is_nil(plan)
+      assert.truthy(text_of(errors):find("gateway.lua:1:", 1, true), text_of(errors))
+    end
+  end)
+
   it("stops a file that does not end", function()
     -- A policy's own spinning belongs to the sandbox's spec; here it ends by the load's budget.
     assert.truthy(require("moongate.sandbox").load("while true do end", "=x"))
