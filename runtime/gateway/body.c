@@ -21,7 +21,7 @@ static enum moon_rc body_read(struct moon_exchange *x, struct moon_slice *data, 
         return rc;
     x->request_bytes += (int64_t)data->len;
     x->is_body_done = *is_done;
-    int64_t most = x->ctx.leaf == NULL ? -1 : x->ctx.leaf->limits.body_bytes;
+    int64_t most = x->ctx.leaf == NULL || x->is_tunnel ? -1 : x->ctx.leaf->limits.body_bytes;
     return most >= 0 && x->request_bytes > most ? MOON_ERR_BODY_TOO_LARGE : MOON_OK;
 }
 
@@ -170,7 +170,7 @@ void moon_body_pump_request(struct moon_exchange *x)
 
 static bool body_is_bodiless(const struct moon_exchange *x)
 {
-    return moon_response_is_bodiless(x->request.method, x->response.status);
+    return !x->is_tunnel && moon_response_is_bodiless(x->request.method, x->response.status);
 }
 
 static void body_frame(struct moon_exchange *x)
@@ -182,7 +182,7 @@ static void body_frame(struct moon_exchange *x)
     } else if (x->is_response_kept) {
         x->response.framing = MOON_FRAMING_LENGTH;
         x->response.content_length = (int64_t)moon_buf_len(&x->response_body);
-    } else if (x->response.framing == MOON_FRAMING_CLOSE) {
+    } else if (x->response.framing == MOON_FRAMING_CLOSE && !x->is_tunnel) {
         x->response.framing = MOON_FRAMING_CHUNKED;
     }
 }
@@ -215,6 +215,7 @@ enum moon_rc moon_body_send_head(struct moon_exchange *x)
         enum moon_rc rc = moon_call_read(&x->call, &data, &is_last);
         if (rc != MOON_OK && rc != MOON_AGAIN)
             return rc; // broken before the client saw anything: a clean 502
+        is_last = is_last && x->call.response.trailers.count == 0; // the pump sends them
     } else {
         is_last = true;
     }

@@ -8,6 +8,7 @@
 #include "gateway/body.h"
 #include "gateway/forward.h"
 #include "gateway/management.h"
+#include "gateway/tunnel.h"
 #include "script/async.h"
 
 enum {
@@ -153,7 +154,7 @@ static enum step_next step_await(struct moon_exchange *x)
 
 static enum step_next step_outbound(struct moon_exchange *x)
 {
-    if (x->ctx.leaf->needs_response_body && !x->is_response_kept) {
+    if (x->ctx.leaf->needs_response_body && !x->is_response_kept && !x->is_tunnel) {
         enum moon_rc rc = moon_body_collect_response(x);
         if (rc == MOON_AGAIN)
             return STEP_WAIT;
@@ -215,8 +216,12 @@ static enum step_next step_respond(struct moon_exchange *x)
 
 static enum step_next step_pump(struct moon_exchange *x)
 {
+    if (x->is_tunnel && !x->is_client_gone)
+        moon_body_pump_request(x);
     if (!x->is_client_gone && !x->is_response_done && !moon_body_pump_response(x))
         return STEP_WAIT;
+    if (x->is_tunnel && !x->is_client_gone && !moon_tunnel_is_over(x))
+        return STEP_WAIT; // one side has ended
     return step_to(x, MOON_STEP_LOG);
 }
 
@@ -301,6 +306,9 @@ static void exchange_on_head(void *owner)
     x->is_answered = true;
     x->times.answered = x->call.times.head_us;
     moon_forward_take_response(x);
+    enum moon_rc rc = moon_tunnel_take_response(x);
+    if (rc != MOON_OK)
+        (void)exchange_fail(x, rc);
     exchange_run(x);
 }
 
@@ -391,6 +399,7 @@ void moon_exchange_start(struct moon_exchange *x)
     x->original_path = x->request.path;
     x->original_query = x->request.query;
     x->is_body_done = x->request.framing == MOON_FRAMING_NONE;
+    moon_tunnel_check_request(x);
     x->step = MOON_STEP_ROUTE;
     if (moon_management_is(x) && moon_management_answer(x))
         x->step = MOON_STEP_REPLY;
@@ -423,6 +432,8 @@ void moon_exchange_on_request_body(struct moon_exchange *x)
             exchange_run(x);
         }
     } else if (x->step == MOON_STEP_CALL) {
+        exchange_run(x);
+    } else if (x->is_tunnel) {
         exchange_run(x);
     } else if (x->is_called) {
         moon_body_pump_request(x);

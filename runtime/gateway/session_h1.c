@@ -112,8 +112,16 @@ static enum moon_rc session_read_body(void *peer, struct moon_slice *data, bool 
             return MOON_OK;
         }
         moon_buf_consume(&s->in, used);
+        if (rc == MOON_AGAIN && s->is_eof && s->exchange->is_tunnel) {
+            s->body.is_done = true; // what the client had to say
+            break;
+        }
         if (rc == MOON_AGAIN && s->is_eof)
             rc = MOON_ERR_CLIENT_CLOSED;
+        if (rc == MOON_AGAIN && s->exchange->is_tunnel) {
+            s->is_reading_body = true;
+            return rc; // for as long as the backend's idle timeout
+        }
         if (rc == MOON_AGAIN) {
             s->is_reading_body = true;
             session_arm(s, s->exchange->ctx.leaf != NULL
@@ -186,7 +194,7 @@ static bool session_may_keep(const struct moon_session *s, const struct moon_exc
         x->is_body_done || s->body.is_done ||
         (s->body.framing == MOON_FRAMING_LENGTH && s->body.left <= SESSION_SKIP_BYTES &&
          !(x->request.expects_continue && !x->is_continue_sent));
-    return s->is_keep_alive && !s->is_eof && !s->gateway->is_draining &&
+    return s->is_keep_alive && !s->is_eof && !x->is_tunnel && !s->gateway->is_draining &&
            s->listener->index >= 0 && is_body_out_of_the_way &&
            (limits->requests_per_connection == 0 || s->requests < limits->requests_per_connection);
 }
@@ -202,6 +210,8 @@ static enum moon_rc session_write_head(void *peer, const struct moon_response *r
     s->is_keep_alive = session_may_keep(s, s->exchange);
     s->is_chunked = is_chunked && s->client_minor >= 1;
     s->is_head_written = true;
+    if (s->exchange->is_tunnel)
+        moon_h1_body_init(&s->body, MOON_FRAMING_CLOSE, -1, NULL, false);
     moon_buf_init(&head, 1 << 20);
     enum moon_rc rc = moon_h1_write_response(&head, response, s->exchange->request.method,
                                              s->client_minor, s->is_keep_alive);
@@ -216,7 +226,11 @@ static enum moon_rc session_write_head(void *peer, const struct moon_response *r
 static enum moon_rc session_write_body(void *peer, struct moon_slice data, bool is_last,
                                        const struct moon_fields *trailers)
 {
-    return session_write(peer, moon_slice(NULL, 0), data, is_last, trailers);
+    struct moon_session *s = peer;
+    enum moon_rc rc = session_write(s, moon_slice(NULL, 0), data, is_last, trailers);
+    if (is_last && s->exchange->is_tunnel)
+        moon_stream_shutdown_write(s->stream);
+    return rc;
 }
 
 static void session_abort(void *peer)
@@ -407,6 +421,9 @@ static void session_got_end(struct moon_session *s, enum moon_rc rc)
         session_process(s);
     } else if (s->is_broken) {
         moon_exchange_on_client_gone(s->exchange, MOON_ERR_CLIENT_CLOSED);
+    } else if (s->is_reading_body && s->exchange->is_tunnel) {
+        s->is_reading_body = false;
+        moon_exchange_on_request_body(s->exchange);
     } else if (s->is_reading_body) {
         // The body was cut: nobody is there to read an answer that explains it.
         s->is_broken = true;
