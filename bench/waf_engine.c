@@ -4,12 +4,12 @@
 //   waf_engine [--crs FILE-OR-GLOB ...] [--rounds N] [--no-filter] [--fired]
 //
 // Without --crs: Debian's modsecurity-crs (3.3.4) at paranoia level 1, blocking.
+#include "waf/engine.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-
-#include "waf/engine.h"
 
 #define LIT(s) ((struct waf_str){s, sizeof(s) - 1})
 
@@ -48,7 +48,7 @@ static const char *const browser[][2] = {
 
 static char *form_body(void)
 {
-    static const char *const words[] = {"river", "mountain", "delivery", "invoice", "window",
+    static const char *const words[] = {"river",  "mountain",  "delivery", "invoice", "window",
                                         "garden", "reference", "customer", "morning", "quality"};
     char *p = malloc(16384);
     size_t n = 0;
@@ -69,11 +69,12 @@ static char *json_body(void)
     char *p = malloc(4096);
     size_t n = (size_t)sprintf(p, "{\"order\":{\"id\":48213,\"currency\":\"EUR\",\"items\":[");
     for (int i = 0; i < 5; i++) {
-        n += (size_t)sprintf(p + n,
-                             "%s{\"sku\":\"AB-%04d-X\",\"title\":\"Steel bottle number %d in forest "
-                             "green\",\"quantity\":%d,\"price\":%d.95,\"note\":\"Please wrap item %d "
-                             "well, it is a present for a friend\"}",
-                             i != 0 ? "," : "", 1000 + i, i, i + 1, 20 + i, i);
+        n += (size_t)sprintf(
+            p + n,
+            "%s{\"sku\":\"AB-%04d-X\",\"title\":\"Steel bottle number %d in forest "
+            "green\",\"quantity\":%d,\"price\":%d.95,\"note\":\"Please wrap item %d "
+            "well, it is a present for a friend\"}",
+            i != 0 ? "," : "", 1000 + i, i, i + 1, 20 + i, i);
     }
     sprintf(p + n, "],\"customer\":{\"name\":\"Anna Example\"}}}");
     return p;
@@ -84,8 +85,10 @@ static char *page_body(void)
     char *p = malloc(32768);
     size_t n = (size_t)sprintf(p, "<!doctype html><html><head><title>Books</title></head><body>");
     for (int i = 0; n < 22000; i++) {
-        n += (size_t)sprintf(p + n, "<p class=\"item\">Chapter %d tells of the river and of those "
-                                    "who live beside it.</p>\n", i);
+        n += (size_t)sprintf(p + n,
+                             "<p class=\"item\">Chapter %d tells of the river and of those "
+                             "who live beside it.</p>\n",
+                             i);
     }
     sprintf(p + n, "</body></html>");
     return p;
@@ -163,7 +166,8 @@ int main(int argc, char **argv)
         } else if (strcmp(argv[i], "--fired") == 0) {
             fired = true;
         } else if (strcmp(argv[i], "--no-rules") == 0) {
-            sources[n++] = (struct waf_source){WAF_SOURCE_TEXT, "none", "SecRuleRemoveById 1-999999999"};
+            sources[n++] =
+                (struct waf_source){WAF_SOURCE_TEXT, "none", "SecRuleRemoveById 1-999999999"};
         }
     }
     if (n == 1) {
@@ -179,13 +183,14 @@ int main(int argc, char **argv)
     }
     printf("load %.0f ms, %zu rules, %.1f MiB\n", (cpu_us() - t0) / 1000,
            waf_ruleset_rule_count(rules), (double)waf_ruleset_memory(rules) / 1048576);
-    const char *get = "/catalog/books?page=2&sort=price&q=blue%20garden+chair&lang=en&ref=newsletter";
+    const char *get =
+        "/catalog/books?page=2&sort=price&q=blue%20garden+chair&lang=en&ref=newsletter";
     struct request requests[] = {
         {"get", "GET", get, NULL, NULL, NULL},
         {"json", "POST", "/api/orders", "application/json", json_body(), NULL},
         {"form", "POST", "/checkout", "application/x-www-form-urlencoded", form_body(), NULL},
-        {"attack", "GET", "/catalog/books?page=2&q=1%27+UNION+SELECT+name%2Cpassword+FROM+users--", NULL,
-         NULL, NULL},
+        {"attack", "GET", "/catalog/books?page=2&q=1%27+UNION+SELECT+name%2Cpassword+FROM+users--",
+         NULL, NULL, NULL},
         {"page", "GET", get, NULL, NULL, page_body()},
     };
     for (size_t i = 0; i < sizeof requests / sizeof requests[0]; i++) {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Non-disruptive actions: variables, collections, and ctl.
-#include <stdio.h>
-
 #include "waf/waf.h"
+
+#include <stdio.h>
 
 static struct waf_str sum(struct waf_tx *tx, struct waf_str old, struct waf_str by, bool add)
 {
@@ -16,8 +16,8 @@ static struct waf_str sum(struct waf_tx *tx, struct waf_str old, struct waf_str 
 
 static void set_tx(struct waf_tx *tx, const struct waf_action *a)
 {
-    struct waf_cell *c = a->slot >= 0 ? &tx->cells[a->slot]
-                                      : waf_cell_find(tx, waf_expand(tx, a->name), true);
+    struct waf_cell *c =
+        a->slot >= 0 ? &tx->cells[a->slot] : waf_cell_find(tx, waf_expand(tx, a->name), true);
     struct waf_str value = {NULL, 0};
     if (a->assign != WAF_ASSIGN_UNSET) {
         value = waf_expand(tx, a->value);
@@ -25,8 +25,8 @@ static void set_tx(struct waf_tx *tx, const struct waf_action *a)
             value = WAF_LIT("");
         }
         if (a->assign != WAF_ASSIGN_SET) {
-            value = sum(tx, c->is_set ? c->value : WAF_LIT("0"), value,
-                        a->assign == WAF_ASSIGN_ADD);
+            value =
+                sum(tx, c->is_set ? c->value : WAF_LIT("0"), value, a->assign == WAF_ASSIGN_ADD);
         }
     }
     waf_cell_set(tx, c, value);
@@ -82,8 +82,8 @@ static void init_collection(struct waf_tx *tx, const struct waf_action *a)
     }
     tx->stores[at].open = true;
     tx->stores[at].key = waf_expand(tx, a->value);
-    tx->stores[at].record = waf_store_find(tx->rules->store, a->collection, tx->stores[at].key,
-                                           tx->now_s, false, 0);
+    tx->stores[at].record =
+        waf_store_find(tx->rules->store, a->collection, tx->stores[at].key, tx->now_s, false, 0);
 }
 
 static void remove_rules(struct waf_tx *tx, const struct waf_action *a)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <arpa/inet.h>
-
 #include "waf/waf.h"
+
+#include <arpa/inet.h>
 
 bool waf_address_parse(struct waf_str s, unsigned char out[16])
 {

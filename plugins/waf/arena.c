@@ -9,8 +9,8 @@
 #define NO16 -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1
 #define AF16 -1, 10, 11, 12, 13, 14, 15, -1, -1, -1, -1, -1, -1, -1, -1, -1
 const signed char waf_hex_values[256] = {
-    NO16, NO16, NO16, 0,    1,    2,    3,    4,    5,    6,    7,    8,    9,   -1,  -1,  -1, -1,
-    -1,   -1,   AF16, NO16, AF16, NO16, NO16, NO16, NO16, NO16, NO16, NO16, NO16, NO16};
+    NO16, NO16, NO16, 0,    1,    2,    3,    4,    5,    6,    7,    8,    9,    -1,   -1,  -1,
+    -1,   -1,   -1,   AF16, NO16, AF16, NO16, NO16, NO16, NO16, NO16, NO16, NO16, NO16, NO16};
 
 struct waf_chunk {
     struct waf_chunk *next;

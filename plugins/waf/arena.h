@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 /// Bump allocation for one transaction, or for one load. Nothing is freed alone.
+#include "waf/engine.h"
+
 #include <setjmp.h>
 #include <string.h>
-
-#include "waf/engine.h"
 
 struct waf_chunk;
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Request bodies: choice of a processor, and the urlencoded one (queries and cookies too).
+#include "waf/waf.h"
+
 #include <stdarg.h>
 #include <stdio.h>
-
-#include "waf/waf.h"
 
 void waf_body_error(struct waf_tx *tx, const char *format, ...)
 {

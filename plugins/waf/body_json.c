@@ -280,7 +280,8 @@ static enum step open_container(struct json *j, bool is_array)
     if (j->depth == 1) {
         path_push(j, WAF_LIT("array"));
     }
-    path_push(j, waf_dup(&j->tx->arena, (struct waf_str){j->path + j->path_n - j->key_n, j->key_n}));
+    path_push(j,
+              waf_dup(&j->tx->arena, (struct waf_str){j->path + j->path_n - j->key_n, j->key_n}));
     return STEP_VALUE;
 }
 
@@ -316,7 +317,7 @@ static enum step read_value(struct json *j)
         break;
     default:
         ok = (*j->p == '-' || waf_is_digit((unsigned char)*j->p)) ? read_number(j)
-                                                                   : fail(j, "value expected");
+                                                                  : fail(j, "value expected");
     }
     return ok ? STEP_AFTER : STEP_FAIL;
 }

@@ -3,7 +3,12 @@
 // repaired but told, by the MULTIPART_* variables.
 #include "waf/waf.h"
 
-enum { CONTENT_TYPE_MAX = 1024, BOUNDARY_MAX = 70 + 186, PART_HEADER_MAX = 4096, PARTS_MAX = 100000 };
+enum {
+    CONTENT_TYPE_MAX = 1024,
+    BOUNDARY_MAX = 70 + 186,
+    PART_HEADER_MAX = 4096,
+    PARTS_MAX = 100000
+};
 
 struct part {
     struct waf_str name, filename;

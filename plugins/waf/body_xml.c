@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // XML bodies, by libxml2's push parser: the text of the root element and all attribute values.
 // Entities are never expanded and nothing is ever fetched: a declared one stands for nothing.
+#include "waf/waf.h"
+
 #include <libxml/SAX2.h>
 #include <libxml/parser.h>
 #include <libxml/xmlerror.h>
 #include <stdlib.h>
-
-#include "waf/waf.h"
 
 enum { DEPTH_MAX = 256, TEXT_MAX = 16 * 1024 * 1024 };
 

@@ -15,7 +15,7 @@ struct waf_compiler {
     bool failed;
     const char *file; // of the line being read; in the rule set's arena
     int line;
-    int depth; // of includes
+    int depth;       // of includes
     int skip_blocks; // within so many <If…> that do not hold
     int open_blocks;
     struct waf_defaults defaults[WAF_PHASES + 1];
@@ -23,7 +23,7 @@ struct waf_compiler {
     struct waf_rule *chain; // last rule that wants one more, or NULL
     uint64_t *removed;      // by index in `loaded`
     size_t removed_words;
-    bool overlay;           // only removals and target updates are allowed
+    bool overlay; // only removals and target updates are allowed
     struct waf_overlay *into;
     uint32_t *ids; // open addressing: index in loaded + 1
     uint32_t id_size, id_count;

@@ -117,7 +117,7 @@ struct waf_fired {
     int phase;
     int severity; ///< 0 (emergency) to 7; -1: none
     int line;
-    bool denied;  ///< this match stopped the exchange
+    bool denied; ///< this match stopped the exchange
     const char *file;
     const char *const *tags;
     size_t tag_count;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Runs the rules of a phase. Most rules end at one bit: whether any value of the collection they
 // look at may match their operator.
-#include <stdio.h>
-
 #include "waf/waf.h"
+
+#include <stdio.h>
 
 bool waf_prefilter_enabled = true;
 
@@ -128,8 +128,7 @@ static bool test_form(struct waf_tx *tx, const struct waf_rule *rule, const stru
 }
 
 // multiMatch: the value as it came, and after each transformation that changed it.
-static bool test_every_form(struct waf_tx *tx, const struct waf_rule *rule,
-                            const struct waf_val *v)
+static bool test_every_form(struct waf_tx *tx, const struct waf_rule *rule, const struct waf_val *v)
 {
     struct waf_text *text = v->text;
     bool found = test_form(tx, rule, v, text, true);
@@ -166,7 +165,8 @@ static bool test_count(struct waf_tx *tx, const struct waf_rule *rule, const str
         return false;
     }
     struct waf_str digits = waf_digits(&tx->arena, n);
-    struct waf_val v = {.var = t->var, .key = t->key.p != NULL ? t->key : WAF_LIT(""),
+    struct waf_val v = {.var = t->var,
+                        .key = t->key.p != NULL ? t->key : WAF_LIT(""),
                         .text = waf_text_new(tx, digits, WAF_REQUEST)};
     return test_values(tx, rule, (struct waf_span){&v, 1}, false);
 }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "waf/filter.h"
 
-#include <stdlib.h>
-
 #include "waf/transform.h"
+
+#include <stdlib.h>
 
 enum {
     FOUR_FROM = 96,   // bytes: from here on a value is read at four places
@@ -12,11 +12,16 @@ enum {
     STATES_MAX = UINT16_MAX,
 };
 
+// What a case asks for besides literals. Kept apart: the pass goes through many of them.
+struct test {
+    uint64_t sets[2]; // byte sets that must all have occurred
+    uint32_t least;   // bytes
+    uint32_t op;      // the operator's bit
+};
+
 // An AND of clauses, from one case of an operator's need.
 struct rule_case {
-    uint64_t sets[2];  // byte sets that must all have occurred
-    uint32_t least;    // bytes
-    uint32_t op;       // the operator's bit
+    struct test test;
     uint32_t literals; // clauses of literals
     uint32_t got;      // of those, met in the running pass
     uint32_t pass;     // the pass that `got` is of
@@ -31,15 +36,17 @@ struct byte_facts {
 struct waf_filter {
     struct byte_facts bytes[256];
     struct rule_case *cases; // first those without literals, then the others
+    struct test *plain;      // of the first
     uint32_t case_count;
-    uint32_t plain_start[BYTE_SETS + 2]; // cases without literals: by the rarest of their byte sets,
-                                         // first those that need none
+    uint32_t
+        plain_start[BYTE_SETS + 2]; // cases without literals: by the rarest of their byte sets,
+                                    // first those that need none
     uint32_t op_count, words;
     uint32_t *clause_case; // clause -> case
     uint32_t *clause_pass;
     uint32_t clause_count;
     uint32_t *hits_start, *hits; // automaton output -> clauses
-    uint16_t *next; // [state << shift | column]; states from `first_hit` on have hits
+    uint16_t *next;              // [state << shift | column]; states from `first_hit` on have hits
     uint32_t columns, shift, state_count, first_hit;
     uint32_t *hit_pass; // state with hits -> last pass that came by
     uint32_t pass;
@@ -164,13 +171,13 @@ static void case_add(struct waf_filter_builder *b, const struct waf_case *c)
 {
     GROW(b, cases, case_count, case_cap);
     struct rule_case *k = &b->cases[b->case_count];
-    *k = (struct rule_case){.least = (uint32_t)c->least, .op = b->op_count};
+    *k = (struct rule_case){.test = {.least = (uint32_t)c->least, .op = b->op_count}};
     for (unsigned i = 0; i < c->n; i++) {
         const struct waf_clause *clause = &c->clauses[i];
         if (clause->is_bytes) {
             int s = set_index(b, clause->bytes);
             if (s >= 0) {
-                k->sets[s >> 6] |= (uint64_t)1 << (s & 63);
+                k->test.sets[s >> 6] |= (uint64_t)1 << (s & 63);
             }
             continue;
         }
@@ -199,10 +206,10 @@ static unsigned set_weight(const uint64_t *set)
     unsigned sum = 0;
     for (unsigned c = 0; c < 256; c++) {
         if (waf_set_has(set, (unsigned char)c)) {
-            sum += waf_is_alpha((unsigned char)c)             ? 20
-                   : waf_is_digit((unsigned char)c)           ? 10
+            sum += waf_is_alpha((unsigned char)c)                ? 20
+                   : waf_is_digit((unsigned char)c)              ? 10
                    : c != 0 && strchr(" ./-_:,", (int)c) != NULL ? 5
-                                                              : 1;
+                                                                 : 1;
         }
     }
     return sum;
@@ -213,7 +220,7 @@ static unsigned case_home(const struct waf_filter_builder *b, const struct rule_
 {
     unsigned home = 0, best = 0;
     for (uint32_t s = 0; s < b->set_count; s++) {
-        if ((c->sets[s >> 6] >> (s & 63) & 1) != 0) {
+        if ((c->test.sets[s >> 6] >> (s & 63) & 1) != 0) {
             unsigned w = set_weight(b->sets[s]);
             if (home == 0 || w < best) {
                 home = s + 1;
@@ -241,6 +248,10 @@ static void order_cases(struct waf_filter_builder *b, struct waf_filter *f)
                 f->cases[f->case_count++] = b->cases[i];
             }
         }
+    }
+    f->plain = must(malloc((f->plain_start[BYTE_SETS + 1] + 1) * sizeof *f->plain));
+    for (uint32_t i = 0; i < f->plain_start[BYTE_SETS + 1]; i++) {
+        f->plain[i] = f->cases[i].test;
     }
     f->clause_case = must(malloc((b->clause_count + 1) * sizeof *f->clause_case));
     f->clause_pass = must(calloc(b->clause_count + 1, sizeof *f->clause_pass));
@@ -427,6 +438,7 @@ void waf_filter_free(struct waf_filter *f)
         return;
     }
     free(f->cases);
+    free(f->plain);
     free(f->clause_case);
     free(f->clause_pass);
     free(f->hits_start);
@@ -508,7 +520,7 @@ struct pass {
 };
 
 static void allow_cases(const struct waf_filter *f, struct waf_arena *a, struct pass *p,
-                        const struct rule_case *c, const struct rule_case *end)
+                        const struct test *c, const struct test *end)
 {
     for (; c < end; c++) {
         if ((c->sets[0] & ~p->sets[0]) != 0 || (c->sets[1] & ~p->sets[1]) != 0 || p->n < c->least) {
@@ -568,7 +580,8 @@ static void read_four(struct waf_filter *f, struct reading *out, struct waf_str 
         b = read_byte(f, &r, b, p1[i]);
         c = read_byte(f, &r, c, p2[i]);
         d = read_byte(f, &r, d, p3[i]);
-        if (__builtin_expect(a >= first_hit || b >= first_hit || c >= first_hit || d >= first_hit, 0)) {
+        if (__builtin_expect(a >= first_hit || b >= first_hit || c >= first_hit || d >= first_hit,
+                             0)) {
             const uint32_t states[4] = {a, b, c, d};
             for (int k = 0; k < 4; k++) {
                 if (states[k] >= first_hit) {
@@ -592,17 +605,17 @@ void waf_filter_scan(struct waf_filter *f, struct waf_arena *a, struct waf_str v
         (void)read_run(f, &r, 0, value.p, value.n);
     }
     struct pass p = {.n = value.n, .sets = {r.s0, r.s1}};
-    allow_cases(f, a, &p, f->cases, f->cases + f->plain_start[1]);
+    allow_cases(f, a, &p, f->plain, f->plain + f->plain_start[1]);
     for (unsigned w = 0; w < 2; w++) {
         for (uint64_t left = p.sets[w]; left != 0; left &= left - 1) {
             unsigned home = w * 64 + (unsigned)__builtin_ctzll(left) + 1;
-            allow_cases(f, a, &p, f->cases + f->plain_start[home],
-                        f->cases + f->plain_start[home + 1]);
+            allow_cases(f, a, &p, f->plain + f->plain_start[home],
+                        f->plain + f->plain_start[home + 1]);
         }
     }
     for (uint32_t i = 0; i < r.pending; i++) {
-        const struct rule_case *c = &f->cases[f->pending[i]];
-        allow_cases(f, a, &p, c, c + 1);
+        const struct test *t = &f->cases[f->pending[i]].test;
+        allow_cases(f, a, &p, t, t + 1);
     }
     out->marks = r.marks;
     out->allowed = p.allowed != NULL ? p.allowed : f->nothing;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // From rules as read to a plan: removals, transformation tree, filters, a program per phase.
-#include <stdlib.h>
-
 #include "waf/compile.h"
+
+#include <stdlib.h>
 
 static struct waf_rule *rule_at(const struct waf_compiler *c, uint32_t i)
 {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // What fired, and ModSecurity's way to write it down.
-#include <stdio.h>
-
 #include "waf/waf.h"
+
+#include <stdio.h>
 
 enum { FIRED_MAX = 4096, LOGDATA_MAX = 1024, LINE_MAX_BYTES = 16 * 1024 };
 
@@ -15,11 +15,20 @@ void waf_fire(struct waf_tx *tx, const struct waf_rule *rule, struct waf_str mes
         return;
     }
     struct waf_fired *f = waf_alloc(&tx->arena, sizeof *f);
-    *f = (struct waf_fired){.id = rule->id, .phase = (int)tx->phase, .severity = rule->severity,
-                            .line = rule->line, .denied = denied, .file = rule->file,
-                            .tags = rule->tags, .tag_count = rule->tag_count, .message = message,
-                            .ver = rule->ver, .rev = rule->rev, .maturity = rule->maturity,
-                            .accuracy = rule->accuracy, .status = tx->verdict.status};
+    *f = (struct waf_fired){.id = rule->id,
+                            .phase = (int)tx->phase,
+                            .severity = rule->severity,
+                            .line = rule->line,
+                            .denied = denied,
+                            .file = rule->file,
+                            .tags = rule->tags,
+                            .tag_count = rule->tag_count,
+                            .message = message,
+                            .ver = rule->ver,
+                            .rev = rule->rev,
+                            .maturity = rule->maturity,
+                            .accuracy = rule->accuracy,
+                            .status = tx->verdict.status};
     if (rule->msg != NULL) {
         f->msg = waf_expand(tx, rule->msg);
     }

@@ -5,7 +5,7 @@ enum {
     MAX_PRODUCT = 48, // texts that joining two sets may give
     MAX_TEXTS = 2500, // texts in one set
     MAX_CASES = 40,
-    MAX_CLASS = 4,  // a byte class of so many folded members is a set of texts
+    MAX_CLASS = 4, // a byte class of so many folded members is a set of texts
     MAX_CLAUSES = 8,
     MAX_DEPTH = 60,
 };
@@ -141,8 +141,8 @@ static unsigned texts_simplify(struct waf_str *t, unsigned n)
     for (unsigned i = 0; i < n; i++) {
         bool needed = true;
         for (unsigned k = 0; k < n && needed; k++) {
-            needed = k == i || t[k].n > t[i].n || (t[k].n == t[i].n && k > i) ||
-                     t[k].n == 0 || waf_find(t[i], t[k]) < 0;
+            needed = k == i || t[k].n > t[i].n || (t[k].n == t[i].n && k > i) || t[k].n == 0 ||
+                     waf_find(t[i], t[k]) < 0;
         }
         if (needed) {
             struct waf_str keep = t[i];
@@ -434,20 +434,25 @@ static int escape_byte(struct reader *r)
 
 static bool posix_class(struct reader *r, uint64_t *set)
 {
-    static const char *const names[] = {"alpha", "digit", "alnum", "upper", "lower",
+    static const char *const names[] = {"alpha", "digit",  "alnum", "upper", "lower",
                                         "space", "xdigit", "punct", "word"};
     struct waf_str rest = {r->p, (size_t)(r->end - r->p)};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         size_t n = strlen(names[i]);
-        if (rest.n < n + 4 || memcmp(rest.p, "[:", 2) != 0 || memcmp(rest.p + 2, names[i], n) != 0 ||
-            memcmp(rest.p + 2 + n, ":]", 2) != 0) {
+        if (rest.n < n + 4 || memcmp(rest.p, "[:", 2) != 0 ||
+            memcmp(rest.p + 2, names[i], n) != 0 || memcmp(rest.p + 2 + n, ":]", 2) != 0) {
             continue;
         }
         for (unsigned c = 0; c < 128; c++) {
             unsigned char b = (unsigned char)c;
-            bool in[] = {waf_is_alpha(b),        waf_is_digit(b), waf_is_alnum(b),
-                         waf_is_alpha(b),        waf_is_alpha(b), waf_is_space(b),
-                         waf_hex(b) >= 0,        c > 32 && c < 127 && !waf_is_alnum(b),
+            bool in[] = {waf_is_alpha(b),
+                         waf_is_digit(b),
+                         waf_is_alnum(b),
+                         waf_is_alpha(b),
+                         waf_is_alpha(b),
+                         waf_is_space(b),
+                         waf_hex(b) >= 0,
+                         c > 32 && c < 127 && !waf_is_alnum(b),
                          waf_is_alnum(b) || c == '_'};
             if (in[i]) {
                 waf_set_add(set, b);

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Operators: what each prepares at load, what the filter may ask of a value, and the test itself.
+#include "waf/waf.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
-
-#include "waf/waf.h"
 
 static const struct {
     const char *name;
@@ -155,7 +155,8 @@ static struct waf_str phrase_bytes(struct waf_arena *a, struct waf_str s)
     return (struct waf_str){p, (size_t)(d - p)};
 }
 
-static const char *prepare_pm(struct waf_ruleset *rules, struct waf_op *op, struct waf_arena *scratch)
+static const char *prepare_pm(struct waf_ruleset *rules, struct waf_op *op,
+                              struct waf_arena *scratch)
 {
     struct waf_vec phrases = {0};
     struct waf_str s = phrase_bytes(scratch, op->param);
@@ -178,8 +179,8 @@ static FILE *open_beside(const char *file, struct waf_str name)
     char path[4096];
     const char *slash = file == NULL ? NULL : strrchr(file, '/');
     int dir = slash == NULL || (name.n != 0 && name.p[0] == '/') ? 0 : (int)(slash + 1 - file);
-    int n = snprintf(path, sizeof path, "%.*s%.*s", dir, file == NULL ? "" : file, (int)name.n,
-                     name.p);
+    int n =
+        snprintf(path, sizeof path, "%.*s%.*s", dir, file == NULL ? "" : file, (int)name.n, name.p);
     return n < 0 || (size_t)n >= sizeof path ? NULL : fopen(path, "re");
 }
 
@@ -251,8 +252,7 @@ static const char *prepare_ip(struct waf_ruleset *rules, struct waf_op *op, cons
     struct waf_vec items = {0};
     if (op->kind != WAF_OP_IP_MATCH) {
         const char *error = read_lines(op->param, file, scratch, &items, rules);
-        return error != NULL ? error
-                             : prepare_addresses(rules, op, items.items, items.n, scratch);
+        return error != NULL ? error : prepare_addresses(rules, op, items.items, items.n, scratch);
     }
     for (size_t i = 0; i < op->param.n;) {
         size_t start = i;
@@ -477,8 +477,8 @@ static pcre2_code *regex_now(struct waf_tx *tx, const struct waf_op *op)
     if (kept[i].op == op && waf_eq((struct waf_str){kept[i].text, kept[i].n}, s)) {
         return kept[i].re;
     }
-    pcre2_code *re = pcre2_compile((PCRE2_SPTR)s.p, s.n, PCRE2_DOTALL | PCRE2_DOLLAR_ENDONLY, &code,
-                                   &at, NULL);
+    pcre2_code *re =
+        pcre2_compile((PCRE2_SPTR)s.p, s.n, PCRE2_DOTALL | PCRE2_DOLLAR_ENDONLY, &code, &at, NULL);
     char *text = malloc(s.n + 1);
     if (re == NULL || text == NULL) {
         pcre2_code_free(re);
@@ -504,8 +504,8 @@ static bool run_rx(struct waf_tx *tx, const struct waf_rule *rule, struct waf_st
         return false;
     }
     int groups = rule->op->is_jit
-                     ? pcre2_jit_match(re, (PCRE2_SPTR)(value.p != NULL ? value.p : ""), value.n, 0, 0,
-                                       match_data, match_context)
+                     ? pcre2_jit_match(re, (PCRE2_SPTR)(value.p != NULL ? value.p : ""), value.n, 0,
+                                       0, match_data, match_context)
                      : regex_run(re, value);
     if (groups >= 0) {
         if (rule->capture && !rule->negated) {
@@ -529,8 +529,8 @@ static bool run_rx(struct waf_tx *tx, const struct waf_rule *rule, struct waf_st
 static bool word_around(struct waf_str hay, size_t at, size_t n)
 {
     bool left = at == 0 || !(waf_is_alnum((unsigned char)hay.p[at - 1]) || hay.p[at - 1] == '_');
-    bool right = at + n == hay.n ||
-                 !(waf_is_alnum((unsigned char)hay.p[at + n]) || hay.p[at + n] == '_');
+    bool right =
+        at + n == hay.n || !(waf_is_alnum((unsigned char)hay.p[at + n]) || hay.p[at + n] == '_');
     return left && right;
 }
 
@@ -750,7 +750,8 @@ static struct waf_str message_of(struct waf_tx *tx, const struct waf_rule *rule)
 {
     struct waf_str text = rule->op_text;
     const char *verb = op_verb(rule->op->kind);
-    struct waf_str param = rule->op->macro != NULL ? waf_expand(tx, rule->op->macro) : rule->op->param;
+    struct waf_str param =
+        rule->op->macro != NULL ? waf_expand(tx, rule->op->macro) : rule->op->param;
     param = waf_escape(tx, param, 256);
     text = waf_escape(tx, text, 256);
     int n = (int)param.n;

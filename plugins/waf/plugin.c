@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 // The Lua module moongate.waf: rule sets, guards (a rule set as one route uses it), and the checks
 // that a policy makes of an exchange.
+#include "moongate/plugin.h"
+
+#include "waf/arena.h"
+#include "waf/engine.h"
+#include "waf/report.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-#include "moongate/plugin.h"
-
-#include "waf/arena.h"
-#include "waf/engine.h"
-#include "waf/report.h"
 
 #define GUARD_TYPE "moongate.waf.guard"
 enum { SOURCES_MAX = 64, VARS_MAX = 32, UNITS_PER_KIB = 400, UNITS_BASE = 3000 };
@@ -100,9 +100,9 @@ static size_t read_sources(lua_State *L, struct waf_source *out)
             (void)luaL_error(L, "waf.guard: sources[%d] wants file or text", (int)i);
         }
         // The strings stay with the options, which stay on the stack.
-        out[n++] = file != NULL ? (struct waf_source){WAF_SOURCE_FILE, file, NULL}
-                                : (struct waf_source){WAF_SOURCE_TEXT,
-                                                      name != NULL ? name : "rules", text};
+        out[n++] = file != NULL
+                       ? (struct waf_source){WAF_SOURCE_FILE, file, NULL}
+                       : (struct waf_source){WAF_SOURCE_TEXT, name != NULL ? name : "rules", text};
         lua_pop(L, 4);
     }
     lua_pop(L, 1);
@@ -115,7 +115,8 @@ static void read_vars(lua_State *L, struct guard *g)
     if (lua_istable(L, -1)) {
         lua_pushnil(L);
         while (lua_next(L, -2) != 0) {
-            if (g->var_count == VARS_MAX || lua_type(L, -2) != LUA_TSTRING || !lua_isstring(L, -1)) {
+            if (g->var_count == VARS_MAX || lua_type(L, -2) != LUA_TSTRING ||
+                !lua_isstring(L, -1)) {
                 (void)luaL_error(L, "waf.guard: vars holds at most %d names with texts", VARS_MAX);
             }
             lua_pushvalue(L, -1); // a number must not be turned into a text in the table
@@ -168,8 +169,8 @@ static int waf_guard(lua_State *L)
     lua_setmetatable(L, -2);
     const char *mode = read_text(L, "mode"), *exclusions = read_text(L, "exclusions");
     const char *file = read_text(L, "log_file"), *format = read_text(L, "log_format");
-    g->mode = mode != NULL && strcmp(mode, "detection") == 0 ? WAF_MODE_DETECTION
-                                                            : WAF_MODE_PREVENTION;
+    g->mode =
+        mode != NULL && strcmp(mode, "detection") == 0 ? WAF_MODE_DETECTION : WAF_MODE_PREVENTION;
     g->request_bytes = read_bytes(L, "max_body_bytes");
     g->response_bytes = read_bytes(L, "max_response_bytes");
     g->log_modsecurity = format != NULL && strcmp(format, "modsecurity") == 0;
@@ -460,7 +461,8 @@ static int guard_finish(lua_State *L)
     size_t n = waf_tx_fired_count(i->tx);
     if (n != 0 || waf_tx_exhausted(i->tx)) {
         struct waf_report r = {.mode = g->mode == WAF_MODE_DETECTION ? "detection" : "prevention",
-                               .status = (int)lua_tonumber(L, 3), .wall_ms = host->wall_ms()};
+                               .status = (int)lua_tonumber(L, 3),
+                               .wall_ms = host->wall_ms()};
         struct waf_str text = g->log_modsecurity ? waf_report_modsecurity(i->tx, &r)
                                                  : waf_report_json(i->tx, &r, g->log_fd != -1);
         if (text.p != NULL) {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Many phrases looked for at once, ignoring case: confirms what the filter lets through, so it is
 // built to be small, not to be fast.
-#include <stdlib.h>
-
 #include "waf/waf.h"
+
+#include <stdlib.h>
 
 struct node {
     uint32_t child, sibling, fail;

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "waf/report.h"
 
+#include "waf/waf.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
-
-#include "waf/waf.h"
 
 enum { VALUE_MAX = 200, REPORT_MAX = 256 * 1024 };
 
@@ -78,9 +78,10 @@ static void put_number(struct text *t, const char *key, long v)
 // Names whose values are nobody's business.
 static bool is_secret(struct waf_str name)
 {
-    static const char *const words[] = {"authorization", "cookie",  "passw", "passwd", "secret",
-                                        "token",         "api-key", "apikey", "api_key",
-                                        "subscription-key", "credit", "card", "cvv"};
+    static const char *const words[] = {
+        "authorization", "cookie",  "passw",  "passwd",  "secret",
+        "token",         "api-key", "apikey", "api_key", "subscription-key",
+        "credit",        "card",    "cvv"};
     char low[256];
     size_t n = name.n < sizeof low - 1 ? name.n : sizeof low - 1;
     for (size_t i = 0; i < n; i++) {

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // SecLang as httpd reads it: lines, words, includes, directives.
+#include "waf/compile.h"
+
 #include <errno.h>
 #include <glob.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-
-#include "waf/compile.h"
 
 enum { WORDS_MAX = 16, INCLUDE_DEPTH = 20 };
 
@@ -16,8 +16,8 @@ bool waf_fail(struct waf_compiler *c, const char *format, ...)
         return false; // the first error is the one to mend
     }
     c->failed = true;
-    int n = snprintf(c->error->text, sizeof c->error->text, "%s:%d: ",
-                     c->file != NULL ? c->file : "?", c->line);
+    int n = snprintf(c->error->text, sizeof c->error->text,
+                     "%s:%d: ", c->file != NULL ? c->file : "?", c->line);
     va_list args;
     va_start(args, format);
     (void)vsnprintf(c->error->text + n, sizeof c->error->text - (size_t)n, format, args);
@@ -330,7 +330,8 @@ static bool d_unicode_map(struct waf_compiler *c, const struct waf_str *w, unsig
             continue;
         }
         if (strchr(line, '(') != NULL) {
-            in_page = strncmp(line, w[1].p, w[1].n) == 0 && !waf_is_digit((unsigned char)line[w[1].n]);
+            in_page =
+                strncmp(line, w[1].p, w[1].n) == 0 && !waf_is_digit((unsigned char)line[w[1].n]);
             continue;
         }
         char *end = line;
@@ -468,8 +469,8 @@ static bool section_line(struct waf_compiler *c, struct waf_str line)
     return true;
 }
 
-static bool run_directive(struct waf_compiler *c, const struct directive *d, const struct waf_str *w,
-                          unsigned n)
+static bool run_directive(struct waf_compiler *c, const struct directive *d,
+                          const struct waf_str *w, unsigned n)
 {
     if (c->overlay && !d->in_overlay) {
         return waf_fail(c, "%s is not allowed here", d->name);
@@ -791,8 +792,8 @@ void waf_ruleset_describe(const struct waf_ruleset *rules, void (*line)(void *, 
     for (unsigned p = 1; p <= WAF_PHASES; p++) {
         for (uint32_t i = 0; i < rules->programs[p].n; i++) {
             const struct waf_rule *r = rules->programs[p].rules[i];
-            bool filtered = r->op != NULL &&
-                            (r->op->bit[0] != WAF_NO_BIT || r->op->bit[1] != WAF_NO_BIT);
+            bool filtered =
+                r->op != NULL && (r->op->bit[0] != WAF_NO_BIT || r->op->bit[1] != WAF_NO_BIT);
             (void)snprintf(text, sizeof text, "%u %d %s step=%u %s %s:%d", p, r->id,
                            r->op != NULL ? r->op->name : "-", r->step,
                            filtered ? "filtered" : "always", r->file, r->line);
@@ -813,8 +814,8 @@ struct waf_overlay *waf_overlay_new(struct waf_ruleset *rules, const char *text,
         return NULL;
     }
     waf_arena_init(&o->arena, 4096, SIZE_MAX / 2);
-    struct waf_compiler c = {.error = error, .rules = rules, .overlay = true, .into = o,
-                             .file = "exclusions"};
+    struct waf_compiler c = {
+        .error = error, .rules = rules, .overlay = true, .into = o, .file = "exclusions"};
     waf_arena_init(&c.scratch, 64 * 1024, SIZE_MAX / 2);
     c.loaded = (struct waf_vec){rules->rules, rules->rule_count, rules->rule_count};
     o->removed = waf_zalloc(&o->arena, sizeof *o->removed * ((rules->rule_count + 63) / 64 + 1));

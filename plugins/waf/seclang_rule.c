@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Rules of SecLang: targets, operator, actions.
+#include "waf/compile.h"
+
 #include <stdio.h>
 #include <stdlib.h>
-
-#include "waf/compile.h"
 
 static struct waf_str trim(struct waf_str s)
 {
@@ -276,8 +276,8 @@ static bool action_expirevar(struct waf_compiler *c, struct waf_rule *rule, stru
 {
     struct waf_action *a = action_add(c, rule, kind);
     const char *eq = v.n == 0 ? NULL : memchr(v.p, '=', v.n);
-    struct waf_str value = eq == NULL ? WAF_LIT("1")
-                                      : (struct waf_str){eq + 1, v.n - (size_t)(eq - v.p) - 1};
+    struct waf_str value =
+        eq == NULL ? WAF_LIT("1") : (struct waf_str){eq + 1, v.n - (size_t)(eq - v.p) - 1};
     a->value = waf_parse_macro(c, value);
     v.n = eq == NULL ? v.n : (size_t)(eq - v.p);
     return a->value != NULL && variable_name(c, a, v);
@@ -473,10 +473,10 @@ static bool action_tag(struct waf_compiler *c, struct waf_rule *rule, struct waf
 
 static bool action_allow(struct waf_compiler *c, struct waf_rule *rule, struct waf_str v)
 {
-    rule->disruptive = v.n == 0                             ? WAF_DISRUPT_ALLOW
-                       : waf_ieq(v, WAF_LIT("phase"))       ? WAF_DISRUPT_ALLOW_PHASE
-                       : waf_ieq(v, WAF_LIT("request"))     ? WAF_DISRUPT_ALLOW_REQUEST
-                                                            : WAF_DISRUPT_UNSET;
+    rule->disruptive = v.n == 0                         ? WAF_DISRUPT_ALLOW
+                       : waf_ieq(v, WAF_LIT("phase"))   ? WAF_DISRUPT_ALLOW_PHASE
+                       : waf_ieq(v, WAF_LIT("request")) ? WAF_DISRUPT_ALLOW_REQUEST
+                                                        : WAF_DISRUPT_UNSET;
     return rule->disruptive != WAF_DISRUPT_UNSET ||
            waf_fail(c, "allow takes phase or request, got '%.*s'", (int)v.n, v.p);
 }
@@ -498,8 +498,8 @@ static bool action_value(struct waf_compiler *c, struct waf_rule *rule, struct w
         return action_ctl(c, rule, v);
     }
     if (IS("expirevar") || IS("deprecatevar")) {
-        return action_expirevar(
-            c, rule, v, IS("expirevar") ? WAF_ACTION_EXPIREVAR : WAF_ACTION_DEPRECATEVAR);
+        return action_expirevar(c, rule, v,
+                                IS("expirevar") ? WAF_ACTION_EXPIREVAR : WAF_ACTION_DEPRECATEVAR);
     }
     if (IS("initcol")) {
         return action_initcol(c, rule, v);

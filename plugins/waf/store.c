@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Persistent collections (IP, GLOBAL …): kept in the memory of this process, bounded, each record
 // dropped when it has not been touched for its timeout.
-#include <stdlib.h>
-
 #include "waf/waf.h"
+
+#include <stdlib.h>
 
 enum { BUCKETS = 4096, RECORDS_MAX = 65536, VARS_MAX = 64, NAME_MAX_BYTES = 256, VALUE_MAX = 4096 };
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "waf/transform.h"
 
-#include <stdio.h>
-
 #include "waf/digest.h"
+
+#include <stdio.h>
 
 static const unsigned char *unicode_map; // 65,536 bytes; 0: not mapped
 
@@ -120,8 +120,11 @@ static size_t entity(const char *p, size_t n, char *c)
     static const struct {
         struct waf_str name;
         char c;
-    } names[] = {{WAF_LIT("quot"), '"'}, {WAF_LIT("amp"), '&'}, {WAF_LIT("lt"), '<'},
-                 {WAF_LIT("gt"), '>'},   {WAF_LIT("nbsp"), (char)0xa0}};
+    } names[] = {{WAF_LIT("quot"), '"'},
+                 {WAF_LIT("amp"), '&'},
+                 {WAF_LIT("lt"), '<'},
+                 {WAF_LIT("gt"), '>'},
+                 {WAF_LIT("nbsp"), (char)0xa0}};
     size_t i = 0;
     if (n >= 2 && p[0] == '#') {
         bool hex = (p[1] | 32) == 'x';
@@ -838,10 +841,10 @@ unsigned waf_marks_of(unsigned char c)
     static const struct {
         const char *bytes;
         unsigned mark;
-    } table[] = {{"%", WAF_MARK_PERCENT},      {"+", WAF_MARK_PLUS},  {"&", WAF_MARK_AMP},
-                 {"\\", WAF_MARK_BACKSLASH},   {"/", WAF_MARK_SLASH}, {"\"'^,;", WAF_MARK_QUOTE},
-                 {"-", WAF_MARK_DASH},         {"#", WAF_MARK_HASH},  {"*", WAF_MARK_STAR},
-                 {".", WAF_MARK_DOT},          {"xX", WAF_MARK_X}};
+    } table[] = {{"%", WAF_MARK_PERCENT},    {"+", WAF_MARK_PLUS},  {"&", WAF_MARK_AMP},
+                 {"\\", WAF_MARK_BACKSLASH}, {"/", WAF_MARK_SLASH}, {"\"'^,;", WAF_MARK_QUOTE},
+                 {"-", WAF_MARK_DASH},       {"#", WAF_MARK_HASH},  {"*", WAF_MARK_STAR},
+                 {".", WAF_MARK_DOT},        {"xX", WAF_MARK_X}};
     unsigned marks = c == 0 ? WAF_MARK_NUL : 0;
     for (size_t i = 0; c != 0 && i < sizeof table / sizeof table[0]; i++) {
         marks |= strchr(table[i].bytes, c) != NULL ? table[i].mark : 0;

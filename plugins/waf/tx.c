@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The life of a transaction: what the host tells, phase by phase.
+#include "waf/waf.h"
+
 #include <stdlib.h>
 #include <time.h>
-
-#include "waf/waf.h"
 
 enum { ARENA_FIRST = 128 * 1024 };
 static const size_t ARENA_LIMIT = (size_t)256 * 1024 * 1024;
@@ -15,7 +15,8 @@ static int64_t monotonic_us(void)
     return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
 }
 
-static void tx_begin(struct waf_tx *tx, struct waf_ruleset *rules, const struct waf_overlay *overlay)
+static void tx_begin(struct waf_tx *tx, struct waf_ruleset *rules,
+                     const struct waf_overlay *overlay)
 {
     struct waf_arena arena = tx->arena;
     const struct waf_options *o = &rules->options;
@@ -146,8 +147,7 @@ bool waf_tx_exhausted(const struct waf_tx *tx)
     return tx->exhausted;
 }
 
-void waf_tx_set_limits(struct waf_tx *tx, size_t request_bytes, bool partial,
-                       size_t response_bytes)
+void waf_tx_set_limits(struct waf_tx *tx, size_t request_bytes, bool partial, size_t response_bytes)
 {
     if (request_bytes != 0) {
         tx->request_limit = tx->nofiles_limit = request_bytes;

@@ -42,8 +42,7 @@ static struct waf_text *text_apply(struct waf_tx *tx, struct waf_text *from, uin
         return from;
     }
     if (from->after == NULL) {
-        from->after =
-            waf_zalloc(&tx->arena, sizeof(struct waf_text *) * waf_transform_count());
+        from->after = waf_zalloc(&tx->arena, sizeof(struct waf_text *) * waf_transform_count());
     }
     if (from->after[which] != NULL) {
         return from->after[which];

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Variables: what a target of a rule stands for in this transaction.
+#include "waf/waf.h"
+
 #include <stdio.h>
 #include <time.h>
-
-#include "waf/waf.h"
 
 const struct waf_var_info waf_var_table[WAF_VARS] = {
 #define VAR(name, shape, family) {#name, WAF_SHAPE_##shape, WAF_##family},
@@ -240,8 +240,8 @@ static void add_body(struct adder *a)
 {
     struct waf_tx *tx = a->tx;
     bool filled = tx->processor == WAF_PROCESSOR_URLENCODED ||
-                  (tx->force_body && (tx->processor == WAF_PROCESSOR_NONE ||
-                                      tx->processor == WAF_PROCESSOR_UNKNOWN));
+                  (tx->force_body &&
+                   (tx->processor == WAF_PROCESSOR_NONE || tx->processor == WAF_PROCESSOR_UNKNOWN));
     struct waf_str body = {tx->body, filled && tx->phase >= 2 ? tx->body_n : 0};
     if (a->var == WAF_VAR_REQUEST_BODY_LENGTH) {
         add_long(a, (long)(tx->phase >= 2 ? tx->body_n : 0));
@@ -477,15 +477,31 @@ struct waf_list *waf_list_of(struct waf_tx *tx, enum waf_var var)
 
 void waf_forget_lists(struct waf_tx *tx, unsigned phase)
 {
-    static const uint8_t body_vars[] = {
-        WAF_VAR_ARGS, WAF_VAR_ARGS_COMBINED_SIZE, WAF_VAR_ARGS_NAMES, WAF_VAR_ARGS_POST,
-        WAF_VAR_ARGS_POST_NAMES, WAF_VAR_FILES, WAF_VAR_FILES_COMBINED_SIZE, WAF_VAR_FILES_NAMES,
-        WAF_VAR_FILES_SIZES, WAF_VAR_FULL_REQUEST, WAF_VAR_FULL_REQUEST_LENGTH,
-        WAF_VAR_INBOUND_DATA_ERROR, WAF_VAR_MULTIPART_PART_HEADERS, WAF_VAR_REQBODY_ERROR,
-        WAF_VAR_REQBODY_ERROR_MSG, WAF_VAR_REQBODY_PROCESSOR_ERROR,
-        WAF_VAR_REQBODY_PROCESSOR_ERROR_MSG, WAF_VAR_REQUEST_BODY, WAF_VAR_REQUEST_BODY_LENGTH,
-        WAF_VAR_REQUEST_BASENAME, WAF_VAR_REQUEST_FILENAME, WAF_VAR_REQUEST_URI,
-        WAF_VAR_URLENCODED_ERROR, WAF_VAR_XML, WAF_VAR_XML_ATTRIBUTES};
+    static const uint8_t body_vars[] = {WAF_VAR_ARGS,
+                                        WAF_VAR_ARGS_COMBINED_SIZE,
+                                        WAF_VAR_ARGS_NAMES,
+                                        WAF_VAR_ARGS_POST,
+                                        WAF_VAR_ARGS_POST_NAMES,
+                                        WAF_VAR_FILES,
+                                        WAF_VAR_FILES_COMBINED_SIZE,
+                                        WAF_VAR_FILES_NAMES,
+                                        WAF_VAR_FILES_SIZES,
+                                        WAF_VAR_FULL_REQUEST,
+                                        WAF_VAR_FULL_REQUEST_LENGTH,
+                                        WAF_VAR_INBOUND_DATA_ERROR,
+                                        WAF_VAR_MULTIPART_PART_HEADERS,
+                                        WAF_VAR_REQBODY_ERROR,
+                                        WAF_VAR_REQBODY_ERROR_MSG,
+                                        WAF_VAR_REQBODY_PROCESSOR_ERROR,
+                                        WAF_VAR_REQBODY_PROCESSOR_ERROR_MSG,
+                                        WAF_VAR_REQUEST_BODY,
+                                        WAF_VAR_REQUEST_BODY_LENGTH,
+                                        WAF_VAR_REQUEST_BASENAME,
+                                        WAF_VAR_REQUEST_FILENAME,
+                                        WAF_VAR_REQUEST_URI,
+                                        WAF_VAR_URLENCODED_ERROR,
+                                        WAF_VAR_XML,
+                                        WAF_VAR_XML_ATTRIBUTES};
     if (phase != 2) {
         for (int i = 0; i < WAF_VARS; i++) {
             if (waf_var_table[i].family == WAF_RESPONSE) {
@@ -497,7 +513,8 @@ void waf_forget_lists(struct waf_tx *tx, unsigned phase)
     for (size_t i = 0; i < sizeof body_vars; i++) {
         tx->lists[body_vars[i]].built = false;
     }
-    for (int i = WAF_VAR_MULTIPART_BOUNDARY_QUOTED; i <= WAF_VAR_MULTIPART_UNMATCHED_BOUNDARY; i++) {
+    for (int i = WAF_VAR_MULTIPART_BOUNDARY_QUOTED; i <= WAF_VAR_MULTIPART_UNMATCHED_BOUNDARY;
+         i++) {
         tx->lists[i].built = false;
     }
 }
@@ -558,8 +575,9 @@ static void values_tx(struct adder *a, const struct waf_target *t)
     }
     for (uint32_t i = 0; i < tx->extra.n; i++) {
         struct waf_cell *c = WAF_AT(&tx->extra, struct waf_cell, i);
-        if (c->is_set && (t->key.p == NULL || (t->key_re != NULL ? waf_re_match(tx, t->key_re, c->name)
-                                                          : waf_ieq(t->key, c->name)))) {
+        if (c->is_set &&
+            (t->key.p == NULL || (t->key_re != NULL ? waf_re_match(tx, t->key_re, c->name)
+                                                    : waf_ieq(t->key, c->name)))) {
             add_cell(a, c->name, c);
         }
     }
@@ -582,8 +600,8 @@ static void values_store(struct adder *a, const struct waf_target *t)
         if (!waf_record_at(r, i, tx->now_s, &name, &value)) {
             continue;
         }
-        if (t->key.p == NULL || (t->key_re != NULL ? waf_re_match(tx, t->key_re, name)
-                                                   : waf_ieq(t->key, name))) {
+        if (t->key.p == NULL ||
+            (t->key_re != NULL ? waf_re_match(tx, t->key_re, name) : waf_ieq(t->key, name))) {
             add_str(a, waf_dup(&tx->arena, name), waf_dup(&tx->arena, value));
         }
     }
@@ -688,8 +706,8 @@ static void values_dynamic(struct adder *a, const struct waf_target *t)
         for (uint32_t i = 0; i < tx->matched_all.n; i++) {
             struct waf_val *v = WAF_AT(&tx->matched_all, struct waf_val, i);
             struct waf_str name = waf_val_name(tx, v);
-            if (t->key.p != NULL && !(t->key_re != NULL ? waf_re_match(tx, t->key_re, name)
-                                                        : waf_ieq(name, t->key))) {
+            if (t->key.p != NULL &&
+                !(t->key_re != NULL ? waf_re_match(tx, t->key_re, name) : waf_ieq(name, t->key))) {
                 continue;
             }
             if (t->var == WAF_VAR_MATCHED_VARS) {

@@ -2,11 +2,11 @@
 #pragma once
 /// What the parts of the rule engine share: compiled rules, and the state of one transaction.
 #define PCRE2_CODE_UNIT_WIDTH 8
-#include <pcre2.h>
-
 #include "waf/arena.h"
 #include "waf/filter.h"
 #include "waf/transform.h"
+
+#include <pcre2.h>
 
 enum { WAF_PHASES = 5, WAF_NO_BIT = 0xffff, WAF_CAPTURES = 10 };
 
@@ -70,7 +70,7 @@ struct waf_cidr;
 struct waf_op {
     enum waf_op_kind kind;
     const char *name;
-    struct waf_str param; // as written
+    struct waf_str param;          // as written
     const struct waf_macro *macro; // param, when it holds macros; else NULL
     pcre2_code *re;
     bool is_jit;
@@ -130,7 +130,7 @@ struct waf_action {
     const struct waf_macro *value;
     long number; // limits, modes, switches; seconds
     struct waf_selection select;
-    struct waf_str target; // CTL_REMOVE_TARGET: as written, "ARGS:x"
+    struct waf_str target;              // CTL_REMOVE_TARGET: as written, "ARGS:x"
     const struct waf_target *exclusion; // .. parsed
 };
 
@@ -161,14 +161,14 @@ struct waf_rule {
     bool negated;
     bool capture;
     bool multi_match;
-    bool is_chained;       // not the first of its chain
+    bool is_chained; // not the first of its chain
     bool is_marker;
-    int8_t log;            // -1: not said
+    int8_t log; // -1: not said
     int8_t auditlog;
-    uint32_t step;         // transformations
+    uint32_t step;                     // transformations
     const struct waf_transform **list; // of this rule, for multiMatch
     unsigned list_count;
-    bool list_reset; // t:none seen
+    bool list_reset;        // t:none seen
     struct waf_rule *chain; // next rule of the chain
     bool wants_chain;
     struct waf_rule *starter; // first rule of the chain; itself if alone
@@ -267,8 +267,8 @@ struct waf_list {
     struct waf_val *v;
     uint32_t n;
     bool built;
-    uint32_t marks;             // of all values
-    const uint64_t **by_step;   // step -> operators that may match any value
+    uint32_t marks;           // of all values
+    const uint64_t **by_step; // step -> operators that may match any value
 };
 
 enum waf_origin { WAF_FROM_QUERY, WAF_FROM_BODY, WAF_FROM_JSON };
@@ -303,7 +303,7 @@ struct waf_removal {
 
 struct waf_overlay {
     struct waf_arena arena;
-    uint64_t *removed;              // bit per rule; NULL: none
+    uint64_t *removed;               // bit per rule; NULL: none
     struct waf_removal **exclusions; // by rule; NULL: none
 };
 
@@ -456,7 +456,8 @@ struct waf_str waf_expand(struct waf_tx *tx, const struct waf_macro *m);
 
 // operator.c
 bool waf_op_run(struct waf_tx *tx, const struct waf_rule *rule, struct waf_str value);
-struct waf_str waf_op_message(struct waf_tx *tx, const struct waf_rule *rule); // "Pattern match … at"
+struct waf_str waf_op_message(struct waf_tx *tx,
+                              const struct waf_rule *rule); // "Pattern match … at"
 bool waf_op_number(struct waf_tx *tx, const struct waf_op *op, long value);
 bool waf_op_is_numeric(enum waf_op_kind kind);
 bool waf_re_match(struct waf_tx *tx, const pcre2_code *re, struct waf_str s);

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 // Any text as SecLang: compiled and run once, or refused with a line that says where.
 
+#include "waf/engine.h"
+
 #include <stdlib.h>
 #include <string.h>
-
-#include "waf/engine.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -2,12 +2,12 @@
 // A request of any bytes against the Core Rule Set, where it is installed: with the prefilter and
 // without it the same rules fire on the same variables.
 
+#include "waf/engine.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-#include "waf/engine.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -28,11 +28,14 @@ static const char settings[] =
     "\"id:3,phase:1,pass,nolog,ctl:requestBodyProcessor=XML\"\n";
 
 static const char small[] =
-    "SecRule ARGS|ARGS_NAMES|REQUEST_COOKIES|XML:/* \"@rx (?i)union\\s+(?:all\\s+)?select|[<>]script\" "
+    "SecRule ARGS|ARGS_NAMES|REQUEST_COOKIES|XML:/* \"@rx "
+    "(?i)union\\s+(?:all\\s+)?select|[<>]script\" "
     "\"id:10,phase:2,pass,log,t:none,t:urlDecodeUni,t:lowercase\"\n"
-    "SecRule ARGS \"@detectSQLi\" \"id:11,phase:2,pass,log,t:none,t:utf8toUnicode,t:urlDecodeUni\"\n"
+    "SecRule ARGS \"@detectSQLi\" "
+    "\"id:11,phase:2,pass,log,t:none,t:utf8toUnicode,t:urlDecodeUni\"\n"
     "SecRule ARGS \"@detectXSS\" \"id:12,phase:2,pass,log,t:none,t:htmlEntityDecode,t:jsDecode\"\n"
-    "SecRule ARGS|REQUEST_URI \"@pm passwd shadow ../\" \"id:13,phase:2,pass,log,t:none,t:normalizePath\"\n";
+    "SecRule ARGS|REQUEST_URI \"@pm passwd shadow ../\" "
+    "\"id:13,phase:2,pass,log,t:none,t:normalizePath\"\n";
 
 static struct waf_ruleset *load(void)
 {
@@ -103,8 +106,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     size_t m = run(rules, data, size, without);
     if (n != m || memcmp(with, without, n * sizeof *with) != 0) {
         for (size_t i = 0; i < n || i < m; i++) {
-            fprintf(stderr, "%d %s | %d %s\n", i < n ? with[i].id : 0, i < n ? with[i].variable : "",
-                    i < m ? without[i].id : 0, i < m ? without[i].variable : "");
+            fprintf(stderr, "%d %s | %d %s\n", i < n ? with[i].id : 0,
+                    i < n ? with[i].variable : "", i < m ? without[i].id : 0,
+                    i < m ? without[i].variable : "");
         }
         abort();
     }

@@ -2,11 +2,11 @@
 // Transformations of any bytes: simple ones against plain versions of them, and each against its
 // promises (no mark, no change; "changes only case"; a change is a change).
 
+#include "waf/transform.h"
+
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "waf/transform.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
