@@ -130,6 +130,8 @@ function M.prepare(conf, env)
     amount = conf.amount or 1, takes_amount_of = type(conf.amount) == "function" and conf.amount,
     count_if = conf.count_if,
     headers = conf.headers or "ratelimit",
+    is_plain = (conf.headers == nil or conf.headers == "ratelimit") and not conf.remaining_header
+      and not conf.total_header,
     has_fields = conf.headers ~= "none" or conf.remaining_header ~= nil or conf.total_header ~= nil,
     policy_field = ('"%s";q=%d;w=%d'):format(name, conf.calls, math.ceil(conf.period)),
     limit_field = ('"%s";r='):format(name),
@@ -226,7 +228,12 @@ local function finish(self, ctx)
   end
   vars[self.remaining_var] = nil -- on_error may follow outbound
   local response = ctx.response
-  if response and self.has_fields then
+  if not response or not self.has_fields then
+    return
+  end
+  if self.is_plain then
+    self.limit:tell(response, self.policy_field, self.limit_field, remaining, reset)
+  else
     add_fields(self, response.headers, remaining, reset)
   end
 end

@@ -64,7 +64,11 @@ function M.prepare(conf)
     return self
   end
   local path, query = conf.template:match("^([^?]*)%??(.*)$")
-  self.path, self.query = split(path), {}
+  local parts = split(path)
+  -- The runtime fills the path in; in plain Lua (specs without it) it is done here.
+  local has_runtime, paths = pcall(require, "moongate.path")
+  self.template = has_runtime and paths.template(parts) or nil
+  self.path, self.query = parts, {}
   for name, value in query:gmatch("([^=&]+)=?([^&]*)") do
     self.query[#self.query + 1] = { name = decode(name), parts = split(decode(value)) }
   end
@@ -110,14 +114,17 @@ function M.inbound(self, ctx)
     end
     return
   end
-  local params = request.params
-  request.path = fill(self.path, params, true)
+  if self.template then
+    self.template:apply(request)
+  else
+    request.path = fill(self.path, request.params, true)
+  end
   if self.drops_query then
     request.query_string = ""
   end
   for i = 1, #self.query do
     local item = self.query[i]
-    request.query[item.name] = fill(item.parts, params, false)
+    request.query[item.name] = fill(item.parts, request.params, false)
   end
 end
 

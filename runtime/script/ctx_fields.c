@@ -157,6 +157,16 @@ static void query_append_new(lua_State *L, struct moon_ctx *x, struct moon_buf *
     }
 }
 
+static bool query_has(struct moon_ctx *x, struct moon_slice wanted)
+{
+    struct moon_slice rest = x->request->query, name, value;
+    while (moon_query_next(&rest, &name, &value)) {
+        if (moon_slice_is(moon_uri_decode(x->arena, name, true), wanted))
+            return true;
+    }
+    return false;
+}
+
 /// query[name] = value | { values } | nil; the others stay as the client wrote them.
 static int query_newindex(lua_State *L)
 {
@@ -168,6 +178,8 @@ static int query_newindex(lua_State *L)
         (void)luaL_checkstring(L, 3);
     moon_buf_init(&out, 65536);
     bool is_placed = lua_isnil(L, 3);
+    if (is_placed && !query_has(x, wanted))
+        return 0;
     while (moon_query_next(&rest, &name, &value)) {
         if (!moon_slice_is(moon_uri_decode(x->arena, name, true), wanted)) {
             query_append(L, &out, name, value);

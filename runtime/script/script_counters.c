@@ -260,8 +260,34 @@ static int counters_add(lua_State *L)
 static const luaL_Reg counters_functions[] = {
     {"add", counters_add}, {"limiter", counters_limiter}, {NULL, NULL}};
 
+/// limit:tell(ctx.response, policy, limit, remaining, reset): adds the fields of
+/// draft-ietf-httpapi-ratelimit-headers: `RateLimit-Policy: <policy>`, `RateLimit: <limit>r;t=reset`.
+/// Several limits give several lines, which is one list (RFC 9651 §4.2).
+static int limiter_tell(lua_State *L)
+{
+    struct moon_ctx *x = moon_handle_check(L, 2, MOON_HANDLE_RESPONSE);
+    struct moon_slice policy, limit;
+    size_t policy_len, limit_len;
+    const char *policy_text = luaL_checklstring(L, 3, &policy_len);
+    const char *limit_text = luaL_checklstring(L, 4, &limit_len);
+    long long remaining = (long long)luaL_checknumber(L, 5);
+    long long reset = (long long)luaL_checknumber(L, 6);
+    char digits[48];
+    int n = snprintf(digits, sizeof(digits), "%lld;t=%lld", remaining, reset);
+    struct moon_slice parts[2] = {moon_slice(limit_text, limit_len),
+                                  moon_slice(digits, n > 0 ? (size_t)n : 0)};
+    if (x->response == NULL)
+        return 0;
+    bool is_added = moon_arena_copy(x->arena, moon_slice(policy_text, policy_len), &policy) &&
+                    moon_arena_join(x->arena, parts, 2, &limit) &&
+                    moon_fields_add(&x->response->fields, MOON_S("RateLimit-Policy"), policy) ==
+                        MOON_OK &&
+                    moon_fields_add(&x->response->fields, MOON_S("RateLimit"), limit) == MOON_OK;
+    return is_added ? 0 : moon_raise_full(L);
+}
+
 static const luaL_Reg limiter_methods[] = {
-    {"check", limiter_check}, {"charge", limiter_charge}, {NULL, NULL}};
+    {"check", limiter_check}, {"charge", limiter_charge}, {"tell", limiter_tell}, {NULL, NULL}};
 
 static int counters_open(lua_State *L)
 {
