@@ -143,7 +143,9 @@ enum moon_rc moon_worker_init(struct moon_worker *worker, struct moon_state *sta
         return MOON_ERR_MEMORY;
     }
     moon_metrics_bind(state->metrics, number);
+    moon_healths_bind(state->healths, number);
     moon_upstreams_init(&worker->upstreams, worker->loop, worker->dns, state->healths);
+    worker->upstreams.metrics = state->metrics;
     worker->env = (struct moon_script_env){
         .loop = worker->loop,
         .upstreams = &worker->upstreams,
