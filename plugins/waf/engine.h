@@ -131,6 +131,8 @@ struct waf_fired {
     int status;
 };
 
+/// True when a rule or a limit stopped the exchange.
+bool waf_tx_stopped(const struct waf_tx *tx);
 size_t waf_tx_fired_count(const struct waf_tx *tx);
 const struct waf_fired *waf_tx_fired(const struct waf_tx *tx, size_t i);
 /// ModSecurity's error-log line without the trailing newline. Lent until waf_tx_free.

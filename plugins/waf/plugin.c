@@ -459,7 +459,7 @@ static int guard_finish(lua_State *L)
     i->logged = true;
     waf_tx_logging(i->tx);
     size_t n = waf_tx_fired_count(i->tx);
-    if (n != 0 || waf_tx_exhausted(i->tx)) {
+    if (n != 0 || waf_tx_exhausted(i->tx) || waf_tx_stopped(i->tx)) {
         struct waf_report r = {.mode = g->mode == WAF_MODE_DETECTION ? "detection" : "prevention",
                                .status = (int)lua_tonumber(L, 3),
                                .wall_ms = host->wall_ms()};

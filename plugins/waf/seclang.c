@@ -2,11 +2,13 @@
 // SecLang as httpd reads it: lines, words, includes, directives.
 #include "waf/compile.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <glob.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 
 enum { WORDS_MAX = 16, INCLUDE_DEPTH = 20 };
 
@@ -358,6 +360,7 @@ static bool d_include(struct waf_compiler *c, const struct waf_str *w, unsigned 
 {
     glob_t found;
     (void)n;
+    c->rules->has_includes |= c->depth > 0 || c->in_text;
     const char *pattern = beside(c, w[0]);
     int rc = glob(pattern, 0, NULL, &found);
     if (rc != 0) {
@@ -664,7 +667,9 @@ struct waf_ruleset *waf_ruleset_load(const struct waf_source *sources, size_t n,
         c.file = waf_dup(&c.rules->arena, waf_cstr(sources[i].name)).p;
         c.line = 0;
         if (sources[i].kind == WAF_SOURCE_TEXT) {
+            c.in_text = true;
             ok = read_text(&c, waf_cstr(sources[i].text));
+            c.in_text = false;
         } else {
             struct waf_str path = waf_cstr(sources[i].name);
             c.file = NULL;
@@ -735,11 +740,64 @@ void waf_ruleset_release(struct waf_ruleset *rules)
     ruleset_free(rules);
 }
 
+// Name, size and time of every file in the folder of `path`: data files count, too.
+static uint64_t folder_print(uint64_t h, const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    char name[4096];
+    (void)snprintf(name, sizeof name, "%.*s", slash == NULL ? 1 : (int)(slash - path),
+                   slash == NULL ? "." : path);
+    DIR *dir = opendir(name);
+    struct dirent *entry;
+    uint64_t sum = 0; // the order of a folder is nobody's promise
+    while (dir != NULL && (entry = readdir(dir)) != NULL) {
+        struct stat st;
+        if (fstatat(dirfd(dir), entry->d_name, &st, 0) == 0 && S_ISREG(st.st_mode)) {
+            uint64_t one = mix(14695981039346656037ull, waf_cstr(entry->d_name));
+            one = mix(one, (struct waf_str){(const char *)&st.st_size, sizeof st.st_size});
+            one = mix(one, (struct waf_str){(const char *)&st.st_mtim, sizeof st.st_mtim});
+            sum += one;
+        }
+    }
+    if (dir != NULL) {
+        (void)closedir(dir);
+    }
+    return mix(h, (struct waf_str){(const char *)&sum, sizeof sum});
+}
+
+// Tells, without reading them, whether sources are those of a rule set that we have. Files that
+// files include are not looked at: such a rule set is loaded and compared instead.
+static uint64_t sources_print(const struct waf_source *sources, size_t n)
+{
+    uint64_t h = 14695981039346656037ull;
+    for (size_t i = 0; i < n; i++) {
+        glob_t found;
+        h = mix(h, waf_cstr(sources[i].name));
+        if (sources[i].kind == WAF_SOURCE_TEXT) {
+            h = mix(h, waf_cstr(sources[i].text));
+            continue;
+        }
+        if (glob(sources[i].name, 0, NULL, &found) != 0) {
+            continue;
+        }
+        for (size_t k = 0; k < found.gl_pathc; k++) {
+            h = mix(h, waf_cstr(found.gl_pathv[k]));
+        }
+        h = folder_print(h, found.gl_pathv[0]);
+        globfree(&found);
+    }
+    return h;
+}
+
 struct waf_ruleset *waf_ruleset_shared(const struct waf_source *sources, size_t n,
                                        struct waf_error *error)
 {
-    // What was read decides, so a load comes first; it takes tens of milliseconds, at start and
-    // reload only.
+    uint64_t print = sources_print(sources, n);
+    for (struct waf_ruleset *r = shared; r != NULL; r = r->next_shared) {
+        if (r->print == print && !r->has_includes) {
+            return waf_ruleset_retain(r);
+        }
+    }
     struct waf_ruleset *fresh = waf_ruleset_load(sources, n, error);
     if (fresh == NULL) {
         return NULL;
@@ -750,9 +808,11 @@ struct waf_ruleset *waf_ruleset_shared(const struct waf_source *sources, size_t 
     for (struct waf_ruleset *r = shared; r != NULL; r = r->next_shared) {
         if (r->hash == fresh->hash && r->rule_count == fresh->rule_count) {
             waf_ruleset_release(fresh);
+            r->print = print;
             return waf_ruleset_retain(r);
         }
     }
+    fresh->print = print;
     fresh->next_shared = shared;
     shared = fresh;
     return fresh;

@@ -167,6 +167,11 @@ void waf_tx_connection(struct waf_tx *tx, struct waf_str client, int client_port
     tx->server_port = server_port;
 }
 
+bool waf_tx_stopped(const struct waf_tx *tx)
+{
+    return tx->intercepted;
+}
+
 void waf_tx_unique_id(struct waf_tx *tx, struct waf_str id)
 {
     tx->unique_id = id;

@@ -240,6 +240,8 @@ struct waf_ruleset {
     struct waf_pm **pms;
     uint32_t pm_count, pm_cap;
     uint64_t hash; // of all sources
+    uint64_t print; // names, sizes and times of the sources
+    bool has_includes;
     bool wants_request_body_raw;
     struct waf_tx *pool;
     struct waf_ruleset *next_shared;

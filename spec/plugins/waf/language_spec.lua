@@ -81,6 +81,41 @@ describe("loading", function()
   end)
 end)
 
+describe("sharing", function()
+  local ffi = require("ffi")
+
+  local function shared(path)
+    local list = ffi.new("struct waf_source[1]")
+    local err = ffi.new("struct waf_error")
+    list[0].kind, list[0].name = 0, path
+    local rules = engine.lib.waf_ruleset_shared(list, 1, err)
+    assert(rules ~= nil, ffi.string(err.text))
+    return ffi.gc(rules, engine.lib.waf_ruleset_release)
+  end
+
+  local function write(path, text)
+    local f = assert(io.open(path, "w"))
+    f:write(text)
+    f:close()
+  end
+
+  it("gives out one rule set for equal sources, and another once a file changes", function()
+    local dir = os.tmpname()
+    os.remove(dir)
+    os.execute("mkdir -p " .. dir)
+    write(dir .. "/words.data", "alpha\n")
+    write(dir .. "/a.conf", 'SecRule ARGS "@pmFromFile words.data" "id:1,phase:2,pass"\n')
+    local first = shared(dir .. "/a.conf")
+    assert.is_true(first == shared(dir .. "/a.conf"))
+    write(dir .. "/words.data", "alpha\nbeta\n")
+    local second = shared(dir .. "/a.conf")
+    assert.is_false(first == second)
+    assert.are.same({ 1 }, engine.run(second, request({ uri = "/?x=beta" })).ids)
+    assert.are.same({}, engine.run(first, request({ uri = "/?x=beta" })).ids)
+    os.execute("rm -r " .. dir)
+  end)
+end)
+
 describe("matching", function()
   it("acts once for each value that matches", function()
     local r = run('SecRule ARGS "@rx evil" "id:1,phase:2,pass,setvar:tx.score=+5"',
