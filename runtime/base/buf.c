@@ -3,37 +3,54 @@
 
 #include <stdarg.h>
 
-enum { BUF_KEPT_BLOCKS = 256 }; // at most 4 MiB wait for reuse
-
+/// Blocks of the usual sizes wait here for reuse, so that a steady load asks the allocator for none.
 struct buf_block {
     struct buf_block *next;
 };
 
-static struct buf_block *buf_kept;
-static size_t buf_kept_count;
+struct buf_class {
+    size_t bytes;
+    size_t most; // blocks kept
+    size_t count;
+    struct buf_block *blocks;
+};
+
+static struct buf_class buf_classes[] = {
+    {.bytes = MOON_BUF_BLOCK_BYTES, .most = 256},
+    {.bytes = MOON_BUF_LARGE_BYTES, .most = 64},
+};
+
+static struct buf_class *buf_class_of(size_t bytes)
+{
+    for (size_t i = 0; i < MOON_COUNT(buf_classes); i++) {
+        if (buf_classes[i].bytes == bytes)
+            return &buf_classes[i];
+    }
+    return NULL;
+}
 
 static char *buf_block_get(size_t cap)
 {
-    if (cap == MOON_BUF_BLOCK_BYTES && buf_kept != NULL) {
-        struct buf_block *block = buf_kept;
-        buf_kept = block->next;
-        buf_kept_count--;
-        return (char *)block;
-    }
-    return malloc(cap);
+    struct buf_class *class = buf_class_of(cap);
+    if (class == NULL || class->blocks == NULL)
+        return malloc(cap);
+    struct buf_block *block = class->blocks;
+    class->blocks = block->next;
+    class->count--;
+    return (char *)block;
 }
 
 static void buf_block_put(char *data, size_t cap)
 {
-    if (MOON_ASAN || data == NULL || cap != MOON_BUF_BLOCK_BYTES ||
-        buf_kept_count >= BUF_KEPT_BLOCKS) {
+    struct buf_class *class = buf_class_of(cap);
+    if (MOON_ASAN || data == NULL || class == NULL || class->count >= class->most) {
         free(data);
         return;
     }
     struct buf_block *block = (struct buf_block *)(void *)data;
-    block->next = buf_kept;
-    buf_kept = block;
-    buf_kept_count++;
+    block->next = class->blocks;
+    class->blocks = block;
+    class->count++;
 }
 
 void moon_buf_init(struct moon_buf *buf, size_t ceiling)
@@ -172,10 +189,13 @@ enum moon_rc moon_buf_printf(struct moon_buf *buf, const char *fmt, ...)
 
 void moon_buf_trim(void)
 {
-    while (buf_kept != NULL) {
-        struct buf_block *next = buf_kept->next;
-        free(buf_kept);
-        buf_kept = next;
+    for (size_t i = 0; i < MOON_COUNT(buf_classes); i++) {
+        struct buf_class *class = &buf_classes[i];
+        while (class->blocks != NULL) {
+            struct buf_block *next = class->blocks->next;
+            free(class->blocks);
+            class->blocks = next;
+        }
+        class->count = 0;
     }
-    buf_kept_count = 0;
 }

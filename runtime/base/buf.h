@@ -8,7 +8,10 @@
 #include "base/result.h"
 #include "base/slice.h"
 
-enum { MOON_BUF_BLOCK_BYTES = 16384 }; // what a connection's buffer takes at first
+enum {
+    MOON_BUF_BLOCK_BYTES = 16384, // what a connection's buffer takes at first
+    MOON_BUF_LARGE_BYTES = 65536, // and while a large body passes through
+};
 
 struct moon_buf {
     char *data;
