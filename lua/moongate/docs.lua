@@ -254,19 +254,16 @@ function M.policies(modules)
   return table.concat(out, "\n") .. "\n"
 end
 
---- The built-in policies by name.
----@param names string[]
----@return table<string, table>
-function M.load(names)
+local function load_all(names, load)
   local modules = {}
   for _, name in ipairs(names) do
-    modules[name] = require("policies." .. name)
+    modules[name] = load("policies." .. name)
   end
   return modules
 end
 
-local function list(names, is_json)
-  local modules, rows = M.load(names), {}
+local function list(names, load, is_json)
+  local modules, rows = load_all(names, load), {}
   table.sort(names)
   for i, name in ipairs(names) do
     rows[i] = is_json and { name = name, summary = modules[name].summary }
@@ -275,10 +272,10 @@ local function list(names, is_json)
   return is_json and require("moongate.json").encode(rows) or table.concat(rows, "\n")
 end
 
-local function show(names, name, is_json)
+local function show(names, load, name, is_json)
   for _, one in ipairs(names) do
     if one == name then
-      local module = require("policies." .. name)
+      local module = load("policies." .. name)
       if is_json then
         return require("moongate.json").encode({ name = name, summary = module.summary,
           description = module.description, schema = module.schema })
@@ -296,16 +293,17 @@ end
 ---@param what "list"|"show"|"policies"|"configuration"
 ---@param name string of the policy to show
 ---@param names string[] the built-in policies
+---@param load fun(name: string): table gives the module "policies.NAME"
 ---@param is_json boolean
 ---@return string? text
 ---@return string? err
-function M.document(what, name, names, is_json)
+function M.document(what, name, names, load, is_json)
   if what == "list" then
-    return list(names, is_json)
+    return list(names, load, is_json)
   elseif what == "show" then
-    return show(names, name, is_json)
+    return show(names, load, name, is_json)
   elseif what == "policies" then
-    return M.policies(M.load(names))
+    return M.policies(load_all(names, load))
   end
   return M.configuration()
 end

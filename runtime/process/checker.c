@@ -57,8 +57,8 @@ bool moon_check_settle(struct moon_check_result *result, int status)
                                ? "it took too long, or too much memory"
                                : sigabbrev_np(WTERMSIG(status)));
         else
-            (void)snprintf(result->error, sizeof(result->error),
-                           "the checker ended with status %d", WEXITSTATUS(status));
+            (void)snprintf(result->error, sizeof(result->error), "the checker ended with status %d",
+                           WEXITSTATUS(status));
     }
     // Everything ends in one line's end.
     size_t len = strlen(result->error);

@@ -190,8 +190,8 @@ void moon_child_spawn(struct moon_child *child)
     atomic_store(&supervisor->state.board->slots[child->number].pid, (int)pid);
     moon_io_init(&child->io, supervisor->loop, child->channel, child_readable, child);
     moon_io_watch(&child->io, MOON_IO_READ);
-    if (moon_child_load(child, supervisor->bundle_fd, &supervisor->facts,
-                        supervisor->generation) != MOON_OK)
+    if (moon_child_load(child, supervisor->bundle_fd, &supervisor->facts, supervisor->generation) !=
+        MOON_OK)
         (void)kill(pid, SIGKILL);
 }
 
@@ -205,8 +205,8 @@ static void child_spawn_due(struct moon_timer *timer)
 static void child_log_death(const struct moon_child *child, int status)
 {
     if (WIFSIGNALED(status))
-        moon_log_error("worker %d (%d) died by signal %d (SIG%s)%s", child->number,
-                       (int)child->pid, WTERMSIG(status), sigabbrev_np(WTERMSIG(status)),
+        moon_log_error("worker %d (%d) died by signal %d (SIG%s)%s", child->number, (int)child->pid,
+                       WTERMSIG(status), sigabbrev_np(WTERMSIG(status)),
                        WCOREDUMP(status) ? ", core dumped" : "");
     else if (WEXITSTATUS(status) != 0)
         moon_log_error("worker %d (%d) ended with status %d", child->number, (int)child->pid,
@@ -238,8 +238,7 @@ void moon_child_died(struct moon_child *child, int status)
 
 bool moon_children_new(struct moon_supervisor *supervisor)
 {
-    supervisor->children =
-        calloc((size_t)supervisor->worker_count, sizeof(*supervisor->children));
+    supervisor->children = calloc((size_t)supervisor->worker_count, sizeof(*supervisor->children));
     if (supervisor->children == NULL)
         return false;
     for (int i = 0; i < supervisor->worker_count; i++) {

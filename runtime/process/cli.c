@@ -3,6 +3,7 @@
 
 #include "process/near.h"
 #include "process/options.h"
+#include "process/testkit.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -28,6 +29,9 @@ static const struct moon_command cli_commands[] = {
     {"top", "DIR", "watch a running gateway's workers", "", "i", 1, 1, moon_command_top},
     {"upgrade", "DIR", "replace the binary of a running gateway without refusing a connection", "",
      "j", 1, 1, moon_command_upgrade},
+    {"test", "[SPEC]... [OPTION]...", "run busted specs against gateways inside this process",
+     "Arguments and options are busted's own; `moongate test --help` shows them.\n", "", 0, 0,
+     NULL},
     {"init", "DIR", "write a small configuration to start from", "", "f", 1, 1, moon_command_init},
     {"policy", "list | show NAME", "the built-in policies and their options", "", "j", 1, 2,
      moon_command_policy},
@@ -109,6 +113,8 @@ int moon_cli_main(int argc, char **argv)
         return MOON_EXIT_USAGE;
     }
     const char *name = cli_alias(argv[1]);
+    if (strcmp(name, "test") == 0)
+        return moon_test_main(argc - 1, argv + 1);
     struct moon_cli cli = {.command = cli_find(name), .argv = argv, .workers = -1, .interval_s = 1};
     if (cli.command == NULL)
         return cli_unknown(name);

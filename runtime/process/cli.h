@@ -15,7 +15,7 @@ enum { MOON_CLI_ARGUMENTS = 8, MOON_CLI_NETWORKS = 8 };
 /// What the command line says. Texts are borrowed from argv.
 struct moon_cli {
     const struct moon_command *command;
-    char **argv; // of the process
+    char **argv;                               // of the process
     const char *arguments[MOON_CLI_ARGUMENTS]; // behind the command, without options
     int argument_count;
     int workers;            // -1: as configured
@@ -24,10 +24,10 @@ struct moon_cli {
     int network_count;
     double interval_s;
     bool is_json;
-    bool is_quiet;      // says nothing at start
-    bool dumps_core;    // core dumps are allowed
-    bool is_unwatched;  // no inotify
-    bool is_forced;     // overwrites
+    bool is_quiet;     // says nothing at start
+    bool dumps_core;   // core dumps are allowed
+    bool is_unwatched; // no inotify
+    bool is_forced;    // overwrites
     bool wants_help;
 };
 

@@ -43,7 +43,8 @@ static void check_lines(FILE *out, const char *kind, const char *text)
     struct moon_slice rest = moon_slice_text(text);
     struct moon_slice line;
     while (check_next_line(&rest, &line)) {
-        bool is_head = line.len > 0 && line.data[0] != ' ' && line.data[0] != '\t'; // the others say more about it
+        bool is_head = line.len > 0 && line.data[0] != ' ' &&
+                       line.data[0] != '\t'; // the others say more about it
         (void)fprintf(out, "%s%s" MOON_SLICE_FMT "\n", is_head ? kind : "", is_head ? ": " : "",
                       MOON_SLICE_ARG(line));
     }

@@ -36,7 +36,8 @@ static const struct init_file init_files[] = {
      "    {\n"
      "      hosts = { \"*\" },\n"
      "      routes = {\n"
-     "        { path = \"/origin/*\", reply = { status = 200, body = \"Hello from the origin.\\n\" } },\n"
+     "        { path = \"/origin/*\", reply = { status = 200, body = \"Hello from the origin.\\n\" "
+     "} },\n"
      "        { path = \"/*\", apis = true },\n"
      "      },\n"
      "    },\n"
@@ -46,24 +47,23 @@ static const struct init_file init_files[] = {
      "    outbound = { p.set_header { name = \"Server\", exists_action = \"delete\" } },\n"
      "  },\n"
      "}\n"},
-    {"apis/hello.lua",
-     "local p = require(\"moongate.policies\")\n"
-     "\n"
-     "return {\n"
-     "  name = \"hello\",\n"
-     "  paths = { \"/hello\" },\n"
-     "  backend = \"hello\",\n"
-     "  operations = {\n"
-     "    greet = { method = \"GET\", path = \"/\" },\n"
-     "  },\n"
-     "  policies = {\n"
-     "    inbound = {\n"
-     "      p.base,\n"
-     "      p.rate_limit { calls = 100, period = 60 },\n"
-     "      p.rewrite_uri { template = \"/origin/hello\" },\n"
-     "    },\n"
-     "  },\n"
-     "}\n"},
+    {"apis/hello.lua", "local p = require(\"moongate.policies\")\n"
+                       "\n"
+                       "return {\n"
+                       "  name = \"hello\",\n"
+                       "  paths = { \"/hello\" },\n"
+                       "  backend = \"hello\",\n"
+                       "  operations = {\n"
+                       "    greet = { method = \"GET\", path = \"/\" },\n"
+                       "  },\n"
+                       "  policies = {\n"
+                       "    inbound = {\n"
+                       "      p.base,\n"
+                       "      p.rate_limit { calls = 100, period = 60 },\n"
+                       "      p.rewrite_uri { template = \"/origin/hello\" },\n"
+                       "    },\n"
+                       "  },\n"
+                       "}\n"},
     {"policies/tag.lua",
      "--- A policy of your own: p.tag { value = \"blue\" } in any list of policies.\n"
      "\n"
@@ -122,7 +122,8 @@ int moon_command_init(const struct moon_cli *cli)
         if (!init_write(dir, &init_files[i], cli->is_forced))
             return MOON_EXIT_FAILED;
     }
-    (void)printf("%s is written. Try:\n\n  moongate run %s\n  curl -i http://127.0.0.1:8080/hello\n",
-                 dir, dir);
+    (void)printf(
+        "%s is written. Try:\n\n  moongate run %s\n  curl -i http://127.0.0.1:8080/hello\n", dir,
+        dir);
     return MOON_EXIT_DONE;
 }

@@ -38,8 +38,8 @@ static int policy_print(const struct moon_cli *cli, const char *what, const char
     if (loading == NULL)
         return MOON_EXIT_FAILED;
     bool is_written;
-    char *text = moon_script_document(loading->worker.next->script, what, name, cli->is_json,
-                                      &is_written);
+    char *text =
+        moon_script_document(loading->worker.next->script, what, name, cli->is_json, &is_written);
     if (is_written)
         (void)printf("%s\n", text);
     else

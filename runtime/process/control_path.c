@@ -43,8 +43,8 @@ static bool control_is_ours(const char *folder, char *error, size_t error_cap)
     }
     if (S_ISDIR(st.st_mode) && st.st_uid == geteuid() && (st.st_mode & 022) == 0)
         return true;
-    (void)snprintf(error, error_cap, "%s must be a directory of this user that nobody else may write to",
-                   folder);
+    (void)snprintf(error, error_cap,
+                   "%s must be a directory of this user that nobody else may write to", folder);
     return false;
 }
 

@@ -172,9 +172,8 @@ static void logger_set_signals(sigset_t *unblocked)
 
 static int logger_main(const struct moon_supervisor *supervisor)
 {
-    struct logger logger = {.path = supervisor->facts.access_log,
-                            .fd = -1,
-                            .pipe_count = supervisor->worker_count};
+    struct logger logger = {
+        .path = supervisor->facts.access_log, .fd = -1, .pipe_count = supervisor->worker_count};
     sigset_t unblocked;
     moon_log_set_process("logger");
     (void)prctl(PR_SET_NAME, "moongate-logger", 0, 0, 0);

@@ -24,8 +24,8 @@ static size_t near_distance(const char *a, const char *b)
                 continue;
             }
             size_t cost = a[i - 1] == b[j - 1] ? 0 : 1;
-            rows[i][j] = near_least(rows[i - 1][j] + 1, rows[i][j - 1] + 1,
-                                    rows[i - 1][j - 1] + cost);
+            rows[i][j] =
+                near_least(rows[i - 1][j] + 1, rows[i][j - 1] + 1, rows[i - 1][j - 1] + cost);
             bool is_swap = i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1];
             if (is_swap)
                 rows[i][j] = moon_min_size(rows[i][j], rows[i - 2][j - 2] + 1);

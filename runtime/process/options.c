@@ -10,7 +10,7 @@
 enum { OPTIONS_WORKERS_MOST = 256 };
 
 struct option {
-    char letter;       // in moon_command.options
+    char letter; // in moon_command.options
     const char *name;
     const char *value; // NULL: takes none
     const char *help;

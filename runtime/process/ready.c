@@ -20,7 +20,8 @@ static void ready_listener(struct moon_json *json, const struct moon_listener_fa
     moon_json_text(json, "address",
                    moon_slice_text(socket == NULL ? facts->address : socket->text));
     moon_json_number(json, "port",
-                     socket == NULL || socket->fd_count == 0 ? 0 : moon_listen_port(socket->fds[0]));
+                     socket == NULL || socket->fd_count == 0 ? 0
+                                                             : moon_listen_port(socket->fds[0]));
     moon_json_bool(json, "tls", facts->has_tls);
     moon_json_bool(json, "management", facts->is_management);
     moon_json_end(json);
@@ -44,8 +45,8 @@ bool moon_ready_write(const char *path, const struct moon_facts *facts,
     moon_json_end(&json);
     (void)snprintf(beside, sizeof(beside), "%s.%d", path, (int)getpid());
     FILE *file = fopen(beside, "we");
-    bool is_written = file != NULL && fwrite(text, 1, moon_json_len(&json), file) > 0 &&
-                      fputc('\n', file) != EOF;
+    bool is_written =
+        file != NULL && fwrite(text, 1, moon_json_len(&json), file) > 0 && fputc('\n', file) != EOF;
     if (file != NULL && fclose(file) != 0)
         is_written = false;
     if (is_written && rename(beside, path) == 0)
@@ -70,8 +71,8 @@ static void ready_print_file(const char *dir, const char *name)
     (void)fclose(file);
 }
 
-void moon_ready_print(const char *dir, const struct moon_facts *facts,
-                      struct moon_sockets *sockets, int workers)
+void moon_ready_print(const char *dir, const struct moon_facts *facts, struct moon_sockets *sockets,
+                      int workers)
 {
     (void)printf("moongate %s serves \"%s\" (%s)", MOONGATE_VERSION, facts->name, dir);
     if (workers > 0)

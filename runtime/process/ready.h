@@ -13,5 +13,5 @@ MUST_CHECK bool moon_ready_write(const char *path, const struct moon_facts *fact
                                  struct moon_sockets *sockets, int workers);
 
 /// A few lines for people, and DIR/try.txt where there is one.
-void moon_ready_print(const char *dir, const struct moon_facts *facts,
-                      struct moon_sockets *sockets, int workers);
+void moon_ready_print(const char *dir, const struct moon_facts *facts, struct moon_sockets *sockets,
+                      int workers);

@@ -48,8 +48,8 @@ static void reload_over(struct moon_supervisor *supervisor, bool is_ok, const ch
     struct moon_board *board = supervisor->state.board;
     struct moon_reload *reload = &supervisor->reload;
     atomic_fetch_add(is_ok ? &board->reloads_ok : &board->reloads_failed, 1);
-    moon_metrics_add(supervisor->state.metrics,
-                     is_ok ? reload->metric_ok : reload->metric_failed, 1);
+    moon_metrics_add(supervisor->state.metrics, is_ok ? reload->metric_ok : reload->metric_failed,
+                     1);
     (void)snprintf(board->last_reload_error, sizeof(board->last_reload_error), "%s",
                    is_ok ? "" : text);
     moon_control_tell(supervisor->control, is_ok, text);
@@ -80,8 +80,8 @@ static void reload_timed_out(struct moon_timer *timer)
 {
     struct moon_supervisor *supervisor = timer->owner;
     char text[RELOAD_TEXT] = "the checker did not come to an end within 30 s";
-    for (int i = 0; supervisor->reload.state != MOON_RELOAD_CHECKING && i < supervisor->worker_count;
-         i++) {
+    for (int i = 0;
+         supervisor->reload.state != MOON_RELOAD_CHECKING && i < supervisor->worker_count; i++) {
         const struct moon_child *child = &supervisor->children[i];
         if (child->loading == supervisor->reload.generation)
             (void)snprintf(text, sizeof(text), "worker %d was not ready within 30 s", i);
@@ -156,8 +156,8 @@ static void reload_load(struct moon_supervisor *supervisor)
         struct moon_child *child = &supervisor->children[i];
         if (child->serving == 0)
             continue; // it starts just now, and follows when it is there
-        if (moon_child_load(child, reload->bundle_fd, &reload->result->facts,
-                            reload->generation) != MOON_OK) {
+        if (moon_child_load(child, reload->bundle_fd, &reload->result->facts, reload->generation) !=
+            MOON_OK) {
             reload_failed(supervisor, "a worker does not listen");
             return;
         }
@@ -308,8 +308,8 @@ void moon_reload_init(struct moon_supervisor *supervisor)
     struct moon_metrics *metrics = supervisor->state.metrics;
     static const char family[] = "moongate_reloads_total";
     static const char help[] = "Reloads of the configuration by their outcome.";
-    reload->metric_ok = moon_metrics_series(metrics, MOON_METRIC_COUNTER, family, help,
-                                            MOON_S("result=\"ok\""));
+    reload->metric_ok =
+        moon_metrics_series(metrics, MOON_METRIC_COUNTER, family, help, MOON_S("result=\"ok\""));
     reload->metric_failed = moon_metrics_series(metrics, MOON_METRIC_COUNTER, family, help,
                                                 MOON_S("result=\"failed\""));
     moon_timer_init(&reload->timeout, supervisor->loop, reload_timed_out, supervisor);

@@ -28,7 +28,8 @@ struct serve {
 
 static void serve_failed(const char *text)
 {
-    (void)fprintf(stderr, "%s%s", text, moon_slice_ends(moon_slice_text(text), MOON_S("\n")) ? "" : "\n");
+    (void)fprintf(stderr, "%s%s", text,
+                  moon_slice_ends(moon_slice_text(text), MOON_S("\n")) ? "" : "\n");
 }
 
 static void serve_relisten(struct serve *serve)
@@ -130,8 +131,7 @@ static void serve_drain_over(struct moon_timer *timer)
 {
     struct serve *serve = timer->owner;
     moon_log_warn("%zu connections are still open after %lld ms: they are closed",
-                  serve->worker.gateway.session_count,
-                  (long long)serve->facts.drain_timeout_ms);
+                  serve->worker.gateway.session_count, (long long)serve->facts.drain_timeout_ms);
     moon_loop_stop(timer->loop);
 }
 

@@ -13,9 +13,9 @@ enum { MOON_SOCKETS_HELD = 256 };
 
 /// One listener's sockets.
 struct moon_socket {
-    uint32_t id;    // never used twice; 0: a free place
-    char key[200];  // moon_listener_facts.key
-    char text[128]; // bound address, with the real port
+    uint32_t id;                 // never used twice; 0: a free place
+    char key[200];               // moon_listener_facts.key
+    char text[128];              // bound address, with the real port
     int fds[MOON_BOARD_WORKERS]; // by worker
     int fd_count;                // 1 where all workers share it
     bool is_unix;
@@ -25,7 +25,7 @@ struct moon_socket {
 
 /// A socket that came from outside: systemd, or the binary before this one.
 struct moon_socket_held {
-    int fd; // -1: taken
+    int fd;        // -1: taken
     char key[200]; // empty: known by its address only
     char text[128];
 };

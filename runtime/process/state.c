@@ -13,8 +13,8 @@ enum {
 
 enum moon_rc moon_state_new(int workers, struct moon_state *out)
 {
-    struct moon_state state = {.region = moon_region_new(
-                                    STATE_REGION_BYTES + moon_metrics_bytes(workers, STATE_SERIES))};
+    struct moon_state state = {
+        .region = moon_region_new(STATE_REGION_BYTES + moon_metrics_bytes(workers, STATE_SERIES))};
     if (state.region == NULL)
         return MOON_ERR_MEMORY;
     moon_hash_seed();
@@ -22,11 +22,10 @@ enum moon_rc moon_state_new(int workers, struct moon_state *out)
     state.counters = moon_counters_new(state.region, STATE_COUNTER_CELLS);
     state.metrics = moon_metrics_new(state.region, workers, STATE_SERIES);
     state.healths = moon_healths_new(state.region, STATE_TARGETS);
-    state.tickets =
-        moon_region_carve(state.region, "tls tickets", sizeof(struct moon_tls_tickets));
+    state.tickets = moon_region_carve(state.region, "tls tickets", sizeof(struct moon_tls_tickets));
     state.limits_board = moon_limits_board_new(state.region);
-    bool is_whole = state.limits_board != NULL && state.board != NULL && state.counters != NULL && state.metrics != NULL &&
-                    state.healths != NULL && state.tickets != NULL;
+    bool is_whole = state.limits_board != NULL && state.board != NULL && state.counters != NULL &&
+                    state.metrics != NULL && state.healths != NULL && state.tickets != NULL;
     if (!is_whole) {
         moon_state_free(&state);
         return MOON_ERR_MEMORY;

@@ -277,8 +277,7 @@ static void supervisor_start(struct moon_supervisor *supervisor)
     moon_logger_start(supervisor);
     supervisor->control = moon_control_new(supervisor);
     if (!supervisor->cli->is_unwatched)
-        supervisor->watch =
-            moon_watch_new(loop, supervisor->dir, supervisor_changed, supervisor);
+        supervisor->watch = moon_watch_new(loop, supervisor->dir, supervisor_changed, supervisor);
     moon_watchdog_start(supervisor);
     supervisor->generation = supervisor->last_generation = 1;
     for (int i = 0; i < supervisor->worker_count; i++)
@@ -328,7 +327,8 @@ int moon_supervise(const struct moon_cli *cli)
     (void)signal(SIGPIPE, SIG_IGN);
     moon_log_set_process("supervisor");
     bool is_checked = supervisor->reload.result != NULL && supervisor_check(supervisor);
-    supervisor->worker_count = is_checked ? moon_facts_workers(&supervisor->facts, cli->workers) : 0;
+    supervisor->worker_count =
+        is_checked ? moon_facts_workers(&supervisor->facts, cli->workers) : 0;
     bool is_alone = is_checked && supervisor->worker_count == 0;
     bool is_done = is_checked && !is_alone && supervisor_serve(supervisor);
     supervisor_free(supervisor);

@@ -28,9 +28,9 @@ struct moon_child {
     struct moon_timer spawn; // runs while the next start waits
     int64_t started_ms;
     int64_t backoff_ms;
-    uint32_t loading;    // generation it was told to load; 0: none
-    uint32_t loaded;     // generation it has ready; 0: none
-    uint32_t serving;    // 0: not yet
+    uint32_t loading; // generation it was told to load; 0: none
+    uint32_t loaded;  // generation it has ready; 0: none
+    uint32_t serving; // 0: not yet
     int64_t loading_since_ms;
     int64_t warned_beat_us; // turn that was reported as slow
     int64_t asked_beat_us;  // turn whose backtrace was asked for
@@ -80,7 +80,7 @@ struct moon_supervisor {
     int upgrade_ready; // pipe on which it says that it serves; -1: none
     struct moon_io upgrade_io;
     struct moon_timer upgrade_timeout;
-    bool is_ready;    // all workers have served once
+    bool is_ready; // all workers have served once
     bool is_stopping;
     bool is_replaced; // a new binary has the sockets
     int exit_code;

@@ -152,7 +152,8 @@ static void upgrade_take_list(struct moon_sockets *sockets, const char *list)
         int64_t fd;
         char key[200];
         if (moon_slice_number(moon_slice(line.data, space), &fd) && fd >= UPGRADE_FIRST_FD &&
-            fd <= INT_MAX && moon_slice_copy_text(moon_slice_from(line, space + 1), key, sizeof(key)))
+            fd <= INT_MAX &&
+            moon_slice_copy_text(moon_slice_from(line, space + 1), key, sizeof(key)))
             moon_sockets_hold(sockets, (int)fd, key);
         rest = moon_slice_from(rest, end + 1);
     }

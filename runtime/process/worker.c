@@ -114,8 +114,8 @@ static enum moon_rc worker_limits(struct moon_worker *worker, const struct moon_
         if (store == NULL)
             return MOON_ERR_MEMORY;
         moon_list_push_back(&worker->stores, &store->link);
-        store->url = strndup(plan->redis_url.len > 0 ? plan->redis_url.data : "",
-                             plan->redis_url.len);
+        store->url =
+            strndup(plan->redis_url.len > 0 ? plan->redis_url.data : "", plan->redis_url.len);
         enum moon_rc rc = store->url == NULL
                               ? MOON_ERR_MEMORY
                               : worker_store_open(store, worker, plan, error, error_cap);

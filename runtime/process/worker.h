@@ -17,7 +17,7 @@ struct moon_worker {
     struct moon_upstreams upstreams;
     struct moon_script_env env;
     struct moon_gateway gateway;
-    struct moon_list stores; // Redis connections by URL, with their limits
+    struct moon_list stores;      // Redis connections by URL, with their limits
     struct moon_generation *next; // loaded, waiting for the flip
     struct moon_timer tick;       // every second: gauges, certificates, garbage
 };

@@ -128,7 +128,8 @@ static void worker_take_sockets(struct worker_process *process, const int *fds)
     sockets_close(&process->next, &process->sockets);
     for (size_t i = 0; i < message->socket_count; i++) {
         struct worker_socket *socket = &process->next.all[process->next.count++];
-        const struct worker_socket *own = sockets_find_id(&process->sockets, message->sockets[i].id);
+        const struct worker_socket *own =
+            sockets_find_id(&process->sockets, message->sockets[i].id);
         *socket = (struct worker_socket){.id = message->sockets[i].id,
                                          .fd = own == NULL ? fds[i] : own->fd,
                                          .index = message->sockets[i].index};
@@ -223,8 +224,8 @@ static void worker_accept_rest(struct moon_gateway *gateway)
         int fd = -1;
         while (listener->acceptor != NULL) {
             socklen_t len = sizeof(peer);
-            fd = accept4(listener->fd, (struct sockaddr *)&peer, &len,
-                         SOCK_NONBLOCK | SOCK_CLOEXEC);
+            fd =
+                accept4(listener->fd, (struct sockaddr *)&peer, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
             if (fd == -1)
                 break;
             moon_gateway_accept(listener, fd, (const struct sockaddr *)&peer);
@@ -303,7 +304,8 @@ static void worker_signalled(void *arg, int signal)
 static void worker_request_reload(struct moon_gateway *gateway)
 {
     struct moon_worker *worker = gateway->owner;
-    worker_say(MOON_CONTAINER_OF(worker, struct worker_process, worker), MOON_MESSAGE_RELOAD, 0, "");
+    worker_say(MOON_CONTAINER_OF(worker, struct worker_process, worker), MOON_MESSAGE_RELOAD, 0,
+               "");
 }
 
 static void worker_run(struct worker_process *process)

@@ -537,8 +537,9 @@ char *moon_script_document(struct moon_script *script, const char *what, const c
         lua_pushstring(L, what);
         lua_pushstring(L, name);
         (void)source_builtin_list(L);
+        lua_getglobal(L, "require");
         lua_pushboolean(L, is_json);
-        is_run = lua_pcall(L, 4, 2, 0) == 0;
+        is_run = lua_pcall(L, 5, 2, 0) == 0;
     }
     *is_written = is_run && lua_isstring(L, -2);
     char *text = state_take_text(L, *is_written ? -2 : -1);

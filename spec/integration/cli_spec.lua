@@ -42,7 +42,7 @@ describe("moongate", function()
     local output, errors, status = moongate("help")
     assert.equal(0, status)
     assert.equal("", errors)
-    for _, name in ipairs({ "run", "check", "explain", "reload", "status", "upgrade", "version" }) do
+    for _, name in ipairs({ "run", "check", "explain", "reload", "status", "upgrade" }) do
       assert.truthy(output:find("\n  " .. name .. " "), name)
     end
     assert.equal(0, (select(3, moongate("--help"))))
@@ -55,7 +55,7 @@ describe("moongate", function()
   it("has help for each command", function()
     local output = moongate("help")
     local count = 0
-    for name in output:gmatch("\n  (%l+) ") do
+    for name in output:gsub("\n  test [^\n]+", ""):gmatch("\n  (%l+) ") do -- busted's own
       local help, errors, status = moongate(name .. " --help")
       assert.equal(0, status, name)
       assert.equal("", errors)
@@ -135,7 +135,8 @@ describe("moongate", function()
     assert.equal(0, status)
     assert.truthy(output:find("reply 200", 1, true), output)
     assert.truthy(output:find("gateway.lua:5", 1, true), output)
-    assert.equal("all", json.decode((moongate("explain --json " .. dir .. " http://t.test/"))).route.site)
+    local told = json.decode((moongate("explain --json " .. dir .. " http://t.test/")))
+    assert.equal("all", told.route.site)
     local _, errors, failed = moongate("explain " .. dir .. " GET nonsense")
     assert.equal(1, failed)
     assert.truthy(errors:find("nonsense", 1, true), errors)

@@ -224,7 +224,8 @@ s = socket.socket(); s.bind(("127.0.0.1", 0)); s.listen(16)
 open(sys.argv[1], "w").write(str(s.getsockname()[1]))
 os.dup2(s.fileno(), 3); os.set_inheritable(3, True)
 path = sys.argv[2] + "/gateway.lua"
-text = open(path).read().replace("127.0.0.1:0\" } },\n  management", "127.0.0.1:%d\" } },\n  management" % s.getsockname()[1])
+old = "127.0.0.1:0\" } },\n  management"
+text = open(path).read().replace(old, old.replace(":0", ":%d" % s.getsockname()[1]))
 open(path, "w").write(text)
 os.environ["LISTEN_PID"] = str(os.getpid()); os.environ["LISTEN_FDS"] = "1"
 os.execv(sys.argv[3], sys.argv[3:])
@@ -234,8 +235,9 @@ os.execv(sys.argv[3], sys.argv[3:])
       process.run(("rm -f '%s' '%s.py' '%s.port'"):format(wrapper, wrapper, wrapper))
     end)
     process.write(wrapper .. ".py", code)
-    process.write(wrapper, ("#!/bin/sh\nfor dir; do :; done\nexec python3 '%s.py' '%s.port' \"$dir\" '%s' \"$@\"\n")
-      :format(wrapper, wrapper, process.binary:gsub("^([^/])", (os.getenv("PWD") or ".") .. "/%1")))
+    local binary = process.binary:gsub("^([^/])", (os.getenv("PWD") or ".") .. "/%1")
+    process.write(wrapper, ("#!/bin/sh\nfor dir; do :; done\n"
+      .. "exec python3 '%s.py' '%s.port' \"$dir\" '%s' \"$@\"\n"):format(wrapper, wrapper, binary))
     process.run(("chmod +x '%s'"):format(wrapper))
     gw = process.start { files = { ["gateway.lua"] = CONFIG:format("-", 30) }, workers = 2,
       binary = wrapper }

@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: Apache-2.0
---- A reload fails no request and cuts no connection, good or bad, and loses nothing that was counted.
+--- A reload fails no request and cuts no connection, good or bad, and loses nothing that was
+--- counted.
 local process = require("spec.support.process")
 
 local RELOADS, CONNECTIONS = 200, 64
@@ -10,7 +11,8 @@ return {
   listeners = { { name = "http", address = "127.0.0.1:0" } },
   management = { address = "127.0.0.1:0" },
   limits = { requests_per_connection = 0 },
-  sites = { { hosts = { "*" }, routes = { { path = "/*", reply = { status = 200, body = "origin" } } } } },
+  sites = { { hosts = { "*" }, routes = {
+    { path = "/*", reply = { status = 200, body = "origin" } } } } },
 }
 ]]
 
@@ -34,7 +36,8 @@ return {
 
 local STAMP = [[
 local M = { name = "stamp", summary = "Sets a header." }
-M.schema = { type = "object", properties = { value = { type = "string", description = "Its value." } } }
+M.schema = { type = "object", properties = {
+  value = { type = "string", description = "Its value." } } }
 function M.prepare(conf)
   %s
   return conf
@@ -54,7 +57,8 @@ end
 local function memory_of(gw)
   local sum = 0
   for _, pid in pairs(gw:workers()) do
-    sum = sum + tonumber(process.read(("/proc/%d/smaps_rollup"):format(pid)):match("\nPss:%s+(%d+)"))
+    local text = process.read(("/proc/%d/smaps_rollup"):format(pid))
+    sum = sum + tonumber(text:match("\nPss:%s+(%d+)"))
   end
   return sum
 end
@@ -116,8 +120,8 @@ describe("a reload", function()
       assert.equal(200, (process.get(port, "/limited")))
     end
     local stop, report = gw.root .. "/stop", gw.root .. "/report.lua"
-    load_pid = process.run(("luajit spec/support/load.lua %d %d '%s' '%s' >'%s/load.log' 2>&1 & echo $!")
-      :format(port, CONNECTIONS, stop, report, gw.root)):match("%d+")
+    local command = "luajit spec/support/load.lua %d %d '%s' '%s' >'%s/load.log' 2>&1 & echo $!"
+    load_pid = process.run(command:format(port, CONNECTIONS, stop, report, gw.root)):match("%d+")
 
     local pids, early = gw:workers(), nil
     local good = 0
@@ -148,8 +152,9 @@ describe("a reload", function()
     end, 15), process.read(gw.root .. "/load.log"))
     load_pid = nil
     local seen = dofile(report)
-    io.write(("      %d requests on %d connections in %.0f s, slowest %.0f ms; memory %d KiB, then %d KiB\n")
-      :format(seen.requests, seen.connections, seen.seconds, seen.slowest * 1000, early, late))
+    io.write(("      %d requests on %d connections in %.0f s, slowest %.0f ms; memory %d KiB, "
+      .. "then %d KiB\n"):format(seen.requests, seen.connections, seen.seconds,
+        seen.slowest * 1000, early, late))
     assert.same({ failed = 0, cut = 0, errors = {} },
       { failed = seen.failed, cut = seen.cut, errors = seen.errors })
     assert.equal(CONNECTIONS, seen.connections)

@@ -6,7 +6,8 @@ local socket = require("socket")
 local CONFIG = [[
 return {
   name = "upgraded", access_log = false,
-  listeners = { { name = "http", address = "127.0.0.1:0" }, { name = "local", address = "unix:%s" } },
+  listeners = { { name = "http", address = "127.0.0.1:0" },
+    { name = "local", address = "unix:%s" } },
   management = { address = "127.0.0.1:0" },
   sites = { { hosts = { "*" }, routes = {
     { path = "/slow", reply = { status = 200, body = "slow" },
@@ -32,8 +33,13 @@ describe("moongate upgrade", function()
     process.run(("rm -f '%s' '%s.sock' '%s.bad'"):format(binary, path, path))
   end)
 
+  local function get_local()
+    return (process.run(("curl -s --unix-socket '%s.sock' http://t.test/"):format(path)))
+  end
+
   local function replace_binary()
-    process.run(("cp '%s' '%s.new' && mv '%s.new' '%s'"):format(process.binary, binary, binary, binary))
+    process.run(("cp '%s' '%s.new' && mv '%s.new' '%s'"):format(process.binary, binary, binary,
+      binary))
   end
 
   it("refuses no connection and fails no request", function()
@@ -86,7 +92,7 @@ describe("moongate upgrade", function()
     assert.truthy(process.eventually(function()
       return not process.is_alive(first)
     end), gw:log())
-    assert.equal("ok", (process.run(("curl -s --unix-socket '%s.sock' http://t.test/"):format(path))))
+    assert.equal("ok", get_local())
     assert.equal(0, (select(2, gw:command("reload"))))
   end)
 
@@ -107,6 +113,6 @@ describe("moongate upgrade", function()
     assert.truthy(said:find("ended with status 1", 1, true), said)
     assert.equal(200, (process.get(gw:port("http"), "/")))
     assert.equal(first, gw:facts().pid)
-    assert.equal("ok", (process.run(("curl -s --unix-socket '%s.sock' http://t.test/"):format(path))))
+    assert.equal("ok", get_local())
   end)
 end)

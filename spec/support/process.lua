@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: Apache-2.0
---- Starts the real binary for a spec, on ports that the system chooses (`127.0.0.1:0`), and ends it.
+--- Starts the real binary for a spec, on ports that the system chooses (`127.0.0.1:0`), and ends
+--- it.
 ---
 ---   local gw = process.start { files = { ["gateway.lua"] = "return { ... }" }, workers = 2 }
 ---   process.get(gw:port("http"), "/path")
@@ -84,8 +85,9 @@ function M.start(options)
   end
   self.environment = ("MOONGATE_RUN_DIR='%s/run' XDG_STATE_HOME='%s/state' %s"):format(root, root,
     options.environment or "")
-  local command = ("%s setsid '%s' run --quiet --ready-file='%s' %s %s '%s' >'%s/out' 2>'%s/err' & echo $!")
-    :format(self.environment, self.binary, self.ready,
+  local command = "%s setsid '%s' run --quiet --ready-file='%s' %s %s '%s' >'%s/out' 2>'%s/err' "
+    .. "& echo $!"
+  command = command:format(self.environment, self.binary, self.ready,
       options.workers and "--workers=" .. options.workers or "", options.arguments or "", self.dir,
       root, root)
   self.first_pid = tonumber((M.run(command):match("%d+")))
@@ -160,7 +162,8 @@ function M:is_running()
   return is_alive(self.pid)
 end
 
---- Asks it to end, and waits; after `patience_s` (10) it is killed. Returns whether it ended by itself.
+--- Asks it to end, and waits; after `patience_s` (10) it is killed. Returns whether it ended by
+--- itself.
 function M:stop(patience_s)
   local pids = { self.first_pid }
   local ok, facts = pcall(self.facts, self)
