@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "gateway/grpc.h"
 
 static void body_ask_for(struct moon_exchange *x)
 {
@@ -179,6 +180,9 @@ static void body_frame(struct moon_exchange *x)
         if (x->is_response_kept && x->request.method == MOON_METHOD_HEAD && !x->is_answered)
             x->response.content_length = (int64_t)moon_buf_len(&x->response_body);
         x->response.framing = MOON_FRAMING_NONE;
+    } else if (x->is_grpc_error) {
+        x->response.framing = MOON_FRAMING_NONE;
+        x->response.content_length = -1;
     } else if (x->is_response_kept) {
         x->response.framing = MOON_FRAMING_LENGTH;
         x->response.content_length = (int64_t)moon_buf_len(&x->response_body);
@@ -225,12 +229,13 @@ enum moon_rc moon_body_send_head(struct moon_exchange *x)
 }
 
 // The answer broke off: the client's connection must not look whole.
-static void body_cut(struct moon_exchange *x, enum moon_rc rc)
+void moon_body_cut(struct moon_exchange *x, enum moon_rc rc)
 {
     x->failure = rc;
     moon_log_warn("response cut short: %s request=%.*s", moon_rc_text(rc),
                   MOON_SLICE_ARG(x->ctx.id));
-    x->ops->abort(x->peer);
+    if (!moon_grpc_cut(x, rc))
+        x->ops->abort(x->peer);
 }
 
 bool moon_body_pump_response(struct moon_exchange *x)
@@ -242,7 +247,7 @@ bool moon_body_pump_response(struct moon_exchange *x)
         if (rc == MOON_AGAIN)
             return false;
         if (rc != MOON_OK) {
-            body_cut(x, rc);
+            moon_body_cut(x, rc);
             return true;
         }
         const struct moon_fields *trailers = is_done ? &x->call.response.trailers : NULL;

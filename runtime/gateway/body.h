@@ -26,6 +26,9 @@ MUST_CHECK enum moon_rc moon_body_send_head(struct moon_exchange *x);
 /// @return true when the response is over, whole or not
 MUST_CHECK bool moon_body_pump_response(struct moon_exchange *x);
 
+/// The answer broke off behind its head: the client must see that.
+void moon_body_cut(struct moon_exchange *x, enum moon_rc rc);
+
 /// moon_ctx_ops.
 enum moon_rc moon_body_ctx_request(struct moon_ctx *ctx, struct moon_slice *body);
 enum moon_rc moon_body_ctx_response(struct moon_ctx *ctx, struct moon_slice *body);

@@ -7,6 +7,7 @@
 #include "gateway/access_log.h"
 #include "gateway/body.h"
 #include "gateway/forward.h"
+#include "gateway/grpc.h"
 #include "gateway/management.h"
 #include "gateway/tunnel.h"
 #include "script/async.h"
@@ -206,6 +207,7 @@ static enum step_next step_respond(struct moon_exchange *x)
 {
     if (x->is_client_gone)
         return step_to(x, MOON_STEP_LOG);
+    moon_grpc_map_response(x);
     enum moon_rc rc = moon_body_send_head(x);
     if (rc == MOON_AGAIN && !x->is_head_sent)
         return STEP_WAIT;
@@ -253,6 +255,8 @@ static step_fn *const exchange_steps[] = {
 static void exchange_free(struct moon_exchange *x)
 {
     struct moon_gateway *gateway = x->gateway;
+    if (x->deadline.loop != NULL)
+        moon_timer_stop(&x->deadline);
     moon_forward_end_call(x);
     moon_ctx_fini(&x->ctx);
     moon_buf_fini(&x->request_body);
@@ -400,6 +404,7 @@ void moon_exchange_start(struct moon_exchange *x)
     x->original_query = x->request.query;
     x->is_body_done = x->request.framing == MOON_FRAMING_NONE;
     moon_tunnel_check_request(x);
+    moon_grpc_start(x);
     x->step = MOON_STEP_ROUTE;
     if (moon_management_is(x) && moon_management_answer(x))
         x->step = MOON_STEP_REPLY;
@@ -463,6 +468,22 @@ void moon_exchange_on_client_gone(struct moon_exchange *x, enum moon_rc rc)
 void moon_exchange_body_failed(struct moon_exchange *x, enum moon_rc rc)
 {
     (void)exchange_fail(x, rc);
+    exchange_run(x);
+}
+
+void moon_exchange_on_deadline(struct moon_exchange *x)
+{
+    if (x->step >= MOON_STEP_LOG || (x->failure != MOON_OK && !x->is_head_sent))
+        return; // the answer is being made
+    if (x->ctx.cancel != NULL)
+        x->ctx.cancel(x->ctx.op);
+    x->ctx.cancel = NULL;
+    if (!x->is_head_sent) {
+        (void)exchange_fail(x, MOON_ERR_TOTAL_TIMEOUT);
+    } else {
+        moon_body_cut(x, MOON_ERR_TOTAL_TIMEOUT);
+        x->step = MOON_STEP_LOG;
+    }
     exchange_run(x);
 }
 

@@ -64,6 +64,8 @@ struct moon_exchange {
     bool is_failed_in_on_error;
     bool is_from_cache;
     bool is_tunnel; // after 101: bytes both ways
+    bool is_grpc;
+    bool is_grpc_error; // the response is ours, told as gRPC tells it
     enum moon_rc failure;      // why the gateway answered instead of a backend; MOON_OK: it did not
     enum moon_section resumed; // section that waits
 
@@ -80,6 +82,8 @@ struct moon_exchange {
     bool is_collecting_response;
     struct moon_buf response_body;
     int64_t response_bytes;
+
+    struct moon_timer deadline; // the client's own (grpc-timeout); initialised only where there is one
 
     struct moon_slice original_path, original_query;
     struct moon_slice target; // that answered, or was tried last; lent by the generation
@@ -109,6 +113,9 @@ void moon_exchange_on_writable(struct moon_exchange *x);
 /// The client is gone, or its body broke: ends without an answer where none was begun. `finished` is
 /// called.
 void moon_exchange_on_client_gone(struct moon_exchange *x, enum moon_rc rc);
+
+/// The client's deadline has passed.
+void moon_exchange_on_deadline(struct moon_exchange *x);
 
 /// Frees those that wait for reuse.
 void moon_exchange_trim(struct moon_gateway *gateway);

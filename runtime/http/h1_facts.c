@@ -54,6 +54,9 @@ static void facts_add(struct moon_h1_facts *facts, enum moon_field_id id, struct
     case MOON_FIELD_EXPECT:
         facts_add_expect(facts, value);
         break;
+    case MOON_FIELD_TE:
+        facts->has_te_trailers |= moon_slice_has_token(value, MOON_S("trailers"));
+        break;
     case MOON_FIELD_UPGRADE:
         facts->upgrades++;
         break;

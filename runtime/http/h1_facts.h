@@ -12,6 +12,7 @@ struct moon_h1_facts {
     struct moon_slice length, coding;            // values of the first lines
     bool has_close, has_keep_alive, has_upgrade; // options of Connection
     bool has_expect, has_other_expect;
+    bool has_te_trailers;
     bool is_response;
 };
 

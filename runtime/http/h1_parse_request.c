@@ -54,6 +54,7 @@ static enum moon_rc request_connection(struct moon_request *request,
     bool has_body = request->framing == MOON_FRAMING_CHUNKED || request->content_length > 0;
     request->expects_continue = facts->has_expect && has_body;
     request->wants_upgrade = facts->has_upgrade && facts->upgrades > 0;
+    request->wants_trailers = facts->has_te_trailers;
     return MOON_OK;
 }
 

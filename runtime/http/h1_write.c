@@ -123,6 +123,8 @@ static void request_tail(const struct moon_request *request, bool keep_alive,
     }
     if (!keep_alive) {
         tail->connection = MOON_S("Connection: close\r\n");
+    } else if (request->wants_trailers) {
+        tail->connection = MOON_S("Connection: TE\r\nTE: trailers\r\n");
     }
     if (request->wants_upgrade) {
         tail_set_upgrade(tail, &request->fields);

@@ -179,6 +179,12 @@ static enum moon_rc request_expect(struct moon_request *request)
     return MOON_OK;
 }
 
+static void request_te(struct moon_request *request)
+{
+    // nghttp2 lets nothing but "trailers" pass.
+    request->wants_trailers = moon_fields_find_id(&request->fields, MOON_FIELD_TE) != NULL;
+}
+
 // RFC 9113 §8.2.3: the pieces of Cookie become one field again.
 static enum moon_rc request_cookies(struct moon_request *request)
 {
@@ -261,6 +267,7 @@ void h2_request_complete(struct moon_h2_stream *stream, bool is_ended)
     request->version_major = 2;
     request->version_minor = 0;
     request->is_keep_alive = true;
+    request_te(request);
     enum moon_rc rc = request_scheme(stream);
     if (rc == MOON_OK)
         rc = request_target(stream);

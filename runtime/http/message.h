@@ -54,6 +54,7 @@ struct moon_request {
     bool is_keep_alive;     // what the client asks for
     bool expects_continue;
     bool wants_upgrade; // Connection: upgrade with an Upgrade field
+    bool wants_trailers; // TE: trailers
 };
 
 struct moon_response {
