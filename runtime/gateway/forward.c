@@ -6,6 +6,7 @@
 #include "base/json_write.h"
 #include "base/log.h"
 #include "http/cookies.h"
+#include "http/uri.h"
 
 static bool forward_is_hop_by_hop(const struct moon_fields *fields)
 {
@@ -141,6 +142,17 @@ static enum moon_rc forward_fields(struct moon_exchange *x, const struct moon_ba
     return rc;
 }
 
+// The value of a query parameter as it was sent; empty where there is none.
+static struct moon_slice forward_query_value(struct moon_slice query, struct moon_slice wanted)
+{
+    struct moon_slice name, value;
+    while (moon_query_next(&query, &name, &value)) {
+        if (moon_slice_is(name, wanted))
+            return value;
+    }
+    return moon_slice("", 0);
+}
+
 static uint64_t forward_hash(const struct moon_exchange *x, const struct moon_backend_conf *conf)
 {
     struct moon_slice key = moon_slice((const char *)x->client->ip.bytes, 16);
@@ -161,8 +173,14 @@ static uint64_t forward_hash(const struct moon_exchange *x, const struct moon_ba
         if (field != NULL)
             key = moon_cookies_find(field->value, conf->hash_name);
         break;
+    case MOON_HASH_HOST:
+        key = x->request.host;
+        break;
+    case MOON_HASH_QUERY:
+        key = forward_query_value(x->request.query, conf->hash_name);
+        break;
     }
-    return moon_hash(key);
+    return moon_balance_hash(key);
 }
 
 static enum moon_rc forward_target(struct moon_exchange *x, struct moon_slice *target)
@@ -213,7 +231,7 @@ enum moon_rc moon_forward_start(struct moon_exchange *x)
     if (rc != MOON_OK)
         return rc;
     if (backend->conf->balance == MOON_BALANCE_HASH)
-        x->call.hash = forward_hash(x, backend->conf);
+        x->call.choice.hash = forward_hash(x, backend->conf);
     x->call.is_upgrade_asked = x->request.wants_upgrade;
     x->is_called = true;
     return moon_call_start(&x->call, backend, &x->request, target, data, is_last);

@@ -6,18 +6,11 @@
 #include "net/digest.h"
 #include "script/internal.h"
 #include "script/plan.h"
+#include "script/plan_read.h"
 
 enum { PLAN_ARENA_BYTES = 256 << 20 };
 
-struct plan_reader {
-    lua_State *L;
-    struct moon_plan *plan;
-    const char *dir;
-    char error[512];
-    bool has_failed;
-};
-
-static void *plan_alloc(struct plan_reader *r, size_t count, size_t size)
+void *plan_alloc(struct plan_reader *r, size_t count, size_t size)
 {
     void *p = moon_arena_zalloc(&r->plan->arena, (count == 0 ? 1 : count) * size);
     if (p == NULL) {
@@ -27,7 +20,7 @@ static void *plan_alloc(struct plan_reader *r, size_t count, size_t size)
     return p;
 }
 
-static struct moon_slice plan_copy(struct plan_reader *r, int index)
+struct moon_slice plan_copy(struct plan_reader *r, int index)
 {
     struct moon_slice copy = {NULL, 0};
     size_t len;
@@ -38,7 +31,7 @@ static struct moon_slice plan_copy(struct plan_reader *r, int index)
 }
 
 // A text field of the table on top; empty when absent.
-static struct moon_slice plan_text(struct plan_reader *r, const char *name)
+struct moon_slice plan_text(struct plan_reader *r, const char *name)
 {
     lua_getfield(r->L, -1, name);
     struct moon_slice text = lua_isstring(r->L, -1) ? plan_copy(r, -1) : moon_slice(NULL, 0);
@@ -46,7 +39,7 @@ static struct moon_slice plan_text(struct plan_reader *r, const char *name)
     return text;
 }
 
-static int64_t plan_number(struct plan_reader *r, const char *name, int64_t absent)
+int64_t plan_number(struct plan_reader *r, const char *name, int64_t absent)
 {
     lua_getfield(r->L, -1, name);
     int64_t value = lua_isnumber(r->L, -1) ? (int64_t)lua_tonumber(r->L, -1) : absent;
@@ -54,7 +47,7 @@ static int64_t plan_number(struct plan_reader *r, const char *name, int64_t abse
     return value;
 }
 
-static bool plan_bool(struct plan_reader *r, const char *name, bool absent)
+bool plan_bool(struct plan_reader *r, const char *name, bool absent)
 {
     lua_getfield(r->L, -1, name);
     bool value = lua_isnil(r->L, -1) ? absent : lua_toboolean(r->L, -1) != 0;
@@ -63,7 +56,7 @@ static bool plan_bool(struct plan_reader *r, const char *name, bool absent)
 }
 
 // Enters a table field of the table on top. @return false, with nothing pushed, when there is none
-static bool plan_enter(struct plan_reader *r, const char *name)
+bool plan_enter(struct plan_reader *r, const char *name)
 {
     lua_getfield(r->L, -1, name);
     if (lua_istable(r->L, -1))
@@ -72,22 +65,22 @@ static bool plan_enter(struct plan_reader *r, const char *name)
     return false;
 }
 
-static void plan_leave(struct plan_reader *r)
+void plan_leave(struct plan_reader *r)
 {
     lua_pop(r->L, 1);
 }
 
-static size_t plan_count(struct plan_reader *r)
+size_t plan_count(struct plan_reader *r)
 {
     return lua_objlen(r->L, -1);
 }
 
-static void plan_element(struct plan_reader *r, size_t i)
+void plan_element(struct plan_reader *r, size_t i)
 {
     lua_rawgeti(r->L, -1, (int)i + 1);
 }
 
-static void plan_join(struct plan_reader *r, const struct moon_slice *parts, size_t n,
+void plan_join(struct plan_reader *r, const struct moon_slice *parts, size_t n,
                       struct moon_slice *out)
 {
     if (!moon_arena_join(&r->plan->arena, parts, n, out))
@@ -95,7 +88,7 @@ static void plan_join(struct plan_reader *r, const struct moon_slice *parts, siz
 }
 
 // A file of the configuration: absolute, or below its directory.
-static struct moon_slice plan_file(struct plan_reader *r, const char *name)
+struct moon_slice plan_file(struct plan_reader *r, const char *name)
 {
     struct moon_slice path = plan_text(r, name);
     if (path.len == 0 || path.data[0] == '/')
@@ -180,6 +173,7 @@ static void plan_limits(struct plan_reader *r, struct moon_limits_conf *limits)
     limits->drain_timeout_ms = plan_number(r, "drain_timeout_ms", limits->drain_timeout_ms);
     limits->requests_per_connection = (uint64_t)plan_number(
         r, "requests_per_connection", (int64_t)limits->requests_per_connection);
+    limits->streams = (uint32_t)plan_number(r, "streams", (int64_t)limits->streams);
     limits->connections = (size_t)plan_number(r, "connections", (int64_t)limits->connections);
     limits->connections_per_address = (size_t)plan_number(
         r, "connections_per_address", (int64_t)limits->connections_per_address);
@@ -202,6 +196,7 @@ static const struct moon_limits_conf plan_default_limits = {
     .drain_timeout_ms = 30000,
     .requests_per_connection = 10000,
     .connections = 16384,
+    .streams = 128,
     .policy_cpu_ms = 100,
     .policy_memory_bytes = 64 << 20,
 };
@@ -296,181 +291,13 @@ static void plan_read_listeners(struct plan_reader *r)
     }
 }
 
-static int plan_choice(struct moon_slice name, const char *const *choices, int absent)
+int plan_choice(struct moon_slice name, const char *const *choices, int absent)
 {
     for (int i = 0; choices[i] != NULL; i++) {
         if (moon_slice_is(name, moon_slice_text(choices[i])))
             return i;
     }
     return absent;
-}
-
-static void plan_target(struct plan_reader *r, struct moon_target_conf *target)
-{
-    struct moon_slice unix_path = plan_text(r, "unix");
-    struct moon_slice scheme = plan_text(r, "scheme");
-    target->url = plan_text(r, "url");
-    target->host = plan_text(r, "host");
-    target->port = (int)plan_number(r, "port", 80);
-    target->path = plan_text(r, "path");
-    target->weight = (int)plan_number(r, "weight", 1);
-    target->priority = (int)plan_number(r, "priority", 0);
-    target->is_tls = moon_slice_is(scheme, MOON_S("https"));
-    if (unix_path.len > 0) {
-        struct moon_slice parts[2] = {MOON_S("unix:"), unix_path};
-        plan_join(r, parts, 2, &target->host);
-        target->identity = target->host;
-        target->authority = MOON_S("localhost");
-        return;
-    }
-    char port[16];
-    int n = snprintf(port, sizeof(port), ":%d", target->port);
-    bool is_v6 = moon_slice_find(target->host, ':') < target->host.len;
-    bool is_default_port = target->port == (target->is_tls ? 443 : 80);
-    struct moon_slice parts[5] = {target->is_tls ? MOON_S("https://") : MOON_S("http://"),
-                                  is_v6 ? MOON_S("[") : MOON_S(""), target->host,
-                                  is_v6 ? MOON_S("]") : MOON_S(""),
-                                  moon_slice(port, n > 0 ? (size_t)n : 0)};
-    plan_join(r, parts, 5, &target->identity);
-    plan_join(r, parts + 1, is_default_port ? 3 : 4, &target->authority);
-}
-
-static void plan_probe(struct plan_reader *r, struct moon_probe_conf *probe)
-{
-    probe->path = plan_text(r, "path");
-    probe->interval_ms = plan_number(r, "interval_ms", 10000);
-    probe->timeout_ms = plan_number(r, "timeout_ms", 2000);
-    probe->passes = (uint32_t)plan_number(r, "healthy", 2);
-    probe->failures = (uint32_t)plan_number(r, "unhealthy", 3);
-    probe->body = plan_text(r, "body");
-    probe->status_from = 200;
-    probe->status_to = 399;
-    if (plan_enter(r, "statuses")) {
-        if (plan_count(r) > 0) {
-            plan_element(r, 0);
-            lua_rawgeti(r->L, -1, 1);
-            lua_rawgeti(r->L, -2, 2);
-            probe->status_from = (int)lua_tointeger(r->L, -2);
-            probe->status_to = (int)lua_tointeger(r->L, -1);
-            lua_pop(r->L, 3);
-        }
-        plan_leave(r);
-    }
-}
-
-static void plan_backend_timeouts(struct plan_reader *r, struct moon_backend_conf *backend)
-{
-    if (plan_enter(r, "timeout")) {
-        backend->connect_ms = plan_number(r, "connect_ms", 5000);
-        backend->send_ms = plan_number(r, "send_ms", 30000);
-        backend->first_byte_ms = plan_number(r, "first_byte_ms", 60000);
-        backend->idle_ms = plan_number(r, "idle_ms", 60000);
-        backend->total_ms = plan_number(r, "total_ms", 300000);
-        plan_leave(r);
-    }
-    backend->idle_connections = 64;
-    backend->idle_timeout_ms = 4000;
-    if (plan_enter(r, "keepalive")) {
-        backend->idle_connections = (size_t)plan_number(r, "idle", 64);
-        backend->idle_timeout_ms = plan_number(r, "idle_timeout_ms", 4000);
-        plan_leave(r);
-    }
-    if (plan_enter(r, "limits")) {
-        backend->max_requests = (size_t)plan_number(r, "requests", 0);
-        backend->max_connections = (size_t)plan_number(r, "connections", 0);
-        plan_leave(r);
-    }
-}
-
-static void plan_backend_tls(struct plan_reader *r, struct moon_backend_tls_conf *tls)
-{
-    tls->is_verified = true;
-    if (!plan_enter(r, "tls"))
-        return;
-    tls->is_verified = plan_bool(r, "verify", true);
-    tls->ca = plan_file(r, "ca");
-    tls->certificate = plan_file(r, "certificate");
-    tls->key = plan_file(r, "key");
-    tls->server_name = plan_text(r, "sni");
-    plan_leave(r);
-}
-
-static void plan_backend_host(struct plan_reader *r, struct moon_backend_conf *backend)
-{
-    struct moon_slice host = plan_text(r, "host");
-    backend->host_mode = MOON_HOST_TARGET;
-    if (moon_slice_is(host, MOON_S("client"))) {
-        backend->host_mode = MOON_HOST_PRESERVE;
-    } else if (host.len > 0 && !moon_slice_is(host, MOON_S("target"))) {
-        backend->host_mode = MOON_HOST_FIXED;
-        backend->host_fixed = host;
-    }
-}
-
-static void plan_backend_balance(struct plan_reader *r, struct moon_backend_conf *backend)
-{
-    static const char *const balances[] = {"round_robin", "least_requests", "random", "hash", NULL};
-    static const char *const protocols[] = {"http1", "h2", "auto", NULL};
-    static const char *const hashes[] = {"client_ip", "header", "cookie", "path", NULL};
-    backend->balance = (enum moon_balance)plan_choice(plan_text(r, "balance"), balances, 0);
-    backend->protocol = (enum moon_protocol)plan_choice(plan_text(r, "protocol"), protocols, 0);
-    if (plan_enter(r, "hash")) {
-        backend->hash_on = (enum moon_hash_on)plan_choice(plan_text(r, "on"), hashes, 0);
-        backend->hash_name = plan_text(r, "name");
-        plan_leave(r);
-    }
-}
-
-static void plan_backend(struct plan_reader *r, struct moon_backend_conf *backend)
-{
-    backend->name = plan_text(r, "name");
-    if (plan_enter(r, "sink")) {
-        backend->sink_status = (int)plan_number(r, "status", 404);
-        plan_leave(r);
-    }
-    plan_backend_balance(r, backend);
-    plan_backend_timeouts(r, backend);
-    plan_backend_tls(r, &backend->tls);
-    plan_backend_host(r, backend);
-    backend->is_forwarded = plan_bool(r, "forwarded", true);
-    backend->retries = (int)plan_number(r, "retries", 1);
-    backend->slow_start_ms = plan_number(r, "slow_start_ms", 0);
-    if (plan_enter(r, "health")) {
-        plan_probe(r, &backend->probe);
-        plan_leave(r);
-    }
-    backend->outlier = (struct moon_outlier_conf){5, 10000, 50};
-    if (plan_enter(r, "outlier")) {
-        backend->outlier.failures = (uint32_t)plan_number(r, "failures", 5);
-        backend->outlier.ejection_ms = plan_number(r, "eject_ms", 10000);
-        backend->outlier.max_ejected_percent = (int)plan_number(r, "max_share", 50);
-        plan_leave(r);
-    }
-    if (plan_enter(r, "targets")) {
-        backend->target_count = plan_count(r);
-        backend->targets = plan_alloc(r, backend->target_count, sizeof(*backend->targets));
-        for (size_t i = 0; !r->has_failed && i < backend->target_count; i++) {
-            plan_element(r, i);
-            plan_target(r, &backend->targets[i]);
-            plan_leave(r);
-        }
-        plan_leave(r);
-    }
-}
-
-static void plan_read_backends(struct plan_reader *r)
-{
-    struct moon_plan *plan = r->plan;
-    if (!plan_enter(r, "backends"))
-        return;
-    plan->backend_count = plan_count(r);
-    plan->backends = plan_alloc(r, plan->backend_count, sizeof(*plan->backends));
-    for (size_t i = 0; !r->has_failed && i < plan->backend_count; i++) {
-        plan_element(r, i);
-        plan_backend(r, &plan->backends[i]);
-        plan_leave(r);
-    }
-    plan_leave(r);
 }
 
 static void plan_reply_fields(struct plan_reader *r, struct moon_reply_conf *reply)
@@ -722,10 +549,29 @@ static void plan_read_logs(struct plan_reader *r)
         plan->geo_asn = plan_file(r, "asn");
         plan_leave(r);
     }
-    if (plan_enter(r, "redis")) {
-        plan->redis_url = plan_text(r, "url");
+}
+
+static void plan_read_redis(struct plan_reader *r)
+{
+    struct moon_plan *plan = r->plan;
+    plan->redis_tls.is_verified = true;
+    if (!plan_enter(r, "redis"))
+        return;
+    plan->redis_url = plan_text(r, "url");
+    plan->redis_user = plan_text(r, "username");
+    plan->redis_password = plan_text(r, "password");
+    plan->redis_prefix = plan_text(r, "prefix");
+    plan->redis_timeout_ms = plan_number(r, "timeout_ms", 25);
+    plan->redis_connect_ms = plan_number(r, "connect_timeout_ms", 1000);
+    if (plan_enter(r, "tls")) {
+        plan->redis_tls.is_verified = plan_bool(r, "verify", true);
+        plan->redis_tls.ca = plan_file(r, "ca").data;
+        plan->redis_tls.certificate = plan_file(r, "certificate").data;
+        plan->redis_tls.key = plan_file(r, "key").data;
+        plan->redis_tls.server_name = plan_text(r, "sni").data;
         plan_leave(r);
     }
+    plan_leave(r);
 }
 
 struct moon_plan *moon_plan_read(lua_State *L, int index, const char *dir, char **error)
@@ -752,7 +598,7 @@ struct moon_plan *moon_plan_read(lua_State *L, int index, const char *dir, char 
         plan_leave(&r);
     }
     static void (*const readers[])(struct plan_reader *) = {
-        plan_read_logs,     plan_read_networks, plan_read_listeners,
+        plan_read_logs,     plan_read_redis, plan_read_networks, plan_read_listeners,
         plan_read_backends, plan_read_leaves,   plan_read_subscriptions,
     };
     for (size_t i = 0; !r.has_failed && i < MOON_COUNT(readers); i++)

@@ -167,6 +167,7 @@ static bool http_origin_conf(struct http_backend *made, const struct moon_url *u
         .first_byte_ms = HTTP_TIMEOUT_MS,
         .idle_ms = HTTP_TIMEOUT_MS,
         .retries = 1,
+        .retry = moon_retry_defaults,
         .idle_connections = 8,
         .idle_timeout_ms = 4000,
         .tls = {.is_verified = true},

@@ -1,25 +1,65 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "upstream/upstream.h"
-
-#include "base/clock.h"
 #include "base/hash.h"
+#include "base/log.h"
+#include "upstream/maglev.h"
+
+enum {
+    BALANCE_SCALE = 100,    // of weights, so that a slow start has steps
+    BALANCE_SLOW_LEAST = 10 // percent of its weight that a target begins with
+};
 
 /// What a choice looks at; made once per choice.
 struct balance {
     struct moon_backend *backend;
-    uint64_t tried;
+    struct moon_members *members;
+    const struct moon_choice *choice;
     int64_t now_us;
-    int priority;    // of the group in use
-    bool is_panic;   // health is not looked at
+    int priority;  // of the group in use
+    bool is_panic; // health is not looked at
 };
+
+uint64_t moon_balance_hash(struct moon_slice key)
+{
+    uint64_t hash = UINT64_C(0xcbf29ce484222325); // FNV-1a, then mixed: equal on every node
+    for (size_t i = 0; i < key.len; i++)
+        hash = (hash ^ (uint8_t)key.data[i]) * UINT64_C(0x100000001b3);
+    return moon_hash_mix(hash);
+}
+
+static bool balance_is_usable(const struct moon_target *target, int64_t now_us)
+{
+    return target->pool->health == NULL || moon_health_is_usable(target->pool->health, now_us);
+}
+
+static bool balance_is_tried(const struct balance *b, size_t i)
+{
+    return (b->choice->tried >> (i & 63) & 1) != 0;
+}
 
 static bool balance_is_candidate(const struct balance *b, size_t i)
 {
-    const struct moon_target *target = &b->backend->targets[i];
-    if ((b->tried >> (i & 63) & 1) != 0 || target->conf->priority != b->priority)
+    const struct moon_target *target = &b->members->targets[i];
+    if (balance_is_tried(b, i) || target->conf->priority != b->priority ||
+        target->conf->weight == 0)
         return false;
-    return b->is_panic || target->pool->health == NULL ||
-           moon_health_is_usable(target->pool->health, b->now_us);
+    return b->is_panic || balance_is_usable(target, b->now_us);
+}
+
+// Its weight, scaled; less while it starts slowly.
+static int64_t balance_weight(const struct balance *b, const struct moon_target *target)
+{
+    int64_t weight = (int64_t)target->conf->weight * BALANCE_SCALE;
+    int64_t slow_us = b->backend->conf->slow_start_ms * 1000;
+    if (slow_us == 0 || target->pool->health == NULL)
+        return weight;
+    int64_t up_us = b->now_us - atomic_load_explicit(&target->pool->health->up_since_us,
+                                                     memory_order_relaxed);
+    if (up_us >= slow_us)
+        return weight;
+    int64_t percent = up_us < 0 ? 0 : up_us * 100 / slow_us;
+    percent = percent < BALANCE_SLOW_LEAST ? BALANCE_SLOW_LEAST : percent;
+    weight = weight * percent / 100;
+    return weight > 0 ? weight : 1;
 }
 
 static int64_t balance_load(const struct moon_target *target)
@@ -33,13 +73,14 @@ static int64_t balance_load(const struct moon_target *target)
 static struct moon_target *balance_round_robin(struct balance *b)
 {
     struct moon_target *best = NULL;
-    int total = 0;
-    for (size_t i = 0; i < b->backend->target_count; i++) {
-        struct moon_target *target = &b->backend->targets[i];
+    int64_t total = 0;
+    for (size_t i = 0; i < b->members->count; i++) {
+        struct moon_target *target = &b->members->targets[i];
         if (!balance_is_candidate(b, i))
             continue;
-        target->current_weight += target->conf->weight;
-        total += target->conf->weight;
+        int64_t weight = balance_weight(b, target);
+        target->current_weight += weight;
+        total += weight;
         if (best == NULL || target->current_weight > best->current_weight)
             best = target;
     }
@@ -48,83 +89,89 @@ static struct moon_target *balance_round_robin(struct balance *b)
     return best;
 }
 
-static struct moon_target *balance_nth(struct balance *b, uint64_t nth)
+static int64_t balance_sum(const struct balance *b, size_t *count)
 {
-    for (size_t i = 0; i < b->backend->target_count; i++) {
-        if (balance_is_candidate(b, i) && nth-- == 0)
-            return &b->backend->targets[i];
+    int64_t sum = 0;
+    *count = 0;
+    for (size_t i = 0; i < b->members->count; i++) {
+        if (!balance_is_candidate(b, i))
+            continue;
+        sum += balance_weight(b, &b->members->targets[i]);
+        (*count)++;
     }
-    return NULL;
+    return sum;
 }
 
-static size_t balance_count(const struct balance *b)
+// One at random, by weight.
+static struct moon_target *balance_draw(const struct balance *b, int64_t sum)
 {
-    size_t n = 0;
-    for (size_t i = 0; i < b->backend->target_count; i++)
-        n += balance_is_candidate(b, i) ? 1 : 0;
-    return n;
+    int64_t at = sum > 0 ? (int64_t)(moon_random_fast() % (uint64_t)sum) : 0;
+    struct moon_target *last = NULL;
+    for (size_t i = 0; i < b->members->count; i++) {
+        if (!balance_is_candidate(b, i))
+            continue;
+        last = &b->members->targets[i];
+        at -= balance_weight(b, last);
+        if (at < 0)
+            break;
+    }
+    return last;
 }
 
-static bool balance_is_lighter(const struct moon_target *a, const struct moon_target *b)
+// The one that the next request makes the least loaded, for its weight.
+static bool balance_is_lighter(const struct balance *b, const struct moon_target *one,
+                               const struct moon_target *other)
 {
-    return balance_load(a) * b->conf->weight < balance_load(b) * a->conf->weight;
+    return (balance_load(one) + 1) * balance_weight(b, other) <
+           (balance_load(other) + 1) * balance_weight(b, one);
 }
 
 // Exact for up to four members; beyond that the lighter of two drawn at random.
 static struct moon_target *balance_least_requests(struct balance *b)
 {
-    size_t n = balance_count(b);
-    if (n == 0)
-        return NULL;
+    size_t n;
+    int64_t sum = balance_sum(b, &n);
     if (n > 4) {
-        struct moon_target *first = balance_nth(b, moon_random_fast() % n);
-        struct moon_target *second = balance_nth(b, moon_random_fast() % n);
-        return balance_is_lighter(second, first) ? second : first;
+        struct moon_target *first = balance_draw(b, sum);
+        struct moon_target *second = balance_draw(b, sum);
+        return balance_is_lighter(b, second, first) ? second : first;
     }
-    size_t start = moon_random_fast() % n;
     struct moon_target *best = NULL;
-    for (size_t i = 0; i < n; i++) {
-        struct moon_target *target = balance_nth(b, (start + i) % n);
-        if (best == NULL || balance_is_lighter(target, best))
+    size_t start = n > 0 ? moon_random_fast() % b->members->count : 0;
+    for (size_t k = 0; n > 0 && k < b->members->count; k++) {
+        size_t i = (start + k) % b->members->count;
+        if (!balance_is_candidate(b, i))
+            continue;
+        struct moon_target *target = &b->members->targets[i];
+        if (best == NULL || balance_is_lighter(b, target, best))
             best = target;
     }
     return best;
 }
 
-// Rendezvous hashing: the member with the highest score; when it leaves, only its keys move.
-static struct moon_target *balance_hash(struct balance *b, uint64_t hash)
+static bool balance_accepts(void *arg, size_t i)
 {
-    struct moon_target *best = NULL;
-    uint64_t best_score = 0;
-    for (size_t i = 0; i < b->backend->target_count; i++) {
-        struct moon_target *target = &b->backend->targets[i];
-        if (!balance_is_candidate(b, i))
-            continue;
-        for (int w = 0; w < target->conf->weight; w++) {
-            uint64_t score = moon_hash_mix(hash ^ moon_hash(target->conf->identity) ^
-                                           (uint64_t)w * UINT64_C(0x9e3779b97f4a7c15));
-            if (best == NULL || score > best_score) {
-                best = target;
-                best_score = score;
-            }
-        }
-    }
-    return best;
+    return balance_is_candidate(arg, i);
 }
 
-static struct moon_target *balance_pick(struct balance *b, uint64_t hash)
+static struct moon_target *balance_random(struct balance *b)
+{
+    size_t n;
+    int64_t sum = balance_sum(b, &n);
+    return n == 0 ? NULL : balance_draw(b, sum);
+}
+
+static struct moon_target *balance_pick(struct balance *b)
 {
     switch (b->backend->conf->balance) {
     case MOON_BALANCE_ROUND_ROBIN:
         return balance_round_robin(b);
     case MOON_BALANCE_LEAST_REQUESTS:
         return balance_least_requests(b);
-    case MOON_BALANCE_RANDOM: {
-        size_t n = balance_count(b);
-        return n == 0 ? NULL : balance_nth(b, moon_random_fast() % n);
-    }
+    case MOON_BALANCE_RANDOM:
+        return balance_random(b);
     case MOON_BALANCE_HASH:
-        return balance_hash(b, hash);
+        return moon_maglev_find(b->members, b->choice->hash, balance_accepts, b);
     }
     return NULL;
 }
@@ -133,8 +180,8 @@ static struct moon_target *balance_pick(struct balance *b, uint64_t hash)
 static bool balance_next_priority(struct balance *b, int above)
 {
     bool is_found = false;
-    for (size_t i = 0; i < b->backend->target_count; i++) {
-        int priority = b->backend->targets[i].conf->priority;
+    for (size_t i = 0; i < b->members->count; i++) {
+        int priority = b->members->targets[i].conf->priority;
         if (priority > above && (!is_found || priority < b->priority)) {
             b->priority = priority;
             is_found = true;
@@ -143,33 +190,73 @@ static bool balance_next_priority(struct balance *b, int above)
     return is_found;
 }
 
-static bool balance_is_probed_down(const struct moon_backend *backend)
+static struct moon_target *balance_by_priority(struct balance *b)
 {
-    for (size_t i = 0; i < backend->target_count; i++) {
-        const struct moon_health *health = backend->targets[i].pool->health;
-        if (health == NULL || atomic_load(&health->state) != MOON_HEALTH_DOWN)
+    for (int above = -1; balance_next_priority(b, above); above = b->priority) {
+        struct moon_target *target = balance_pick(b);
+        if (target != NULL)
+            return target;
+    }
+    return NULL;
+}
+
+static bool balance_is_probed_down(const struct moon_members *members, int64_t now_us)
+{
+    for (size_t i = 0; i < members->count; i++) {
+        const struct moon_health *health = members->targets[i].pool->health;
+        if (health == NULL || !moon_health_is_probed_down(health, now_us))
             return false;
     }
     return true;
 }
 
-struct moon_target *moon_backend_choose(struct moon_backend *backend, uint64_t tried, uint64_t hash)
+// Too few are left for the load of all: then health is not looked at.
+static bool balance_must_panic(const struct balance *b)
 {
-    struct balance b = {.backend = backend, .tried = tried, .now_us = moon_clock_us()};
-    if (backend->target_count == 1 && tried == 0 && !balance_is_probed_down(backend))
-        return &backend->targets[0]; // nowhere else to go, ejected or not
-    for (int above = -1; balance_next_priority(&b, above); above = b.priority) {
-        struct moon_target *target = balance_pick(&b, hash);
-        if (target != NULL)
-            return target;
+    size_t usable = 0, all = 0;
+    for (size_t i = 0; i < b->members->count; i++) {
+        const struct moon_target *target = &b->members->targets[i];
+        if (target->conf->weight == 0)
+            continue;
+        all++;
+        usable += balance_is_usable(target, b->now_us) ? 1 : 0;
     }
-    if (balance_is_probed_down(backend))
-        return NULL;
-    b.is_panic = true;
-    for (int above = -1; balance_next_priority(&b, above); above = b.priority) {
-        struct moon_target *target = balance_pick(&b, hash);
-        if (target != NULL)
+    return usable * 100 < all * (size_t)b->backend->conf->panic_percent &&
+           !balance_is_probed_down(b->members, b->now_us);
+}
+
+// The client's own target, drained or not, for as long as it is up.
+static struct moon_target *balance_affine(const struct balance *b)
+{
+    for (size_t i = 0; i < b->members->count; i++) {
+        struct moon_target *target = &b->members->targets[i];
+        if (target->key == b->choice->affinity && !balance_is_tried(b, i) &&
+            balance_is_usable(target, b->now_us))
             return target;
     }
     return NULL;
+}
+
+struct moon_target *moon_backend_choose(struct moon_backend *backend,
+                                        const struct moon_choice *choice)
+{
+    struct moon_members *members = backend->members;
+    struct balance b = {.backend = backend,
+                        .members = members,
+                        .choice = choice,
+                        .now_us = moon_loop_now_ms(backend->upstreams->loop) * 1000};
+    if (members->count == 1 && choice->tried == 0 && members->targets[0].conf->weight > 0 &&
+        (choice->is_forced || !balance_is_probed_down(members, b.now_us)))
+        return &members->targets[0]; // nowhere else to go, ejected or not
+    if (choice->affinity != 0) {
+        struct moon_target *target = balance_affine(&b);
+        if (target != NULL)
+            return target;
+    }
+    b.is_panic = balance_must_panic(&b);
+    struct moon_target *target = balance_by_priority(&b);
+    if (target != NULL || b.is_panic || balance_is_probed_down(members, b.now_us))
+        return target;
+    b.is_panic = backend->conf->panic_percent > 0; // all that are usable were tried
+    return b.is_panic && choice->tried == 0 ? balance_by_priority(&b) : NULL;
 }

@@ -1,18 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/// One call of a backend: a target is chosen, a connection taken or made, the request sent, the
-/// response read; with deadlines for each stage and further tries where that is safe. A body
-/// streams in both directions and is never held here beyond the connection's buffer.
+/// One call of a backend: a target is chosen, a connection taken, waited for or made, the request
+/// sent, the response read; with deadlines for each stage and further tries where that is safe. A
+/// body streams in both directions and is never held here beyond the connection's buffer.
 ///
-/// A call is tried again only when nothing was sent, or when the method is idempotent and nothing
-/// of the answer has come (RFC 9110 §9.2.2); and never once moon_call_write was used.
+/// A call is tried again only when nothing was sent, or when the method is idempotent (or the owner
+/// allows it) and nothing of an answer has reached the owner (RFC 9110 §9.2.2); and never once
+/// moon_call_write was used, for what was written is gone.
+///
+/// Files: call.c (start, end, deadlines), call_try.c (targets and further tries), call_connect.c
+/// (names, addresses), call_h1.c and call_h2.c (the two transports).
 
 #include "http/h1.h"
 #include "upstream/upstream.h"
 
 enum moon_call_state {
     MOON_CALL_IDLE,
+    MOON_CALL_PREPARING,   // targets are looked up, or a token is fetched
+    MOON_CALL_PENDING,     // the pool is full
+    MOON_CALL_WAITING,     // before a further try
     MOON_CALL_RESOLVING,
     MOON_CALL_CONNECTING,
     MOON_CALL_SENDING, // request under way, no answer yet
@@ -46,13 +53,22 @@ struct moon_call {
     struct moon_slice target_path;      // path and query as sent, without the target's prefix
     struct moon_slice first_body;       // lent by the owner until it calls moon_call_write
     bool is_first_last;                 // first_body is all of it
-    uint64_t hash;
 
     struct moon_target *target; // counted as in flight while not NULL
-    struct moon_uconn *conn;
+    struct moon_members *members; // that it is one of; counted
+    const struct moon_members *tried_of; // what choice.tried counts
+    struct moon_choice choice;    // hash and affinity: the owner's
+    const struct call_transport *transport;
+    struct moon_uconn *conn;      // HTTP/1.1: its own
+    struct call_stream *stream;   // HTTP/2: its place on a shared connection
     struct moon_dns_query *query;
-    uint64_t tried; // a bit for each target
-    int tries;
+    struct call_dial *dial; // several addresses are tried
+    struct moon_waiter waiter;
+    int tries, retries;
+    bool is_probe;        // of active health checks: counts for nothing else
+    bool is_counted;      // in the group's `active`
+    bool is_retrying;     // in the group's `retrying`
+    bool is_circuit_probe; // its outcome closes the breaker or opens it again
     bool is_reused;       // the connection served a call before
     bool is_head_sent;
     bool is_body_sent;    // the last byte of the request
@@ -65,7 +81,7 @@ struct moon_call {
     enum moon_rc closed_rc; // is read first
 
     struct moon_timer timer;
-    int64_t stage_deadline_ms, total_deadline_ms;
+    int64_t stage_deadline_ms, try_deadline_ms, total_deadline_ms;
     enum moon_rc timeout_rc; // what the running stage's deadline means
 
     struct moon_h1_scan scan;
@@ -75,6 +91,7 @@ struct moon_call {
     struct moon_call_times times;
     uint64_t body_bytes;
     enum moon_rc failure;
+    int64_t retry_after_ms; // with MOON_ERR_BREAKER_OPEN
 };
 
 /// @param arena  of the exchange; the response lives there
@@ -87,11 +104,15 @@ void moon_call_init(struct moon_call *call, struct moon_upstreams *upstreams,
 /// @param request     head as it is to be sent: fields final, framing of the body
 /// @param path        path and query of the target
 /// @param first_body  what is there of the body already
-/// @return MOON_OK, MOON_ERR_NO_TARGET, MOON_ERR_OVERLOAD
+/// @return MOON_OK, MOON_ERR_NO_TARGET, MOON_ERR_OVERLOAD, MOON_ERR_BREAKER_OPEN,
+///         MOON_ERR_QUEUE_FULL
 MUST_CHECK enum moon_rc moon_call_start(struct moon_call *call, struct moon_backend *backend,
                                         const struct moon_request *request,
                                         struct moon_slice path, struct moon_slice first_body,
                                         bool is_first_last);
+
+/// What the call waited for before its first try is there, or will not come. May end the call.
+void moon_call_prepared(struct moon_call *call, enum moon_rc rc);
 
 /// Sends more of the request body; what the socket does not take is copied.
 /// @return MOON_OK, MOON_AGAIN (taken; wait for on_writable before the next)

@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "upstream/upstream.h"
+#include "upstream/probe.h"
 
+#include "base/hash.h"
 #include "base/log.h"
 
 enum { UCONN_IN_BYTES = 65536 + 16384 };
+
+static void pool_release(struct moon_pool *pool);
+static void pool_wake_later(struct moon_pool *pool);
 
 static void uconn_idle_readable(void *owner)
 {
@@ -62,31 +66,107 @@ enum moon_rc moon_pool_connect(struct moon_pool *pool, const struct sockaddr *ad
         return rc;
     }
     conn->pool = pool;
+    conn->made_at_ms = moon_loop_now_ms(pool->upstreams->loop);
     pool->open_count++;
     pool->users++; // a connection keeps its pool
     pool->upstreams->connects++;
     if (pool->health != NULL)
-        atomic_fetch_add_explicit(&pool->health->connections, 1, memory_order_relaxed);
+        moon_health_connected(pool->health);
     *out = conn;
     return MOON_OK;
+}
+
+bool moon_pool_is_full(const struct moon_pool *pool)
+{
+    return pool->waiting_count > 0 || (pool->open_max > 0 && pool->open_count >= pool->open_max);
+}
+
+void moon_pool_wait(struct moon_pool *pool, struct moon_waiter *waiter)
+{
+    moon_list_push_back(&pool->waiting, &waiter->link);
+    pool->waiting_count++;
+}
+
+void moon_pool_stop_waiting(struct moon_pool *pool, struct moon_waiter *waiter)
+{
+    moon_list_remove(&waiter->link);
+    pool->waiting_count--;
+}
+
+// At the end of the turn, so that whoever gave a connection back is done with it.
+static void pool_wake(struct moon_task *task)
+{
+    struct moon_pool *pool = task->owner;
+    while (pool->waiting_count > 0) {
+        bool has_room = pool->open_max == 0 || pool->open_count < pool->open_max;
+        if (moon_list_is_empty(&pool->idle) && !has_room)
+            return;
+        struct moon_waiter *first =
+            MOON_LIST_ENTRY(pool->waiting.next, struct moon_waiter, link);
+        moon_pool_stop_waiting(pool, first);
+        pool->users++;
+        first->on_ready(first);
+        if (pool->users == 1) {
+            pool_release(pool);
+            return;
+        }
+        pool->users--;
+    }
+}
+
+static void pool_wake_later(struct moon_pool *pool)
+{
+    if (pool->waiting_count > 0)
+        moon_task_post(pool->upstreams->loop, &pool->wake);
+}
+
+static bool pool_has_address(const struct moon_dns_answer *answer, const struct moon_ip *ip)
+{
+    for (size_t i = 0; i < answer->count; i++) {
+        if (memcmp(answer->addresses[i].bytes, ip->bytes, sizeof(ip->bytes)) == 0)
+            return true;
+    }
+    return false;
+}
+
+void moon_pool_forget_addresses(struct moon_pool *pool, const struct moon_dns_answer *answer)
+{
+    uint64_t set = answer->count;
+    for (size_t i = 0; i < answer->count; i++) // whatever their order
+        set += moon_hash(moon_slice((const char *)answer->addresses[i].bytes,
+                                    sizeof(answer->addresses[i].bytes)));
+    if (set == pool->addresses)
+        return;
+    pool->addresses = set;
+    MOON_LIST_EACH(at, after, &pool->idle)
+    {
+        struct moon_uconn *conn = MOON_LIST_ENTRY(at, struct moon_uconn, link);
+        if (conn->has_ip && !pool_has_address(answer, &conn->ip))
+            moon_uconn_free(conn);
+    }
 }
 
 void moon_pool_keep(struct moon_uconn *conn)
 {
     struct moon_pool *pool = conn->pool;
     conn->call = NULL;
-    if (pool->idle_count >= pool->idle_max || moon_buf_len(&conn->in) > 0) {
+    int64_t now = moon_loop_now_ms(pool->upstreams->loop);
+    bool is_old = (pool->calls_max > 0 && conn->calls >= pool->calls_max) ||
+                  (pool->lifetime_ms > 0 && now - conn->made_at_ms >= pool->lifetime_ms);
+    bool is_wanted = pool->idle_count < pool->idle_max || pool->waiting_count > 0;
+    if (!is_wanted || is_old || moon_buf_len(&conn->in) > 0) {
         moon_uconn_free(conn);
         return;
     }
     moon_stream_set_owner(conn->stream, &uconn_idle_events, conn);
     moon_stream_pause_reading(conn->stream, false);
     moon_buf_relax(&conn->in);
-    conn->idle_since_ms = moon_loop_now_ms(pool->upstreams->loop);
+    conn->idle_since_ms = now;
     moon_list_push_front(&pool->idle, &conn->link);
     pool->idle_count++;
     if (!moon_timer_is_running(&pool->sweep))
         moon_timer_set(&pool->sweep, pool->idle_timeout_ms);
+    pool_wake_later(pool);
 }
 
 static void pool_release(struct moon_pool *pool)
@@ -94,6 +174,7 @@ static void pool_release(struct moon_pool *pool)
     if (--pool->users > 0)
         return;
     moon_timer_stop(&pool->sweep);
+    moon_task_cancel(&pool->wake);
     moon_list_remove(&pool->link);
     moon_tls_client_release(pool->tls);
     free(pool->identity);
@@ -113,9 +194,10 @@ void moon_uconn_free(struct moon_uconn *conn)
     moon_stream_free(conn->stream);
     moon_buf_fini(&conn->in);
     if (pool->health != NULL)
-        atomic_fetch_sub_explicit(&pool->health->connections, 1, memory_order_relaxed);
+        moon_health_disconnected(pool->health);
     pool->open_count--;
     free(conn);
+    pool_wake_later(pool);
     pool_release(pool);
 }
 
@@ -141,6 +223,7 @@ static enum moon_rc pool_tls_new(const struct moon_backend_conf *conf, char *err
         .key = tls->key.len > 0 ? tls->key.data : NULL,
         .server_name = tls->server_name.len > 0 ? tls->server_name.data : NULL,
         .is_http2 = conf->protocol != MOON_PROTOCOL_HTTP1,
+        .minimum = moon_slice_is(tls->min_version, MOON_S("1.3")) ? "TLSv1.3" : NULL,
     };
     return moon_tls_client_new(&client, error, error_cap, out);
 }
@@ -153,9 +236,10 @@ static char *pool_identity(const struct moon_backend_conf *conf,
     struct moon_buf text;
     moon_buf_init(&text, 65536);
     enum moon_rc rc = moon_buf_printf(
-        &text, "%.*s|%d|%d|%.*s|%.*s|%.*s", MOON_SLICE_ARG(target->identity), (int)conf->protocol,
+        &text, "%.*s|%d|%d|%.*s|%.*s|%.*s|%.*s", MOON_SLICE_ARG(target->identity), (int)conf->protocol,
         target->is_tls ? tls->is_verified : 0, MOON_SLICE_ARG(tls->ca),
-        MOON_SLICE_ARG(tls->certificate), MOON_SLICE_ARG(tls->server_name));
+        MOON_SLICE_ARG(tls->certificate), MOON_SLICE_ARG(tls->server_name),
+        MOON_SLICE_ARG(tls->min_version));
     char *copy =
         rc == MOON_OK ? strndup(moon_buf_slice(&text).data, moon_buf_len(&text)) : NULL;
     moon_buf_fini(&text);
@@ -182,16 +266,19 @@ static enum moon_rc pool_new(struct moon_upstreams *upstreams,
     pool->server_name = strndup(target->host.data, target->host.len);
     pool->health = moon_health_get(upstreams->healths, target->identity);
     moon_list_init(&pool->idle);
+    moon_list_init(&pool->waiting);
+    moon_list_init(&pool->h2);
+    moon_task_init(&pool->wake, pool_wake, pool);
     moon_timer_init(&pool->sweep, upstreams->loop, pool_sweep, pool);
     moon_list_push_back(&upstreams->pools, &pool->link);
     *out = pool;
     return MOON_OK;
 }
 
-static enum moon_rc pool_acquire(struct moon_upstreams *upstreams,
-                                 const struct moon_backend_conf *conf,
-                                 const struct moon_target_conf *target, char *error,
-                                 size_t error_cap, struct moon_pool **out)
+enum moon_rc moon_pool_acquire(struct moon_upstreams *upstreams,
+                               const struct moon_backend_conf *conf,
+                               const struct moon_target_conf *target, char *error,
+                               size_t error_cap, struct moon_pool **out)
 {
     char *identity = pool_identity(conf, target);
     if (identity == NULL)
@@ -209,67 +296,22 @@ static enum moon_rc pool_acquire(struct moon_upstreams *upstreams,
     pool->users++;
     pool->idle_max = conf->idle_connections;
     pool->idle_timeout_ms = conf->idle_timeout_ms;
+    pool->open_max = conf->max_connections;
+    pool->calls_max = conf->max_calls;
+    pool->lifetime_ms = conf->lifetime_ms;
     *out = pool;
     return MOON_OK;
 }
 
-static enum moon_rc backend_add_target(struct moon_backend *backend,
-                                       const struct moon_target_conf *conf, char *error,
-                                       size_t error_cap)
+void moon_pool_leave(struct moon_pool *pool)
 {
-    struct moon_target *target = &backend->targets[backend->target_count];
-    enum moon_rc rc = pool_acquire(backend->upstreams, backend->conf, conf, error, error_cap,
-                                   &target->pool);
-    if (rc != MOON_OK)
-        return rc;
-    target->conf = conf;
-    target->is_unix = moon_slice_starts(conf->host, MOON_S("unix:"));
-    target->is_literal = !target->is_unix && moon_ip_parse(conf->host, &target->ip);
-    backend->target_count++;
-    return MOON_OK;
-}
-
-enum moon_rc moon_backend_new(struct moon_upstreams *upstreams,
-                              const struct moon_backend_conf *conf, char *error, size_t error_cap,
-                              struct moon_backend **out)
-{
-    struct moon_backend *backend = calloc(1, sizeof(*backend));
-    if (backend == NULL)
-        return MOON_ERR_MEMORY;
-    backend->conf = conf;
-    backend->upstreams = upstreams;
-    enum moon_rc rc = MOON_ERR_MEMORY;
-    backend->targets = calloc(conf->target_count + 1, sizeof(*backend->targets));
-    if (backend->targets == NULL)
-        goto fail;
-    for (size_t i = 0; i < conf->target_count; i++) {
-        rc = backend_add_target(backend, &conf->targets[i], error, error_cap);
-        if (rc != MOON_OK)
-            goto fail;
+    if (pool->users == pool->open_count + 1) {
+        // The last backend that uses it: what is idle will not be used again.
+        pool->idle_max = 0;
+        MOON_LIST_EACH(at, after, &pool->idle)
+        moon_uconn_free(MOON_LIST_ENTRY(at, struct moon_uconn, link));
     }
-    *out = backend;
-    return MOON_OK;
-fail:
-    moon_backend_free(backend);
-    return rc;
-}
-
-void moon_backend_free(struct moon_backend *backend)
-{
-    if (backend == NULL)
-        return;
-    for (size_t i = 0; i < backend->target_count; i++) {
-        struct moon_pool *pool = backend->targets[i].pool;
-        if (pool->users == pool->open_count + 1) {
-            // The last backend that uses it: what is idle will not be used again.
-            pool->idle_max = 0;
-            MOON_LIST_EACH(at, after, &pool->idle)
-            moon_uconn_free(MOON_LIST_ENTRY(at, struct moon_uconn, link));
-        }
-        pool_release(pool);
-    }
-    free(backend->targets);
-    free(backend);
+    pool_release(pool);
 }
 
 void moon_upstreams_init(struct moon_upstreams *upstreams, struct moon_loop *loop,
@@ -277,11 +319,15 @@ void moon_upstreams_init(struct moon_upstreams *upstreams, struct moon_loop *loo
 {
     *upstreams = (struct moon_upstreams){.loop = loop, .dns = dns, .healths = healths};
     moon_list_init(&upstreams->pools);
+    moon_list_init(&upstreams->groups);
+    moon_list_init(&upstreams->probers);
+    moon_timer_init(&upstreams->lease, loop, moon_probe_lease, upstreams);
     moon_list_init(&upstreams->tls_clients);
 }
 
 void moon_upstreams_fini(struct moon_upstreams *upstreams)
 {
+    moon_timer_stop(&upstreams->lease);
     if (!moon_list_is_empty(&upstreams->pools))
         moon_log_warn("upstream: connections are still in use at exit");
 }

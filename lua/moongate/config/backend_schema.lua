@@ -13,6 +13,8 @@ local target = {
       { "priority", f.int("Targets of a higher number serve only while none lower is up.", 0,
         { maximum = 15, default = 0 }) },
       { "name", f.str("Name in logs and metrics; the address where left out.") },
+      { "srv", f.bool("Whether the host is a service name: its SRV records are the targets.",
+        false) },
     }),
   },
   description = "A URL, or a table with it.",
@@ -33,7 +35,7 @@ local health = f.record("Active probes, sent by one worker for all.", {
         { minItems = 2, maxItems = 2 }),
     },
   }, { default = { { 200, 399 } } }) },
-  { "body", f.str("Text that the answer must hold within its first 4 KiB.") },
+  { "body", f.str("Text that the answer must hold within its first 16 KiB.") },
 })
 
 local outlier = f.record("Passive failure marking, from the traffic itself.", {
@@ -91,9 +93,9 @@ return f.record("A named backend: where requests are sent.", {
   { "balance", f.enum("How a target is chosen.",
     { "round_robin", "least_requests", "random", "hash" }, "round_robin") },
   { "hash", f.record("What `balance = \"hash\"` hashes (Maglev).", {
-    { "on", f.enum("Part of the request.", { "client_ip", "header", "cookie", "path", "host" },
+    { "on", f.enum("Part of the request.", { "client_ip", "header", "cookie", "path", "host", "query" },
       "client_ip") },
-    { "name", f.str("Name of the header or cookie.") },
+    { "name", f.str("Name of the header, cookie or query parameter.") },
   }) },
   { "affinity", f.record("A cookie that keeps a client on its target.", {
     { "cookie", f.str("Name of the cookie.", { default = "moongate_affinity" }) },
@@ -101,6 +103,21 @@ return f.record("A named backend: where requests are sent.", {
   }) },
   { "slow_start", f.seconds("Time in which a target that comes back gets its full share.",
     { default = 0 }) },
+  { "panic", f.int("Percentage of usable targets below which health is not looked at, lest the rest "
+    .. "be overrun; 0: never.", 0, { maximum = 100, default = 50 }) },
+  { "drain", f.seconds("What a removed target has left to finish its requests; 0: their own "
+    .. "deadlines.", { default = 0 }) },
+  { "split", f.list("Backends that share the requests instead of targets of its own (canary).",
+    f.record("A share.", {
+      { "backend", f.str("Its name."), true },
+      { "weight", f.int("Share relative to its fellows.", 0, { maximum = 1000000, default = 1 }) },
+    }), { minItems = 1 }) },
+  { "mirror", f.record("A copy of requests goes to another backend; its answer is dropped.", {
+    { "backend", f.str("Its name."), true },
+    { "percent", { type = "number", minimum = 0, maximum = 100, default = 100,
+      description = "Share of the requests." } },
+    { "body_bytes", f.bytes("Requests with a longer body are not copied.", { default = 65536 }) },
+  }) },
   { "protocol", f.enum("Protocol spoken to the targets.", { "http1", "h2", "auto" }, "http1") },
   { "retries", f.int("Further attempts, on other targets first, where nothing was sent or the "
     .. "method is idempotent.", 0, { maximum = 10, default = 1 }) },
@@ -131,12 +148,12 @@ return f.record("A named backend: where requests are sent.", {
   { "keepalive", f.record("Connections kept for reuse, per worker.", {
     { "idle", f.int("Most idle connections per target.", 0, { default = 64 }) },
     { "idle_timeout", f.seconds("How long one may be idle; keep it below the backend's.",
-      { default = 55 }) },
+      { default = 4 }) },
     { "requests", f.int("Requests after which one is closed; 0: no limit.", 0, { default = 10000 }) },
     { "lifetime", f.seconds("Age at which one is closed; 0: no limit.", { default = 0 }) },
   }, { default = {} }) },
   { "limits", f.record("Ceilings, beyond which requests wait or get 503.", {
-    { "connections", f.int("Connections to all targets, per worker; 0: no limit.", 0,
+    { "connections", f.int("Connections to one target, per worker; 0: no limit.", 0,
       { default = 1024 }) },
     { "requests", f.int("Requests in flight, per worker; 0: no limit.", 0, { default = 0 }) },
     { "pending", f.int("Requests that may wait for a connection.", 0, { default = 1024 }) },

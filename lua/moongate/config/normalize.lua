@@ -162,25 +162,111 @@ function M.host(host)
   return nil
 end
 
+local function statuses(list)
+  local out = {}
+  for i, item in ipairs(list or {}) do
+    out[i] = type(item) == "table" and item or { item, item }
+  end
+  return out
+end
+
 local function retry(given)
   given = M.milliseconds(given or { on = { "connect", "reset" }, budget = 20, backoff = 0.025,
     max_backoff = 0.25, try_timeout = 0, idempotency_key = false })
-  local causes, statuses = {}, {}
+  local causes, numbers = {}, {}
   for _, item in ipairs(given.on) do
     if type(item) == "number" then
-      statuses[#statuses + 1] = item
+      numbers[#numbers + 1] = item
     else
-      causes[#causes + 1] = item
+      causes[item] = true
     end
   end
-  given.on, given.statuses = causes, statuses
+  given.on, given.statuses = causes, statuses(numbers)
   return given
 end
 
-local function statuses(list)
+local function breaker(given)
+  given = M.milliseconds(given)
+  if given then
+    given.ratio_permille = math.floor(given.ratio * 1000 + 0.5)
+    given.statuses = statuses(given.statuses)
+  end
+  return given
+end
+
+local BASE64 = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+
+local function base64(text)
   local out = {}
-  for i, item in ipairs(list) do
-    out[i] = type(item) == "table" and item or { item, item }
+  for i = 1, #text, 3 do
+    local a, b, c = text:byte(i, i + 2)
+    local n = a * 65536 + (b or 0) * 256 + (c or 0)
+    for k = 3, 0, -1 do
+      local at = math.floor(n / 64 ^ k) % 64 + 1
+      out[#out + 1] = BASE64:sub(at, at)
+    end
+    if not c then
+      out[#out] = "="
+      out[#out - 1] = b and out[#out - 1] or "="
+    end
+  end
+  return table.concat(out)
+end
+
+local function percent_encoded(text)
+  return (text:gsub("[^%w._~-]", function(char)
+    return ("%%%02X"):format(char:byte())
+  end))
+end
+
+local function sorted_names(map)
+  local names = {}
+  for name in pairs(map or {}) do
+    names[#names + 1] = name
+  end
+  table.sort(names)
+  return names
+end
+
+-- A token request (RFC 6749 §4.4.2), ready to be sent; the client authenticates by Basic (§2.3.1).
+local function client_credentials(given)
+  local id, secret = percent_encoded(given.client_id), percent_encoded(given.client_secret)
+  local body = { "grant_type=client_credentials", "client_id=" .. id }
+  for _, name in ipairs({ "scope", "audience" }) do
+    if given[name] then
+      body[#body + 1] = name .. "=" .. percent_encoded(given[name])
+    end
+  end
+  return { token_url = given.token_url, basic = "Basic " .. base64(id .. ":" .. secret),
+    body = table.concat(body, "&") }
+end
+
+-- What the runtime adds to each request: fields, and a query ready to be appended.
+local function auth(given, fail)
+  if not given then
+    return nil
+  end
+  local out = { fields = {} }
+  if given.basic then
+    out.fields[1] = { name = "Authorization",
+      value = "Basic " .. base64(given.basic.username .. ":" .. given.basic.password) }
+  end
+  for _, name in ipairs(sorted_names(given.headers)) do
+    if given.headers[name]:find("[%z\1-\8\10-\31\127]") then
+      fail("auth.headers." .. name, "a value without control characters", nil)
+    end
+    out.fields[#out.fields + 1] = { name = name, value = given.headers[name] }
+  end
+  local query = {}
+  for i, name in ipairs(sorted_names(given.query)) do
+    query[i] = percent_encoded(name) .. "=" .. percent_encoded(given.query[name])
+  end
+  out.query = #query > 0 and table.concat(query, "&") or nil
+  if given.oauth2 then
+    out.oauth2 = client_credentials(given.oauth2)
+    if not given.oauth2.token_url:find("^https?://") then
+      fail("auth.oauth2.token_url", "an http or https URL", given.oauth2.token_url)
+    end
   end
   return out
 end
@@ -205,9 +291,13 @@ function M.backend(name, given, fail)
     limits = M.milliseconds(given.limits),
     health = M.milliseconds(given.health),
     outlier = M.milliseconds(given.outlier),
-    breaker = M.milliseconds(given.breaker),
+    breaker = breaker(given.breaker),
+    panic = given.panic,
+    drain_ms = math.floor((given.drain or 0) * 1000 + 0.5),
+    split = given.split,
+    mirror = given.mirror,
     tls = given.tls,
-    auth = given.auth,
+    auth = auth(given.auth, fail),
     dns = M.milliseconds(given.dns),
     host = given.host,
     proxy_protocol = given.proxy_protocol,
@@ -216,7 +306,8 @@ function M.backend(name, given, fail)
   if out.health then
     out.health.statuses = statuses(out.health.statuses)
   end
-  if (given.hash and (given.hash.on == "header" or given.hash.on == "cookie")) and not given.hash.name
+  if (given.hash and (given.hash.on == "header" or given.hash.on == "cookie"
+    or given.hash.on == "query")) and not given.hash.name
   then
     fail("hash.name", "the name of the " .. given.hash.on, nil)
   end
@@ -229,6 +320,7 @@ function M.backend(name, given, fail)
       target.weight = type(item) == "table" and item.weight or 1
       target.priority = type(item) == "table" and item.priority or 0
       target.name = type(item) == "table" and item.name or nil
+      target.srv = type(item) == "table" and item.srv or nil
       out.targets[#out.targets + 1] = target
     else
       local inner = type(item) == "table" and ".url" or ""
@@ -240,8 +332,10 @@ function M.backend(name, given, fail)
   end
   if given.sink and given.targets then
     fail("sink", "either targets or a sink, not both", given.sink)
-  elseif not given.sink and #(given.targets or {}) == 0 then
-    fail("targets", "at least one target, or a sink", given.targets)
+  elseif given.split and (given.targets or given.sink) then
+    fail("split", "either targets, a sink or a split", given.split)
+  elseif not given.sink and not given.split and #(given.targets or {}) == 0 then
+    fail("targets", "at least one target, a sink or a split", given.targets)
   end
   return out
 end

@@ -10,7 +10,7 @@ struct moon_healths *moon_healths_new(struct moon_region *region, size_t targets
 struct moon_health *moon_health_get(struct moon_healths *healths, struct moon_slice identity);
 void moon_health_success(struct moon_health *health);
 bool moon_health_failure(struct moon_health *health, uint32_t threshold, int64_t base_ms,
-                         int64_t now_us, const char *reason);
+                         int64_t max_ms, bool may_eject, int64_t now_us, const char *reason);
 bool moon_health_is_usable(const struct moon_health *health, int64_t now_us);
 const struct moon_health *moon_health_next(const struct moon_healths *healths, size_t *at);
 ]])
@@ -46,14 +46,14 @@ describe("health", function()
 
   it("ejects after failures in a row, for longer each time, and forgets on success", function()
     local h = get("http://a")
-    assert.is_false(C.moon_health_failure(h, 3, 1000, 0, "reset"))
+    assert.is_false(C.moon_health_failure(h, 3, 1000, 0, true, 0, "reset"))
     C.moon_health_success(h)
-    assert.is_false(C.moon_health_failure(h, 3, 1000, 0, "reset"))
-    assert.is_false(C.moon_health_failure(h, 3, 1000, 0, "reset"))
-    assert.is_true(C.moon_health_failure(h, 3, 1000, 0, "reset"))
+    assert.is_false(C.moon_health_failure(h, 3, 1000, 0, true, 0, "reset"))
+    assert.is_false(C.moon_health_failure(h, 3, 1000, 0, true, 0, "reset"))
+    assert.is_true(C.moon_health_failure(h, 3, 1000, 0, true, 0, "reset"))
     assert.is_false(C.moon_health_is_usable(h, 999999))
     assert.is_true(C.moon_health_is_usable(h, 1000000))
-    assert.is_true(C.moon_health_failure(h, 3, 1000, 1000000, "reset"))
+    assert.is_true(C.moon_health_failure(h, 3, 1000, 0, true, 1000000, "reset"))
     assert.is_false(C.moon_health_is_usable(h, 2999999))
     assert.is_true(C.moon_health_is_usable(h, 3000000))
     C.moon_health_success(h)
@@ -65,7 +65,7 @@ describe("health", function()
     local count = ffi.cast("int64_t *", C.moon_region_carve(region, "count", 64))
     shared.together(4, function(p)
       for _ = 1, 1000 do
-        if C.moon_health_failure(h, 5, 1000000, 0, "reset") then
+        if C.moon_health_failure(h, 5, 1000000, 0, true, 0, "reset") then
           count[p] = count[p] + 1
         end
       end

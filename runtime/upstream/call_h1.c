@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/// HTTP/1.1 with a target: one call at a time on a connection of its own.
+
+#include "base/clock.h"
+#include "upstream/call_internal.h"
+
+enum {
+    H1_READ_BYTES = 65536,
+    H1_FAIR_READS = 4, // of full buffers, before others have their turn
+    H1_MAX_INTERIM = 16,
+    H1_HEAD_BYTES = 65536,
+};
+
+static struct moon_h1_limits h1_limits(const struct moon_call *call)
+{
+    size_t most = call->backend->conf->head_bytes;
+    most = most == 0 || most > H1_HEAD_BYTES ? H1_HEAD_BYTES : most;
+    return (struct moon_h1_limits){.head_bytes = most, .uri_bytes = most, .header_count = 256};
+}
+
+// Wraps data as the framing demands and writes it behind `head`.
+static enum moon_rc h1_send(struct moon_call *call, struct moon_slice head,
+                              struct moon_slice data, bool is_last)
+{
+    struct iovec iov[5];
+    int n = 0;
+    char line[20];
+    bool is_chunked = call->request->framing == MOON_FRAMING_CHUNKED;
+    struct moon_buf tail;
+    moon_buf_init(&tail, 65536);
+    if (head.len > 0)
+        iov[n++] = (struct iovec){(void *)(uintptr_t)head.data, head.len};
+    if (data.len > 0 && is_chunked)
+        iov[n++] = (struct iovec){line, moon_h1_chunk_line(data.len, line)};
+    if (data.len > 0)
+        iov[n++] = (struct iovec){(void *)(uintptr_t)data.data, data.len};
+    if (data.len > 0 && is_chunked)
+        iov[n++] = (struct iovec){(void *)(uintptr_t)"\r\n", 2};
+    if (is_last && is_chunked) {
+        enum moon_rc rc = moon_h1_write_last_chunk(&tail, &call->request->trailers);
+        if (rc != MOON_OK) {
+            moon_buf_fini(&tail);
+            return rc;
+        }
+        struct moon_slice bytes = moon_buf_slice(&tail);
+        iov[n++] = (struct iovec){(void *)(uintptr_t)bytes.data, bytes.len};
+    }
+    enum moon_rc rc = n == 0 ? MOON_OK : moon_stream_write(call->conn->stream, iov, n);
+    moon_buf_fini(&tail);
+    return rc;
+}
+
+static enum moon_rc h1_send_head(struct moon_call *call)
+{
+    struct moon_buf head;
+    moon_buf_init(&head, 1 << 20);
+    struct moon_slice parts[2] = {call->target->conf->path, call->target_path};
+    struct moon_slice target = call->target_path;
+    if (parts[0].len > 0 && !moon_arena_join(call->arena, parts, 2, &target))
+        return MOON_ERR_MEMORY;
+    const struct moon_request *request = call->request;
+    struct moon_request to_target; // without a Host field it gets the target's own name
+    if (moon_fields_find_id(&request->fields, MOON_FIELD_HOST) == NULL) {
+        to_target = *request;
+        to_target.authority = call->target->conf->authority;
+        request = &to_target;
+    }
+    enum moon_rc rc = moon_h1_write_request(&head, request, target, true);
+    if (rc == MOON_OK) {
+        call->is_head_sent = true;
+        bool is_last = !call_has_body(call) || call->is_first_last;
+        call->state = MOON_CALL_SENDING;
+        call_arm(call, call->backend->conf->send_ms, MOON_ERR_UPSTREAM_SEND_TIMEOUT);
+        rc = h1_send(call, moon_buf_slice(&head), call->first_body, is_last);
+        if (is_last && rc == MOON_OK)
+            call_sent(call);
+    }
+    moon_buf_fini(&head);
+    return rc;
+}
+
+static enum moon_rc h1_parse_head(struct moon_call *call, size_t head_len)
+{
+    struct moon_slice head;
+    struct moon_slice raw = moon_slice(moon_buf_slice(&call->conn->in).data, head_len);
+    if (!moon_arena_copy(call->arena, raw, &head))
+        return MOON_ERR_MEMORY;
+    moon_response_init(&call->response, call->arena);
+    struct moon_h1_limits limits = h1_limits(call);
+    enum moon_rc rc = moon_h1_parse_response(&call->response, head, call->request->method,
+                                             &limits);
+    if (rc == MOON_OK)
+        moon_buf_consume(&call->conn->in, head_len);
+    return rc;
+}
+
+// Reads heads until the final one is whole: interim answers are passed over (RFC 9110 §15.2).
+static enum moon_rc h1_read_head(struct moon_call *call)
+{
+    struct moon_h1_limits limits = h1_limits(call);
+    for (int interim = 0; interim < H1_MAX_INTERIM; interim++) {
+        size_t head_len;
+        enum moon_rc rc = moon_h1_scan(&call->scan, moon_buf_slice(&call->conn->in), &limits,
+                                       &head_len);
+        if (rc == MOON_AGAIN)
+            return rc;
+        if (rc == MOON_OK)
+            rc = h1_parse_head(call, head_len);
+        if (rc != MOON_OK)
+            return rc == MOON_ERR_MEMORY ? rc : MOON_ERR_UPSTREAM_PROTOCOL;
+        call->scan = (struct moon_h1_scan){.is_response = true};
+        if (call->response.status == 101)
+            return call->is_upgrade_asked ? MOON_OK : MOON_ERR_UPSTREAM_PROTOCOL;
+        if (call->response.status >= 200)
+            return MOON_OK;
+    }
+    return MOON_ERR_UPSTREAM_PROTOCOL;
+}
+
+// Nothing more can be read from the buffer: does more come, was that the end, or is it cut short?
+static enum moon_rc h1_read_closed(struct moon_call *call)
+{
+    if (call->failure != MOON_OK)
+        return call->failure;
+    if (!call->is_closed)
+        return MOON_AGAIN;
+    return call->closed_rc == MOON_EOF ? moon_h1_body_eof(&call->body)
+                                       : MOON_ERR_UPSTREAM_TRUNCATED;
+}
+
+static enum moon_rc h1_read(struct moon_call *call, struct moon_slice *data, bool *is_done)
+{
+    struct moon_buf *in = &call->conn->in;
+    if (call->used > 0) {
+        moon_buf_consume(in, call->used);
+        call->used = 0;
+        moon_stream_pause_reading(call->conn->stream, false);
+    }
+    while (!call->body.is_done) {
+        size_t used = 0;
+        enum moon_rc rc = moon_h1_body_next(&call->body, moon_buf_slice(in), &used, data);
+        if (rc == MOON_OK && (data->len > 0 || call->body.is_done)) {
+            call->used = used;
+            call->body_bytes += data->len;
+            *is_done = call->body.is_done;
+            return MOON_OK;
+        }
+        moon_buf_consume(in, used);
+        if (rc == MOON_AGAIN)
+            rc = h1_read_closed(call);
+        if (rc == MOON_AGAIN)
+            return rc;
+        if (rc != MOON_OK)
+            return rc;
+    }
+    *data = moon_slice(NULL, 0);
+    *is_done = true;
+    return MOON_OK;
+}
+
+
+static void h1_head_is_whole(struct moon_call *call)
+{
+    bool is_tunnel = call->response.status == 101;
+    moon_h1_body_init(&call->body, is_tunnel ? MOON_FRAMING_CLOSE : call->response.framing,
+                      call->response.content_length, &call->response.trailers, true);
+    call_head_is_whole(call);
+}
+
+// May end the call, and free what it lies in.
+static void h1_progress(struct moon_call *call)
+{
+    if (call->state == MOON_CALL_SENDING) {
+        enum moon_rc rc = h1_read_head(call);
+        if (rc == MOON_OK)
+            h1_head_is_whole(call);
+        else if (rc != MOON_AGAIN)
+            call_failed(call, rc);
+    } else if (call->state == MOON_CALL_BODY || call->state == MOON_CALL_TUNNEL) {
+        call->events->on_body(call->owner);
+    }
+}
+
+static void h1_closed(struct moon_call *call, enum moon_rc rc)
+{
+    if (call->state == MOON_CALL_BODY || call->state == MOON_CALL_TUNNEL) {
+        call->is_closed = true;
+        call->closed_rc = rc;
+        call->events->on_body(call->owner);
+        return;
+    }
+    call_failed(call, call_stream_failure(rc));
+}
+
+// @return true when more may wait in the socket and the call goes on
+static bool h1_read_once(struct moon_call *call)
+{
+    struct moon_upstreams *upstreams = call->upstreams;
+    struct moon_uconn *conn = call->conn;
+    size_t n = 0;
+    enum moon_rc rc = moon_stream_read(conn->stream, &conn->in, H1_READ_BYTES, &n);
+    if (rc == MOON_AGAIN)
+        return false;
+    if (rc != MOON_OK) {
+        moon_stream_pause_reading(conn->stream, true);
+        if (rc != MOON_ERR_LIMIT)
+            h1_closed(call, rc); // what came before the end is the owner's first
+        return false;
+    }
+    call->has_response_bytes = true;
+    if (call->state == MOON_CALL_BODY || call->state == MOON_CALL_TUNNEL)
+        call_arm(call, call->backend->conf->idle_ms, MOON_ERR_TIMEOUT);
+    h1_progress(call);
+    // The owner may have ended the call, and be gone with it.
+    return upstreams->current_call == call && call->conn == conn && n >= MOON_BUF_BLOCK_BYTES / 2;
+}
+
+static void h1_readable(void *owner)
+{
+    struct moon_call *call = owner;
+    struct moon_upstreams *upstreams = call->upstreams;
+    struct moon_call *outer = upstreams->current_call;
+    upstreams->current_call = call;
+    int reads = 0;
+    while (h1_read_once(call) && ++reads < H1_FAIR_READS) {
+    }
+    upstreams->current_call = outer;
+}
+
+static void h1_writable(void *owner)
+{
+    struct moon_call *call = owner;
+    if (moon_stream_queued(call->conn->stream) > 0)
+        return;
+    bool was_all = !call_has_body(call) || (!call->was_written && call->is_first_last);
+    if (was_all && !call->is_body_sent)
+        call_sent(call);
+    else if (!call->is_body_sent)
+        call->events->on_writable(call->owner);
+    else if (call->state == MOON_CALL_SENDING)
+        call_sent(call);
+    else if (call->state == MOON_CALL_TUNNEL)
+        call->events->on_writable(call->owner);
+}
+
+static const struct moon_stream_events h1_stream_events = {h1_readable, h1_writable};
+
+void call_h1_bind(struct moon_call *call, struct moon_uconn *conn)
+{
+    call->conn = conn;
+    call->transport = &call_h1;
+    call->scan = (struct moon_h1_scan){.is_response = true};
+    conn->call = call;
+    moon_stream_set_owner(conn->stream, &h1_stream_events, call);
+}
+
+static enum moon_rc h1_write(struct moon_call *call, struct moon_slice data, bool is_last)
+{
+    return h1_send(call, moon_slice(NULL, 0), data, is_last);
+}
+
+static bool h1_is_writable(const struct moon_call *call)
+{
+    return moon_stream_queued(call->conn->stream) == 0;
+}
+
+static bool h1_has_unread(const struct moon_call *call)
+{
+    return moon_buf_len(&call->conn->in) > 0;
+}
+
+// Whole both ways, wanted by both sides, and nothing left over.
+static bool h1_keep(struct moon_call *call)
+{
+    struct moon_uconn *conn = call->conn;
+    if (call->used > 0) {
+        moon_buf_consume(&conn->in, call->used);
+        call->used = 0;
+    }
+    bool is_reusable = call->state == MOON_CALL_BODY && call->body.is_done && call->is_body_sent &&
+                       !call->is_send_broken && !call->is_closed &&
+                       call->response.is_keep_alive &&
+                       call->response.framing != MOON_FRAMING_CLOSE &&
+                       moon_stream_queued(conn->stream) == 0 && moon_buf_len(&conn->in) == 0;
+    if (!is_reusable)
+        return false;
+    call->conn = NULL;
+    moon_h1_body_fini(&call->body);
+    moon_pool_keep(conn);
+    return true;
+}
+
+static void h1_drop(struct moon_call *call)
+{
+    moon_uconn_free(call->conn);
+    call->conn = NULL;
+    moon_h1_body_fini(&call->body);
+}
+
+const struct call_transport call_h1 = {
+    .send = h1_send_head,
+    .write = h1_write,
+    .read = h1_read,
+    .is_writable = h1_is_writable,
+    .has_unread = h1_has_unread,
+    .keep = h1_keep,
+    .drop = h1_drop,
+};
