@@ -286,7 +286,8 @@ local function show(names, load, name, is_json)
     end
   end
   local hit = near.find(name, names)
-  return nil, ("there is no policy %q%s"):format(name, hit and ("; did you mean %q?"):format(hit) or "")
+  return nil, ("there is no policy %q%s"):format(name,
+    hit and ("; did you mean %q?"):format(hit) or "")
 end
 
 --- What `moongate policy` and `moongate docs` write.

@@ -1,8 +1,8 @@
 -- SPDX-License-Identifier: Apache-2.0
 --- Keeps connections busy: `luajit spec/support/load.lua PORT CONNECTIONS STOP_FILE REPORT [PATH]`.
 --- Runs until STOP_FILE is there, lets what is under way come to its end, and writes to REPORT a
---- Lua table { requests, failed, cut, connections, errors = { first ten } }. A connection is made once:
---- what cuts it is counted.
+--- Lua table { requests, failed, cut, connections, seconds, slowest, errors = { first ten } }. A
+--- connection is made once: what cuts it is counted.
 
 local socket = require("socket")
 
@@ -112,8 +112,8 @@ for _ = 1, #list do
 end
 local file = assert(io.open(report .. ".tmp", "w"))
 file:write(("return { requests = %d, failed = %d, cut = %d, connections = %d, seconds = %.1f, "
-  .. "slowest = %.3f, errors = {"):format(count.requests, count.failed, count.cut, count.connections, socket.gettime() - started,
-    slowest))
+  .. "slowest = %.3f, errors = {"):format(count.requests, count.failed, count.cut,
+    count.connections, socket.gettime() - started, slowest))
 for _, text in ipairs(count.errors) do
   file:write(("%q, "):format(text))
 end
