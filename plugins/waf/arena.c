@@ -78,6 +78,12 @@ void waf_arena_reset(struct waf_arena *a)
 
 void *waf_arena_more(struct waf_arena *a, size_t n)
 {
+#ifdef WAF_ARENA_APART
+    struct waf_chunk *own = chunk_new(a, n);
+    own->next = a->first->next;
+    a->first->next = own;
+    return own + 1;
+#endif
     size_t size = a->last->size * 2 < 1024 * 1024 ? a->last->size * 2 : 1024 * 1024;
     size = size < CHUNK_MIN ? CHUNK_MIN : size;
     if (size < n) {

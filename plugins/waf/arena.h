@@ -22,9 +22,20 @@ void waf_arena_fini(struct waf_arena *a);
 void waf_arena_reset(struct waf_arena *a);
 void *waf_arena_more(struct waf_arena *a, size_t n);
 
-/// 8-byte aligned, not cleared. Never NULL: see `full`.
+#if defined(__SANITIZE_ADDRESS__)
+#define WAF_ARENA_APART 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define WAF_ARENA_APART 1
+#endif
+#endif
+
+/// 8-byte aligned, not cleared. Never NULL: see `full`. Under ASan each has a block of its own.
 static inline void *waf_alloc(struct waf_arena *a, size_t n)
 {
+#ifdef WAF_ARENA_APART
+    return waf_arena_more(a, n);
+#endif
     n = (n + 7) & ~(size_t)7;
     if ((size_t)(a->end - a->at) >= n) {
         void *p = a->at;

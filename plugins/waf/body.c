@@ -108,7 +108,7 @@ void waf_parse_cookies(struct waf_tx *tx, struct waf_str header)
 
 void waf_body_process(struct waf_tx *tx)
 {
-    struct waf_str body = {tx->body, tx->body_n};
+    struct waf_str body = {tx->body != NULL ? tx->body : "", tx->body_n};
     switch (tx->processor) {
     case WAF_PROCESSOR_NONE:
         break;
