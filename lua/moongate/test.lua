@@ -65,11 +65,24 @@ local function watched(answer, calls)
   end
 end
 
+--- One answer for all targets, or a list of functions, one for each target.
+local function watched_all(answer, calls)
+  if type(answer) ~= "table" or type(answer[1]) ~= "function" then
+    return watched(answer, calls)
+  end
+  local list = {}
+  for i, one in ipairs(answer) do
+    list[i] = watched(one, calls)
+  end
+  return list
+end
+
 ---@class moongate.test.Options
 ---@field dir? string configuration directory; relative to the spec's own folder
 ---@field files? table<string, string> or its files, by path: `["gateway.lua"] = "return { … }"`
 ---@field backends? table<string, function|table> answers in place of the backends' targets:
----`function(request) return status, headers, body end`, or a table with these
+---`function(request) return status, headers, body end`, or a table with these; or a list of
+---functions, one for each target, whose weights, priorities and probes stay as configured
 
 --- Starts a gateway; raises when its configuration is wrong.
 ---@param options moongate.test.Options
@@ -86,7 +99,7 @@ function M.gateway(options)
   self.dir = dir
   for name, answer in pairs(options.backends or {}) do
     self.calls[name] = {}
-    self.answers[name] = watched(answer, self.calls[name])
+    self.answers[name] = watched_all(answer, self.calls[name])
   end
   local gateway, err = core.gateway(dir, self.answers)
   if not gateway then
@@ -121,7 +134,8 @@ function Gateway:forget()
 end
 
 --- Sends a request and waits for the whole answer.
----@param request { method?: string, path?: string, host?: string, headers?: table, body?: string, listener?: string, tls?: boolean }
+---@param request { method?: string, path?: string, host?: string, headers?: table, body?: string,
+---listener?: string, tls?: boolean }
 ---@return { status: integer, headers: table<string, string>, body: string }
 function Gateway:request(request)
   local answer, reason = self.core:request(request)

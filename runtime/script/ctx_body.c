@@ -86,4 +86,3 @@ void moon_ctx_add_body_methods(lua_State *L, struct moon_script *script,
     lua_setfield(L, -2, "json");
     lua_pop(L, 2);
 }
-
