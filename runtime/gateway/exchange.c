@@ -131,6 +131,7 @@ static enum step_next step_backend(struct moon_exchange *x)
 static enum step_next step_call(struct moon_exchange *x)
 {
     const struct moon_plan *plan = x->generation->plan;
+    moon_forward_split(x);
     if (x->ctx.backend < 0 && x->ctx.backend_url.len == 0)
         return exchange_fail(x, MOON_ERR_NO_TARGET);
     if (x->ctx.backend_url.len == 0 && plan->backends[x->ctx.backend].sink_status != 0) {

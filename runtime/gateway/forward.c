@@ -5,6 +5,7 @@
 #include "base/hash.h"
 #include "base/json_write.h"
 #include "base/log.h"
+#include "gateway/mirror.h"
 #include "http/cookies.h"
 #include "http/uri.h"
 
@@ -218,6 +219,71 @@ static enum moon_rc forward_first_body(struct moon_exchange *x, struct moon_slic
     return rc == MOON_AGAIN ? MOON_OK : rc;
 }
 
+void moon_forward_split(struct moon_exchange *x)
+{
+    if (x->ctx.backend < 0)
+        return;
+    const struct moon_backend_conf *conf = &x->generation->plan->backends[x->ctx.backend];
+    uint64_t total = 0;
+    if (conf->split_count == 0)
+        return;
+    for (size_t i = 0; i < conf->split_count; i++)
+        total += (uint64_t)conf->splits[i].weight;
+    // By hash a client always gets the same share.
+    uint64_t at = conf->balance == MOON_BALANCE_HASH ? forward_hash(x, conf) : moon_random_fast();
+    at = total == 0 ? 0 : at % total;
+    size_t i = 0;
+    while (i + 1 < conf->split_count && at >= (uint64_t)conf->splits[i].weight)
+        at -= (uint64_t)conf->splits[i++].weight;
+    x->ctx.backend = conf->splits[i].backend;
+}
+
+enum { AFFINITY_DIGITS = 16 };
+
+// The target that the client's cookie names; 0: none.
+static uint64_t forward_affinity(const struct moon_exchange *x, struct moon_slice name)
+{
+    const struct moon_field *field = moon_fields_find_id(&x->request.fields, MOON_FIELD_COOKIE);
+    uint64_t key = 0;
+    if (field == NULL)
+        return 0;
+    struct moon_slice value = moon_cookies_find(field->value, name);
+    for (size_t i = 0; i < value.len; i++) {
+        char c = value.data[i];
+        bool is_digit = c >= '0' && c <= '9';
+        if (value.len != AFFINITY_DIGITS || (!is_digit && (c < 'a' || c > 'f')))
+            return 0;
+        key = key << 4 | (uint64_t)(is_digit ? c - '0' : c - 'a' + 10);
+    }
+    return key;
+}
+
+static enum moon_rc forward_set_affinity(struct moon_exchange *x,
+                                         const struct moon_affinity_conf *conf)
+{
+    char age[40] = "";
+    bool is_secure = moon_slice_is(x->request.scheme, MOON_S("https"));
+    if (conf->ttl_ms > 0)
+        (void)snprintf(age, sizeof(age), "; Max-Age=%lld", (long long)(conf->ttl_ms / 1000));
+    struct moon_slice value = moon_arena_printf(
+        &x->arena, "%.*s=%016llx; Path=/; HttpOnly; SameSite=Lax%s%s",
+        MOON_SLICE_ARG(conf->cookie), (unsigned long long)x->call.target->key, age,
+        is_secure ? "; Secure" : "");
+    return value.len == 0 ? MOON_ERR_MEMORY
+                          : moon_fields_add_id(&x->response.fields, MOON_FIELD_SET_COOKIE, value);
+}
+
+static void forward_set_choice(struct moon_exchange *x, const struct moon_backend_conf *conf)
+{
+    if (conf->balance == MOON_BALANCE_HASH)
+        x->call.choice.hash = forward_hash(x, conf);
+    if (conf->affinity.cookie.len > 0)
+        x->call.choice.affinity = forward_affinity(x, conf->affinity.cookie);
+    if (conf->retry.takes_idempotency_key)
+        x->call.is_retry_allowed =
+            moon_fields_find_id(&x->request.fields, MOON_FIELD_IDEMPOTENCY_KEY) != NULL;
+}
+
 enum moon_rc moon_forward_start(struct moon_exchange *x)
 {
     struct moon_backend *backend = x->generation->backends[x->ctx.backend];
@@ -230,8 +296,9 @@ enum moon_rc moon_forward_start(struct moon_exchange *x)
         rc = forward_first_body(x, &data, &is_last);
     if (rc != MOON_OK)
         return rc;
-    if (backend->conf->balance == MOON_BALANCE_HASH)
-        x->call.choice.hash = forward_hash(x, backend->conf);
+    forward_set_choice(x, backend->conf);
+    if (backend->conf->mirror.name.len > 0)
+        moon_mirror_send(x, &backend->conf->mirror, target, data, is_last);
     x->call.is_upgrade_asked = x->request.wants_upgrade;
     x->is_called = true;
     return moon_call_start(&x->call, backend, &x->request, target, data, is_last);
@@ -258,6 +325,10 @@ void moon_forward_take_response(struct moon_exchange *x)
         forward_add_via(x, &x->response.fields, x->response.version_major,
                         x->response.version_minor) != MOON_OK)
         moon_log_warn("no memory for Via request=%.*s", MOON_SLICE_ARG(x->ctx.id));
+    const struct moon_affinity_conf *affinity = &x->call.backend->conf->affinity;
+    if (affinity->cookie.len > 0 && x->call.target->key != x->call.choice.affinity &&
+        forward_set_affinity(x, affinity) != MOON_OK)
+        moon_log_warn("no memory for a cookie request=%.*s", MOON_SLICE_ARG(x->ctx.id));
     x->ctx.response = &x->response;
 }
 
@@ -389,6 +460,16 @@ static struct moon_slice forward_problem(struct moon_exchange *x, int status, ch
     return moon_slice(into, moon_json_len(&json));
 }
 
+// When the breaker lets a call through again, at the earliest.
+static enum moon_rc forward_retry_after(struct moon_exchange *x)
+{
+    struct moon_slice seconds =
+        moon_arena_printf(&x->arena, "%lld", (long long)(x->call.retry_after_ms + 999) / 1000);
+    return seconds.len == 0
+               ? MOON_ERR_MEMORY
+               : moon_fields_add_id(&x->response.fields, MOON_FIELD_RETRY_AFTER, seconds);
+}
+
 void moon_forward_default_error(struct moon_exchange *x)
 {
     char text[1024];
@@ -407,6 +488,8 @@ void moon_forward_default_error(struct moon_exchange *x)
         is_good = is_good && moon_fields_set(&x->response.fields, MOON_S("Content-Type"),
                                              MOON_S("application/problem+json")) == MOON_OK;
     }
+    if (x->failure == MOON_ERR_BREAKER_OPEN)
+        is_good = is_good && forward_retry_after(x) == MOON_OK;
     if (!is_good)
         moon_log_warn("no memory for the body of an error request=%.*s", MOON_SLICE_ARG(x->ctx.id));
 }

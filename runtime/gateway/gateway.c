@@ -4,6 +4,8 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "gateway/access_log.h"
+#include "gateway/proxied.h"
+#include "gateway/mirror.h"
 #include "gateway/session.h"
 
 #include <unistd.h>
@@ -25,6 +27,9 @@ static void gateway_make_metrics(struct moon_gateway *gateway)
         .refused = moon_metrics_series(metrics, MOON_METRIC_COUNTER,
                                        "moongate_connections_refused_total",
                                        "Connections closed at once: over a limit.", none),
+        .mirrors_dropped = moon_metrics_series(metrics, MOON_METRIC_COUNTER,
+                                               "moongate_mirrors_dropped_total",
+                                               "Copies not sent: too many under way.", none),
     };
 }
 
@@ -36,7 +41,9 @@ void moon_gateway_init(struct moon_gateway *gateway, const struct moon_script_en
     gateway->board = board;
     gateway->tickets = tickets;
     moon_list_init(&gateway->sessions);
+    moon_list_init(&gateway->proxied);
     moon_list_init(&gateway->exchange_pool);
+    moon_list_init(&gateway->mirrors);
     moon_random_bytes(&gateway->id_salt, sizeof(gateway->id_salt));
     gateway_make_metrics(gateway);
 }
@@ -46,8 +53,10 @@ void moon_gateway_fini(struct moon_gateway *gateway)
     gateway->on_drained = NULL;
     for (size_t i = 0; i < gateway->listener_count; i++)
         moon_acceptor_free(gateway->listeners[i].acceptor);
+    moon_proxied_clear(gateway);
     MOON_LIST_EACH(at, after, &gateway->sessions)
     moon_session_kill(MOON_LIST_ENTRY(at, struct moon_session, link));
+    moon_mirror_end_all(gateway);
     moon_generation_release(gateway->generation);
     gateway->generation = NULL;
     moon_exchange_trim(gateway);
@@ -74,7 +83,10 @@ void moon_gateway_accept(struct moon_gateway_listener *listener, int fd,
         (void)close(fd);
         return;
     }
-    (void)moon_session_new(listener, fd, peer);
+    if (moon_proxied_is_expected(listener, peer))
+        moon_proxied_new(listener, fd, peer);
+    else
+        (void)moon_session_new(listener, fd, peer);
 }
 
 static void gateway_accepted(void *owner, int fd, const struct sockaddr *peer, socklen_t peer_len)
@@ -183,6 +195,7 @@ void moon_gateway_drain(struct moon_gateway *gateway)
         moon_acceptor_free(gateway->listeners[i].acceptor);
         gateway->listeners[i].acceptor = NULL;
     }
+    moon_proxied_clear(gateway);
     MOON_LIST_EACH(at, after, &gateway->sessions)
     moon_session_drain(MOON_LIST_ENTRY(at, struct moon_session, link));
     if (gateway->session_count == 0 && gateway->on_drained != NULL)

@@ -50,6 +50,7 @@ struct moon_gateway_metrics {
     int bytes_in, bytes_out;
     int refused; // malformed or over a limit
     int policy_budget;
+    int mirrors_dropped; // too many were under way
 };
 
 struct moon_gateway {
@@ -62,10 +63,13 @@ struct moon_gateway {
     struct moon_tls_tickets *tickets;
     struct moon_gateway_metrics metrics;
     struct moon_list sessions; // all client connections
+    struct moon_list proxied;  // connections whose PROXY header is awaited
     size_t session_count;
     struct moon_session *current_session; // whose callback runs; NULL once it was freed there
     struct moon_list exchange_pool;
     size_t exchange_pool_count;
+    struct moon_list mirrors; // copies of requests under way (mirror.c)
+    size_t mirror_count;
     uint64_t next_id;
     uint64_t id_salt;
     bool is_draining;

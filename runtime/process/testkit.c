@@ -60,27 +60,49 @@ uint16_t moon_testkit_port(struct moon_testkit *kit, const char *name)
     return 0;
 }
 
-// Every target of a backend that the spec answers becomes that origin.
-static void testkit_patch_backend(struct testkit_patch *patch, struct moon_plan *plan,
-                                  struct moon_backend_conf *backend)
+// The function on top of the stack answers in the target's place.
+static bool testkit_patch_target(struct testkit_patch *patch, struct moon_plan *plan,
+                                 struct moon_target_conf *target)
 {
     struct moon_test_origin *origin =
         moon_test_origin_new(patch->kit, patch->L, lua_gettop(patch->L));
-    struct moon_target_conf *target = moon_arena_zalloc(&plan->arena, sizeof(*target));
-    if (origin == NULL || target == NULL)
-        return;
+    if (origin == NULL)
+        return false;
     target->host = MOON_S("127.0.0.1");
     target->port = moon_test_origin_port(origin);
-    target->weight = 1;
+    target->is_tls = target->is_srv = false;
     target->identity = moon_arena_printf(&plan->arena, "http://127.0.0.1:%d", target->port);
     target->authority = moon_arena_printf(&plan->arena, "127.0.0.1:%d", target->port);
     target->url = target->identity;
+    return true;
+}
+
+// Every target of a backend that the spec answers becomes that origin; probes are left out.
+static void testkit_patch_backend(struct testkit_patch *patch, struct moon_plan *plan,
+                                  struct moon_backend_conf *backend)
+{
+    struct moon_target_conf *target = moon_arena_zalloc(&plan->arena, sizeof(*target));
+    if (target == NULL || !testkit_patch_target(patch, plan, target))
+        return;
+    target->weight = 1;
     if (backend->target_count > 0)
         target->path = backend->targets[0].path;
     backend->targets = target;
     backend->target_count = 1;
     backend->sink_status = 0;
     backend->probe.path = moon_slice(NULL, 0);
+}
+
+// One function for each target: weights, priorities and probes stay as configured.
+static void testkit_patch_targets(struct testkit_patch *patch, struct moon_plan *plan,
+                                  struct moon_backend_conf *backend)
+{
+    for (size_t i = 0; i < backend->target_count; i++) {
+        lua_rawgeti(patch->L, -1, (int)i + 1);
+        if (lua_isfunction(patch->L, -1))
+            (void)testkit_patch_target(patch, plan, &backend->targets[i]);
+        lua_pop(patch->L, 1);
+    }
 }
 
 static void testkit_patch_plan(struct moon_plan *plan, void *arg)
@@ -94,6 +116,8 @@ static void testkit_patch_plan(struct moon_plan *plan, void *arg)
         lua_rawget(L, patch->backends);
         if (lua_isfunction(L, -1))
             testkit_patch_backend(patch, plan, &plan->backends[i]);
+        else if (lua_istable(L, -1))
+            testkit_patch_targets(patch, plan, &plan->backends[i]);
         lua_pop(L, 1);
     }
 }
