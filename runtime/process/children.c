@@ -4,7 +4,6 @@
 #include "process/supervisor.h"
 #include "process/worker_process.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -49,14 +48,14 @@ enum moon_rc moon_child_load(struct moon_child *child, int bundle_fd,
     child->loading_since_ms = moon_clock_ms();
     enum moon_rc rc = moon_message_send(child->channel, &message, fds, message.socket_count + 1);
     if (rc != MOON_OK)
-        moon_log_error("worker %d cannot be told to load: %s", child->number, strerror(errno));
+        moon_log_error("worker %d cannot be told to load: %m", child->number);
     return rc;
 }
 
 void moon_child_say(struct moon_child *child, enum moon_message_kind kind)
 {
     if (child->channel != -1 && moon_message_say(child->channel, kind, 0) != MOON_OK)
-        moon_log_error("worker %d does not listen: %s", child->number, strerror(errno));
+        moon_log_error("worker %d does not listen: %m", child->number);
 }
 
 void moon_children_say(struct moon_supervisor *supervisor, enum moon_message_kind kind)
@@ -168,7 +167,7 @@ void moon_child_spawn(struct moon_child *child)
     int pair[2];
     child_clear_slot(child);
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) == -1) {
-        moon_log_error("worker %d cannot be started: %s", child->number, strerror(errno));
+        moon_log_error("worker %d cannot be started: %m", child->number);
         child_spawn_later(child);
         return;
     }
@@ -179,7 +178,7 @@ void moon_child_spawn(struct moon_child *child)
     }
     (void)close(pair[1]);
     if (pid == -1) {
-        moon_log_error("worker %d cannot be started: %s", child->number, strerror(errno));
+        moon_log_error("worker %d cannot be started: %m", child->number);
         (void)close(pair[0]);
         child_spawn_later(child);
         return;
@@ -228,6 +227,7 @@ void moon_child_died(struct moon_child *child, int status)
     if (supervisor->is_stopping)
         return;
     atomic_fetch_add(&supervisor->state.board->slots[child->number].restarts, 1);
+    moon_metrics_add(supervisor->state.metrics, supervisor->metric_restarts, 1);
     if (moon_clock_ms() - child->started_ms < CHILD_SHORT_LIFE_MS) {
         child_spawn_later(child);
         return;
@@ -238,6 +238,9 @@ void moon_child_died(struct moon_child *child, int status)
 
 bool moon_children_new(struct moon_supervisor *supervisor)
 {
+    supervisor->metric_restarts = moon_metrics_series(
+        supervisor->state.metrics, MOON_METRIC_COUNTER, "moongate_worker_restarts_total",
+        "Workers that were replaced because they died or were stuck.", moon_slice("", 0));
     supervisor->children = calloc((size_t)supervisor->worker_count, sizeof(*supervisor->children));
     if (supervisor->children == NULL)
         return false;
@@ -251,7 +254,7 @@ bool moon_children_new(struct moon_supervisor *supervisor)
     for (int i = 0; i < supervisor->worker_count; i++) {
         int *ends = supervisor->children[i].log_pipe;
         if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) == -1) {
-            moon_log_error("no pipe for the access log: %s", strerror(errno));
+            moon_log_error("no pipe for the access log: %m");
             return false;
         }
         (void)fcntl(ends[1], F_SETPIPE_SZ, CHILD_PIPE_BYTES); // the default is smaller, but will do

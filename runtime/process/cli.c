@@ -135,7 +135,7 @@ int moon_cli_main(int argc, char **argv)
     }
     int code = cli.command->run(&cli);
     if (fflush(stdout) != 0 && code == MOON_EXIT_DONE && errno != EPIPE) {
-        (void)fprintf(stderr, "moongate %s: standard output: %s\n", name, strerror(errno));
+        (void)fprintf(stderr, "moongate %s: standard output: %m\n", name);
         code = MOON_EXIT_FAILED;
     }
     return code;

@@ -7,7 +7,6 @@
 #include "process/cli.h"
 #include "process/control_path.h"
 
-#include <errno.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,8 +29,8 @@ static int control_connect(const struct moon_cli *cli)
     fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd != -1 && connect(fd, (const struct sockaddr *)&address, sizeof(address)) == 0)
         return fd;
-    (void)fprintf(stderr, "moongate %s: no gateway of this user serves %s (%s: %s)\n",
-                  cli->command->name, cli->arguments[0], address.sun_path, strerror(errno));
+    (void)fprintf(stderr, "moongate %s: no gateway of this user serves %s (%s: %m)\n",
+                  cli->command->name, cli->arguments[0], address.sun_path);
     if (fd != -1)
         (void)close(fd);
     return -1;

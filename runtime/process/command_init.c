@@ -90,7 +90,7 @@ static const char *const init_folders[] = {"", "/apis", "/policies"};
 
 static bool init_failed(const char *path)
 {
-    (void)fprintf(stderr, "moongate init: %s: %s\n", path, strerror(errno));
+    (void)fprintf(stderr, "moongate init: %s: %m\n", path);
     return false;
 }
 

@@ -6,7 +6,6 @@
 #include "process/cli.h"
 #include "process/loading.h"
 
-#include <errno.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -76,7 +75,7 @@ static bool docs_write(struct moon_script *script, const char *dir, const char *
     if (file != NULL && fclose(file) != 0)
         is_saved = false;
     if (!is_saved)
-        (void)fprintf(stderr, "moongate docs: %s: %s\n", path, strerror(errno));
+        (void)fprintf(stderr, "moongate docs: %s: %m\n", path);
     free(text);
     return is_saved;
 }

@@ -60,7 +60,7 @@ static void caller_answer(struct control_caller *caller, bool is_ok, const char 
     // A few kilobytes, which the socket's buffer takes; who does not read them misses them.
     if (send(caller->io.fd, head, strlen(head), MSG_NOSIGNAL) == -1 ||
         send(caller->io.fd, text, strlen(text), MSG_NOSIGNAL) == -1)
-        moon_log_warn("control: an answer was not taken: %s", strerror(errno));
+        moon_log_warn("control: an answer was not taken: %m");
     caller_free(caller);
 }
 
@@ -222,7 +222,7 @@ struct moon_control *moon_control_new(struct moon_supervisor *supervisor)
     if (control_is_taken(&address))
         moon_log_warn("`moongate reload` reaches another gateway that serves this directory");
     else if ((fd = control_bind(&address, &inode)) == -1)
-        moon_log_warn("%s: %s", address.sun_path, strerror(errno));
+        moon_log_warn("%s: %m", address.sun_path);
     struct moon_control *control = fd == -1 ? NULL : calloc(1, sizeof(*control));
     if (control == NULL)
         return NULL;

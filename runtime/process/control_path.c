@@ -38,7 +38,7 @@ static bool control_is_ours(const char *folder, char *error, size_t error_cap)
 {
     struct stat st;
     if (lstat(folder, &st) == -1) {
-        (void)snprintf(error, error_cap, "%s: %s", folder, strerror(errno));
+        (void)snprintf(error, error_cap, "%s: %m", folder);
         return false;
     }
     if (S_ISDIR(st.st_mode) && st.st_uid == geteuid() && (st.st_mode & 022) == 0)
@@ -54,14 +54,14 @@ enum moon_rc moon_control_path(const char *dir, bool makes, struct sockaddr_un *
     char folder[PATH_MAX];
     char *real = realpath(dir, NULL);
     if (real == NULL) {
-        (void)snprintf(error, error_cap, "%s: %s", dir, strerror(errno));
+        (void)snprintf(error, error_cap, "%s: %m", dir);
         return MOON_ERR_CONFIG;
     }
     uint64_t hash = control_hash(real);
     free(real);
     control_folder(folder, sizeof(folder));
     if (makes && mkdir(folder, 0700) == -1 && errno != EEXIST) {
-        (void)snprintf(error, error_cap, "%s: %s", folder, strerror(errno));
+        (void)snprintf(error, error_cap, "%s: %m", folder);
         return MOON_ERR_SYSTEM;
     }
     if (!control_is_ours(folder, error, error_cap))

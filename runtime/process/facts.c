@@ -3,7 +3,6 @@
 
 #include "base/log.h"
 
-#include <errno.h>
 #include <sched.h>
 
 static bool facts_has_name(const char *names, struct moon_slice name)
@@ -123,6 +122,6 @@ bool moon_facts_open_log(const struct moon_facts *facts)
     moon_log_set_level((enum moon_log_level)facts->error_log_level);
     if (moon_log_open(facts->error_log[0] == '\0' ? NULL : facts->error_log))
         return true;
-    moon_log_error("error log %s: %s", facts->error_log, strerror(errno));
+    moon_log_error("error log %s: %m", facts->error_log);
     return false;
 }

@@ -55,7 +55,7 @@ static bool logger_open(struct logger *logger)
     }
     int fd = open(logger->path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
     if (fd == -1) {
-        moon_log_error("access log %s: %s", logger->path, strerror(errno));
+        moon_log_error("access log %s: %m", logger->path);
         return false;
     }
     if (logger->fd != -1)
@@ -211,7 +211,7 @@ void moon_logger_start(struct moon_supervisor *supervisor)
     if (pid == 0)
         exit(logger_main(supervisor)); // NOLINT(concurrency-mt-unsafe)
     if (pid == -1) {
-        moon_log_error("the logger cannot be started: %s", strerror(errno));
+        moon_log_error("the logger cannot be started: %m");
         moon_timer_set(&supervisor->logger_spawn, LOGGER_AGAIN_MS);
         return;
     }

@@ -4,7 +4,6 @@
 #include "base/clock.h"
 #include "base/log.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,7 +28,7 @@ void moon_notify(const char *text)
     if (sendto(fd, text, strlen(text), MSG_NOSIGNAL | MSG_DONTWAIT,
                (const struct sockaddr *)&address,
                (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len)) == -1)
-        moon_log_warn("systemd cannot be told \"%s\": %s", text, strerror(errno));
+        moon_log_warn("systemd cannot be told \"%s\": %m", text);
     (void)close(fd);
 }
 

@@ -3,7 +3,6 @@
 
 #include "base/log.h"
 
-#include <errno.h>
 #include <grp.h>
 #include <pwd.h>
 #include <signal.h>
@@ -27,7 +26,7 @@ bool moon_user_find(const char *name, struct moon_user *user)
     }
     int rc = getpwnam_r(name, &entry, space, sizeof(space), &found);
     if (found == NULL) {
-        moon_log_error("user \"%s\": %s", name, rc == 0 ? "there is none" : strerror(rc));
+        moon_log_error("user \"%s\": %s", name, rc == 0 ? "there is none" : strerrordesc_np(rc));
         return false;
     }
     (void)snprintf(user->name, sizeof(user->name), "%s", name);
@@ -44,7 +43,7 @@ bool moon_user_become(const struct moon_user *user)
                   setresgid(user->gid, user->gid, user->gid) == 0 &&
                   setresuid(user->uid, user->uid, user->uid) == 0;
     if (!is_done)
-        moon_log_error("cannot become user \"%s\": %s", user->name, strerror(errno));
+        moon_log_error("cannot become user \"%s\": %m", user->name);
     return is_done;
 }
 
@@ -55,7 +54,7 @@ void moon_privilege_raise_files(size_t connections)
         return;
     limit.rlim_cur = limit.rlim_max;
     if (setrlimit(RLIMIT_NOFILE, &limit) == -1)
-        moon_log_warn("the limit on open files cannot be raised: %s", strerror(errno));
+        moon_log_warn("the limit on open files cannot be raised: %m");
     // A client's connection and its backend's, and what else a worker holds open.
     size_t wanted = 2 * connections + 256;
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < wanted)

@@ -4,7 +4,6 @@
 #include "base/json_write.h"
 #include "base/log.h"
 
-#include <errno.h>
 #include <limits.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -51,7 +50,7 @@ bool moon_ready_write(const char *path, const struct moon_facts *facts,
         is_written = false;
     if (is_written && rename(beside, path) == 0)
         return true;
-    moon_log_error("ready file %s: %s", path, strerror(errno));
+    moon_log_error("ready file %s: %m", path);
     (void)unlink(beside);
     return false;
 }

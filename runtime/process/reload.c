@@ -29,8 +29,6 @@ static void reload_clear(struct moon_supervisor *supervisor)
         (void)kill(reload->checker, SIGKILL);
 }
 
-static void reload_start(struct moon_supervisor *supervisor);
-
 // Workers that started with a generation which was replaced while they loaded.
 static void reload_catch_up(struct moon_supervisor *supervisor)
 {
@@ -57,7 +55,7 @@ static void reload_over(struct moon_supervisor *supervisor, bool is_ok, const ch
     reload_clear(supervisor);
     reload_catch_up(supervisor);
     if (reload->is_again && reload->checker == 0)
-        reload_start(supervisor);
+        moon_task_post(supervisor->loop, &reload->next);
 }
 
 static void reload_failed(struct moon_supervisor *supervisor, const char *text)
@@ -114,6 +112,13 @@ static void reload_start(struct moon_supervisor *supervisor)
         return;
     }
     reload->checker = pid;
+}
+
+static void reload_next(struct moon_task *task)
+{
+    struct moon_supervisor *supervisor = task->owner;
+    if (supervisor->reload.state == MOON_RELOAD_IDLE && supervisor->reload.checker == 0)
+        reload_start(supervisor);
 }
 
 void moon_reload_request(struct moon_supervisor *supervisor, const char *who)
@@ -173,7 +178,7 @@ void moon_reload_checked(struct moon_supervisor *supervisor, int status)
     reload->checker = 0;
     if (reload->state != MOON_RELOAD_CHECKING) { // given up
         if (reload->state == MOON_RELOAD_IDLE && reload->is_again)
-            reload_start(supervisor);
+            moon_task_post(supervisor->loop, &reload->next);
         return;
     }
     if (!moon_check_settle(reload->result, status)) {
@@ -312,12 +317,14 @@ void moon_reload_init(struct moon_supervisor *supervisor)
         moon_metrics_series(metrics, MOON_METRIC_COUNTER, family, help, MOON_S("result=\"ok\""));
     reload->metric_failed = moon_metrics_series(metrics, MOON_METRIC_COUNTER, family, help,
                                                 MOON_S("result=\"failed\""));
+    moon_task_init(&reload->next, reload_next, supervisor);
     moon_timer_init(&reload->timeout, supervisor->loop, reload_timed_out, supervisor);
 }
 
 void moon_reload_fini(struct moon_supervisor *supervisor)
 {
     reload_clear(supervisor);
+    moon_task_cancel(&supervisor->reload.next);
     moon_check_free(supervisor->reload.result);
     supervisor->reload.result = NULL;
 }

@@ -5,9 +5,9 @@
 #include "base/log.h"
 #include "gateway/access_log.h"
 #include "process/ready.h"
+#include "process/watch.h"
 #include "process/worker.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <unistd.h>
@@ -23,6 +23,7 @@ struct serve {
     struct moon_sockets sockets;
     struct moon_timer drain;
     struct moon_task reload;
+    struct moon_watch *watch;
     uint32_t generation; // last number given out
 };
 
@@ -102,6 +103,12 @@ static void serve_request_reload(struct moon_gateway *gateway)
     moon_task_post(worker->loop, &serve->reload);
 }
 
+static void serve_changed(void *owner)
+{
+    struct serve *serve = owner;
+    moon_task_post(serve->worker.loop, &serve->reload);
+}
+
 static int serve_open_access_log(const char *path)
 {
     if (path[0] == '\0')
@@ -110,7 +117,7 @@ static int serve_open_access_log(const char *path)
         return fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
     int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
     if (fd == -1)
-        moon_log_error("access log %s: %s", path, strerror(errno));
+        moon_log_error("access log %s: %m", path);
     return fd;
 }
 
@@ -163,7 +170,10 @@ static void serve_loop(struct serve *serve)
     for (size_t i = 0; i < MOON_COUNT(signals); i++)
         moon_loop_on_signal(loop, signals[i], serve_signal, serve);
     atomic_store(&serve->state.board->slots[0].pid, (int)getpid());
+    if (!serve->cli->is_unwatched)
+        serve->watch = moon_watch_new(loop, serve->dir, serve_changed, serve);
     moon_loop_run(loop);
+    moon_watch_free(serve->watch);
     moon_timer_stop(&serve->drain);
     moon_task_cancel(&serve->reload);
 }

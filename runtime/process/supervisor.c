@@ -8,7 +8,6 @@
 #include "process/serve.h"
 #include "process/watch.h"
 
-#include <errno.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -223,7 +222,7 @@ static bool supervisor_check(struct moon_supervisor *supervisor)
     }
     moon_bundle_free(bundle);
     if (pid == -1 || waitpid(pid, &status, 0) == -1 || supervisor->bundle_fd == -1) {
-        (void)fprintf(stderr, "moongate: the checker cannot be started: %s\n", strerror(errno));
+        (void)fprintf(stderr, "moongate: the checker cannot be started: %m\n");
         return false;
     }
     if (!moon_check_settle(result, status)) {

@@ -53,6 +53,7 @@ struct moon_reload {
     pid_t checker; // 0: none
     struct moon_check_result *result;
     struct moon_timer timeout;
+    struct moon_task next; // the one that was asked for meanwhile
     int metric_ok, metric_failed;
 };
 
@@ -66,6 +67,7 @@ struct moon_supervisor {
     struct moon_user user;
     int worker_count;
     struct moon_child *children;
+    int metric_restarts;
     uint32_t generation;
     uint32_t last_generation; // number given out last
     int bundle_fd;            // of the generation that is served

@@ -68,7 +68,7 @@ static void upgrade_exec(struct moon_supervisor *supervisor, int ready)
                      setenv(upgrade_ready, number, 1) == 0; // NOLINT(concurrency-mt-unsafe)
     if (is_passed)
         (void)execv(path, supervisor->cli->argv);
-    moon_log_error("%s cannot be started: %s", path, strerror(errno));
+    moon_log_error("%s cannot be started: %m", path);
     _exit(127);
 }
 
@@ -122,7 +122,7 @@ void moon_upgrade_request(struct moon_supervisor *supervisor)
         return;
     }
     if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) == -1) {
-        moon_control_tell_upgrade(supervisor->control, false, strerror(errno));
+        moon_control_tell_upgrade(supervisor->control, false, strerrordesc_np(errno));
         return;
     }
     pid_t pid = moon_supervisor_fork(supervisor, MOON_FORK_UPGRADE, NULL);
@@ -133,7 +133,7 @@ void moon_upgrade_request(struct moon_supervisor *supervisor)
     moon_io_init(&supervisor->upgrade_io, supervisor->loop, ends[0], upgrade_heard, supervisor);
     moon_timer_init(&supervisor->upgrade_timeout, supervisor->loop, upgrade_timed_out, supervisor);
     if (pid == -1) {
-        upgrade_over(supervisor, false, strerror(errno));
+        upgrade_over(supervisor, false, "no process could be made");
         return;
     }
     moon_log_info("upgrade: the new binary is started as process %d", (int)pid);

@@ -52,7 +52,7 @@ static void watch_add(struct moon_watch *watch, const char *path, int depth)
 {
     if (inotify_add_watch(watch->io.fd, path, WATCH_EVENTS) == -1) {
         if (!watch->was_full && errno != ENOENT && errno != ENOTDIR)
-            moon_log_warn("changes in %s are not seen: %s", path, strerror(errno));
+            moon_log_warn("changes in %s are not seen: %m", path);
         watch->was_full = watch->was_full || errno == ENOSPC;
         return;
     }
@@ -104,7 +104,7 @@ struct moon_watch *moon_watch_new(struct moon_loop *loop, const char *dir,
     struct moon_watch *watch = fd == -1 ? NULL : calloc(1, sizeof(*watch));
     char *copy = watch == NULL ? NULL : strdup(dir);
     if (copy == NULL) {
-        moon_log_warn("changes of files are not seen: %s", strerror(errno));
+        moon_log_warn("changes of files are not seen: %m");
         if (fd != -1)
             (void)close(fd);
         free(watch);

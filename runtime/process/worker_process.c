@@ -148,7 +148,7 @@ static void worker_say(struct worker_process *process, enum moon_message_kind ki
     message->text_len = (uint32_t)moon_min_size(strlen(text), MOON_MESSAGE_TEXT - 1);
     memcpy(message->text, text, message->text_len);
     if (moon_message_send(process->channel, message, NULL, 0) != MOON_OK)
-        moon_log_error("the supervisor does not listen: %s", strerror(errno));
+        moon_log_error("the supervisor does not listen: %m");
 }
 
 static void worker_load(struct worker_process *process, const int *fds, size_t fd_count)

@@ -76,6 +76,8 @@ describe("the supervisor", function()
     end
     local after = gw:workers()
     assert.equal(before[1 - victim], after[1 - victim])
+    local _, metrics = process.get(gw:port("management"), "/metrics")
+    assert.truthy(metrics:find("\nmoongate_worker_restarts_total 1\n", 1, true), metrics)
     assert.truthy(gw:log():find("died by signal 9", 1, true))
   end)
 
@@ -192,6 +194,23 @@ describe("the supervisor", function()
     gw:stop()
     gw = nil
     assert.equal(50, lines(path .. ".1"))
+  end)
+
+  it("drops root's privileges in workers", function()
+    if process.run("id -u"):match("%d+") ~= "0" then
+      pending("only root can become somebody else")
+      return
+    end
+    gw = process.start { files = { ["gateway.lua"] = CONFIG:gsub("access_log =",
+      "user = \"nobody\", access_log ="):format("-", 30) }, workers = 1 }
+    local status = process.read(("/proc/%d/status"):format(gw:workers()[0]))
+    local nobody = process.run("id -u nobody"):match("%d+")
+    assert.equal(nobody, status:match("\nUid:%s+(%d+)"))
+    assert.equal("", (status:match("\nGroups:%s*(%d*)"):gsub("65534", "")))
+    assert.equal("1", status:match("\nNoNewPrivs:%s+(%d)"))
+    assert.equal(200, (process.get(gw:port("http"), "/fast")))
+    assert.equal(0, (select(2, gw:command("reload"))))
+    assert.equal(200, (process.get(gw:port("http"), "/fast")))
   end)
 
   it("tells systemd that it is ready, reloads and stops", function()
