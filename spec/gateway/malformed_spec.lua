@@ -40,7 +40,8 @@ describe("a malformed request", function()
     { "a space before the colon", "GET / HTTP/1.1\r\nHost : a\r\n\r\n", 400 },
     { "a NUL in a value", "GET / HTTP/1.1\r\nHost: a\r\nX: a\0b\r\n\r\n", 400 },
     { "two lengths", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab", 400 },
-    { "length and chunked", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400 },
+    { "length and chunked", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n"
+      .. "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400 },
     { "an unknown coding", "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 501 },
     { "a last coding that is not chunked", "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n", 400 },
     { "a negative length", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n", 400 },
@@ -78,7 +79,8 @@ end)
 
 describe("a connection", function()
   it("serves pipelined requests in order", function()
-    local answer = gw:raw("GET /1 HTTP/1.1\r\nHost: a\r\n\r\nPOST /2 HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"
+    local answer = gw:raw("GET /1 HTTP/1.1\r\nHost: a\r\n\r\n"
+      .. "POST /2 HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"
       .. "GET /3 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
     local bodies = {}
     for body in answer:gmatch("\r\n\r\n(%u+ /%d %l*)") do
