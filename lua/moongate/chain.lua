@@ -130,7 +130,7 @@ end
 local MAX_UPVALUES = 54
 
 --- The call of one policy, without its conditions.
-local function call(entry, section, name)
+local function call(entry, section, name, is_nested)
   local listing = entry.listing
   local f, own = name.f, name.own
   local text
@@ -144,6 +144,8 @@ local function call(entry, section, name)
   end
   if section == "log" then
     return text
+  elseif is_nested then
+    return text .. (" if r then return place(r, %d) end"):format(name.line)
   end
   return text .. (" if r then return r, %d end"):format(name.line)
 end
@@ -152,7 +154,7 @@ end
 ---@return string source
 ---@return any[] values what its names stand for
 ---@return table<integer, moongate.ChainEntry> by_line
-function M.generate(entries, section)
+function M.generate(entries, section, is_nested)
   local out, values, by_line = {}, {}, {}
   local uses_names = #entries * 3 + 3 <= MAX_UPVALUES
   local names, line, product_line = {}, 1, nil
@@ -180,7 +182,7 @@ function M.generate(entries, section)
     if listing.takes_self then
       name.own = bind(listing.own, "s" .. i)
     end
-    local text = call(entry, section, name)
+    local text = call(entry, section, name, is_nested)
     if listing.when then
       text = ("if %s(ctx) then %s end"):format(bind(listing.when, "w" .. i), text)
     end
@@ -190,9 +192,8 @@ function M.generate(entries, section)
     out[#out + 1] = text
     by_line[line] = entry
   end
-  local head = ("local P, guard, guard_function = ... %sreturn function(ctx) local r"):format(
-    concat(names)
-  )
+  local head = ("local P, guard, guard_function, place = ... %sreturn function(ctx) local r")
+    :format(concat(names))
   return head .. "\n" .. concat(out, "\n") .. "\nend\n", values, by_line
 end
 
@@ -230,6 +231,34 @@ function M.build(entries, section, cache)
     cache[key] = chain
   end
   return chain
+end
+
+--- The policies inside another one, for a section: nil where none of them acts in it.
+---@param children moongate.Listing[]
+---@param section string
+---@return (fun(ctx): table?)?
+function M.block(children, section)
+  local entries = {}
+  for _, listing in ipairs(children) do
+    if listing.acts[section] and not listing.is_marker then
+      entries[#entries + 1] = { listing = listing }
+    end
+  end
+  if #entries == 0 then
+    return nil
+  end
+  chain_count = chain_count + 1
+  local name = ("chain:%d:%s"):format(chain_count, section)
+  local source, values, by_line = M.generate(entries, section, true)
+  local chunk = assert(load(source, "=" .. name, "t", {}))
+  book[name] = { section = section, by_line = by_line }
+  -- Of a reply, its place is the innermost policy's.
+  return chunk(values, guard, guard_function, function(r, line)
+    if type(r) == "table" and r.chain == nil then
+      r.chain, r.line = name, line
+    end
+    return r
+  end)
 end
 
 --- What runs on a line of a chain: for errors, stuck workers and refusals.

@@ -404,6 +404,18 @@ function Load:api_scopes()
   end
 end
 
+--- Notes which backends a policy uses, and those inside it.
+function Load:review_listing(listing, used)
+  local conf = listing.conf
+  if type(conf) == "table" and type(conf.backend) == "string" then
+    used[conf.backend] = true
+  end
+  self.has_free_policies = self.has_free_policies or listing.policy == "function"
+  for _, child in ipairs(listing.children or {}) do
+    self:review_listing(child, used)
+  end
+end
+
 --- What is there and never used, or used and cannot work.
 function Load:review()
   local used = {}
@@ -411,12 +423,10 @@ function Load:review()
     if leaf.backend then
       used[self.backend_list[leaf.backend].name] = true
     end
-    for _, entry in ipairs(leaf.entries.inbound) do
-      local conf = entry.listing.conf
-      if type(conf) == "table" and type(conf.backend) == "string" then
-        used[conf.backend] = true
+    for _, section in ipairs({ "inbound", "backend" }) do
+      for _, entry in ipairs(leaf.entries[section]) do
+        self:review_listing(entry.listing, used)
       end
-      self.has_free_policies = self.has_free_policies or entry.listing.policy == "function"
     end
   end
   for _, name in ipairs(sorted(self.gateway.backends)) do

@@ -54,16 +54,24 @@ local function describe_backend(plan, leaf)
   return ("%s: %s over %s"):format(backend.name, backend.balance, table.concat(targets, ", "))
 end
 
+local function add_listing(out, section, listing, product, depth)
+  out[#out + 1] = {
+    section = section, policy = listing.policy, id = listing.id, scope = listing.scope,
+    scope_name = listing.scope_name, product = product, listed_in = listing.section,
+    is_conditional = listing.when ~= nil, file = listing.file, line = listing.line, depth = depth,
+  }
+  for _, child in ipairs(listing.children or {}) do
+    if child.acts[section] then
+      add_listing(out, section, child, product, depth + 1)
+    end
+  end
+end
+
 local function policies_of(leaf)
   local out = {}
   for _, section in ipairs(listings.SECTIONS) do
     for _, entry in ipairs(leaf.entries[section]) do
-      local listing = entry.listing
-      out[#out + 1] = {
-        section = section, policy = listing.policy, id = listing.id, scope = listing.scope,
-        scope_name = listing.scope_name, product = entry.product, listed_in = listing.section,
-        is_conditional = listing.when ~= nil, file = listing.file, line = listing.line,
-      }
+      add_listing(out, section, entry.listing, entry.product, 0)
     end
   end
   return out
@@ -87,7 +95,7 @@ local function write_policies(lines, list)
     if one.listed_in ~= section then
       notes[#notes + 1] = "listed in " .. one.listed_in
     end
-    lines[#lines + 1] = ("  %2d. %-22s %-28s %s%s"):format(n, one.policy,
+    lines[#lines + 1] = ("  %2d. %-22s %-28s %s%s"):format(n, ("  "):rep(one.depth) .. one.policy,
       one.scope .. " " .. one.scope_name, place(one),
       #notes > 0 and " (" .. table.concat(notes, ", ") .. ")" or "")
   end

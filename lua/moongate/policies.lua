@@ -59,7 +59,61 @@ local function constructor(name)
   end
 end
 
-local made = {}
+--- A record made by one of the forms below, with methods of its own.
+local function recorded(name, conf, methods)
+  local info = debug.getinfo(3, "Sl")
+  local source = info and info.source or ""
+  local handle = setmetatable({}, {
+    __index = methods, __newindex = sealed.__newindex, __metatable = false,
+  })
+  records[handle] = {
+    name = name,
+    conf = conf,
+    file = source:sub(1, 1) == "@" and source:sub(2) or nil,
+    line = info and info.currentline or nil,
+  }
+  return handle
+end
+
+local function lay_over(conf, options)
+  for key, value in pairs(type(options) == "table" and options or {}) do
+    conf[key] = value
+  end
+  return conf
+end
+
+local when_methods = {}
+
+--- `p.when(condition, { … }):elsewhen(condition, { … })`; a third list is for none of them.
+function when_methods.elsewhen(handle, condition, list, otherwise)
+  local record = records[handle]
+  if not record or record.name ~= "when" then
+    error("elsewhen: call it with a colon on what p.when gave", 2)
+  end
+  local branches = record.conf.branches
+  branches[#branches + 1] = { condition = condition, policies = list }
+  if otherwise ~= nil then
+    if record.conf.otherwise ~= nil then
+      error("elsewhen: the policies for no condition are given already", 2)
+    end
+    record.conf.otherwise = otherwise
+  end
+  return handle
+end
+
+local made = {
+  when = function(condition, list, otherwise, options)
+    return recorded("when", lay_over({
+      branches = { { condition = condition, policies = list } }, otherwise = otherwise,
+    }, options), when_methods)
+  end,
+  include = function(name, parameters, options)
+    if type(name) == "table" then
+      return recorded("include", name)
+    end
+    return recorded("include", lay_over({ name = name, with = parameters }, options))
+  end,
+}
 
 setmetatable(M, {
   __index = function(_, name)

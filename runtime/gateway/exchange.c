@@ -33,14 +33,7 @@ static enum step_next step_to(struct moon_exchange *x, enum moon_step step)
 static enum step_next exchange_fail(struct moon_exchange *x, enum moon_rc rc)
 {
     x->failure = rc;
-    x->ctx.error = (struct moon_ctx_error){
-        .is_set = true,
-        .status = moon_rc_status(rc),
-        .source = MOON_S("gateway"),
-        .reason = moon_forward_reason(rc),
-        .message = moon_slice_text(moon_rc_text(rc)),
-        .section = moon_slice_text(x->is_called ? "backend" : "inbound"),
-    };
+    moon_forward_set_error(x, rc);
     return step_to(x, MOON_STEP_FAIL);
 }
 
@@ -48,8 +41,15 @@ static enum step_next exchange_fail(struct moon_exchange *x, enum moon_rc rc)
 static enum step_next exchange_section(struct moon_exchange *x, enum moon_section section,
                                        enum moon_step next)
 {
+    const enum moon_step step = x->step;
+    if (x->ctx.cancel != NULL)
+        return STEP_WAIT; // a policy waits, and what came is not for it
     enum moon_run run = x->ctx.push_results != NULL ? moon_script_resume(&x->ctx)
                                                     : moon_script_run(&x->ctx, section);
+    if (x->step != step) { // the request's body broke while a policy called the backend
+        x->ctx.cancel = NULL;
+        return STEP_MORE;
+    }
     switch (run) {
     case MOON_RUN_DONE:
         return step_to(x, next);
@@ -58,6 +58,8 @@ static enum step_next exchange_section(struct moon_exchange *x, enum moon_sectio
     case MOON_RUN_REPLY:
         if (!x->ctx.reply.is_refusal)
             return step_to(x, MOON_STEP_REPLY);
+        if (section == MOON_SECTION_BACKEND && moon_forward_is_refused(x))
+            return exchange_fail(x, x->ctx.forward_rc);
         x->failure = MOON_ERR_POLICY_REFUSED;
         return step_to(x, section == MOON_SECTION_ON_ERROR ? MOON_STEP_REPLY : MOON_STEP_FAIL);
     case MOON_RUN_ERROR:
@@ -125,20 +127,16 @@ static enum step_next step_act(struct moon_exchange *x)
 
 static enum step_next step_backend(struct moon_exchange *x)
 {
-    return exchange_section(x, MOON_SECTION_BACKEND, MOON_STEP_CALL);
+    enum step_next next = exchange_section(x, MOON_SECTION_BACKEND, MOON_STEP_CALL);
+    if (x->step != MOON_STEP_CALL)
+        return next;
+    if (x->is_answered) // by ctx:forward
+        return step_to(x, MOON_STEP_OUTBOUND);
+    return x->ctx.forward_rc != MOON_OK ? exchange_fail(x, x->ctx.forward_rc) : next;
 }
 
 static enum step_next step_call(struct moon_exchange *x)
 {
-    const struct moon_plan *plan = x->generation->plan;
-    moon_forward_split(x);
-    if (x->ctx.backend < 0 && x->ctx.backend_url.len == 0)
-        return exchange_fail(x, MOON_ERR_NO_TARGET);
-    if (x->ctx.backend_url.len == 0 && plan->backends[x->ctx.backend].sink_status != 0) {
-        enum step_next next = exchange_fail(x, MOON_ERR_SINK);
-        x->ctx.error.status = plan->backends[x->ctx.backend].sink_status;
-        return next;
-    }
     enum moon_rc rc = moon_forward_start(x);
     x->times.called = x->call.times.started_us;
     if (rc != MOON_OK)
@@ -302,6 +300,8 @@ static const struct moon_ctx_ops exchange_ctx_ops = {
     .response_body = moon_body_ctx_response,
     .set_request_body = moon_body_ctx_set_request,
     .set_response_body = moon_body_ctx_set_response,
+    .forward = moon_forward_ctx,
+    .drop_response = moon_forward_drop_response,
     .resume = exchange_resume,
 };
 
@@ -312,6 +312,10 @@ static void exchange_on_head(void *owner)
     x->times.answered = x->call.times.head_us;
     moon_forward_take_response(x);
     enum moon_rc rc = moon_tunnel_take_response(x);
+    if (x->is_forwarding) {
+        moon_forward_ended(x, rc);
+        return;
+    }
     if (rc != MOON_OK)
         (void)exchange_fail(x, rc);
     exchange_run(x);
@@ -335,6 +339,10 @@ static void exchange_on_call_writable(void *owner)
 static void exchange_on_call_failed(void *owner, enum moon_rc rc)
 {
     struct moon_exchange *x = owner;
+    if (x->is_forwarding) {
+        moon_forward_ended(x, rc);
+        return;
+    }
     (void)exchange_fail(x, rc);
     exchange_run(x);
 }
@@ -468,6 +476,8 @@ void moon_exchange_on_client_gone(struct moon_exchange *x, enum moon_rc rc)
 
 void moon_exchange_body_failed(struct moon_exchange *x, enum moon_rc rc)
 {
+    if (x->is_forwarding)
+        x->ctx.cancel = NULL; // the policy is not gone on with
     (void)exchange_fail(x, rc);
     exchange_run(x);
 }

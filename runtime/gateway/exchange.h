@@ -66,6 +66,8 @@ struct moon_exchange {
     bool is_tunnel; // after 101: bytes both ways
     bool is_grpc;
     bool is_grpc_error; // the response is ours, told as gRPC tells it
+    bool is_forwarding;   // a policy waits for the call's head
+    bool are_fields_made; // the request has the fields that the gateway adds
     enum moon_rc failure;      // why the gateway answered instead of a backend; MOON_OK: it did not
     enum moon_section resumed; // section that waits
 
@@ -89,6 +91,7 @@ struct moon_exchange {
     struct moon_slice target; // that answered, or was tried last; lent by the generation
     int call_tries;
     struct moon_exchange_times times;
+    struct moon_timer forward_timer; // while is_forwarding
     char id[33];
 };
 
@@ -116,6 +119,9 @@ void moon_exchange_on_client_gone(struct moon_exchange *x, enum moon_rc rc);
 
 /// The client's deadline has passed.
 void moon_exchange_on_deadline(struct moon_exchange *x);
+
+/// What an exchange's call tells it.
+extern const struct moon_call_events moon_exchange_call_events;
 
 /// Frees those that wait for reuse.
 void moon_exchange_trim(struct moon_gateway *gateway);

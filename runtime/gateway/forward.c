@@ -126,6 +126,9 @@ static enum moon_rc forward_fields(struct moon_exchange *x, const struct moon_ba
     struct moon_fields *fields = &x->request.fields;
     enum moon_rc rc = MOON_OK;
     bool wants_upgrade = x->request.wants_upgrade;
+    if (x->are_fields_made)
+        return forward_set_host(x, conf); // a further call of the same request
+    x->are_fields_made = true;
     struct moon_slice upgrade = {NULL, 0};
     if (wants_upgrade)
         upgrade = moon_fields_joined(fields, MOON_S("upgrade"));
@@ -284,12 +287,32 @@ static void forward_set_choice(struct moon_exchange *x, const struct moon_backen
             moon_fields_find_id(&x->request.fields, MOON_FIELD_IDEMPOTENCY_KEY) != NULL;
 }
 
+// The backend that a policy or the leaf names.
+static enum moon_rc forward_backend(struct moon_exchange *x, struct moon_backend **out)
+{
+    struct moon_url url;
+    if (x->ctx.backend_url.len > 0) {
+        *out = moon_url_parse(x->ctx.backend_url, &url) ? moon_script_origin(x->ctx.script, &url)
+                                                        : NULL;
+        return *out == NULL ? MOON_ERR_NO_TARGET : MOON_OK;
+    }
+    moon_forward_split(x);
+    if (x->ctx.backend < 0)
+        return MOON_ERR_NO_TARGET;
+    if (x->generation->plan->backends[x->ctx.backend].sink_status != 0)
+        return MOON_ERR_SINK;
+    *out = x->generation->backends[x->ctx.backend];
+    return MOON_OK;
+}
+
 enum moon_rc moon_forward_start(struct moon_exchange *x)
 {
-    struct moon_backend *backend = x->generation->backends[x->ctx.backend];
+    struct moon_backend *backend;
     struct moon_slice target, data;
     bool is_last;
-    enum moon_rc rc = forward_fields(x, backend->conf);
+    enum moon_rc rc = forward_backend(x, &backend);
+    if (rc == MOON_OK)
+        rc = forward_fields(x, backend->conf);
     if (rc == MOON_OK)
         rc = forward_target(x, &target);
     if (rc == MOON_OK)
@@ -306,12 +329,16 @@ enum moon_rc moon_forward_start(struct moon_exchange *x)
 
 void moon_forward_end_call(struct moon_exchange *x)
 {
+    if (x->is_forwarding) {
+        moon_timer_stop(&x->forward_timer);
+        x->is_forwarding = false;
+    }
     if (!x->is_called)
         return;
     x->times.connected = x->call.times.connected_us;
     if (x->call.target != NULL)
         x->target = x->call.target->conf->identity;
-    x->call_tries = x->call.tries;
+    x->call_tries += x->call.tries;
     moon_call_end(&x->call);
     x->is_called = false;
 }

@@ -12,6 +12,19 @@ void moon_forward_split(struct moon_exchange *x);
 MUST_CHECK enum moon_rc moon_forward_start(struct moon_exchange *x);
 void moon_forward_end_call(struct moon_exchange *x);
 
+/// The same for a policy that calls the backend itself (moon_ctx_ops, forward_policy.c).
+enum moon_rc moon_forward_ctx(struct moon_ctx *ctx, int64_t timeout_ms);
+void moon_forward_drop_response(struct moon_ctx *ctx);
+
+/// The policy's call has its head, or has failed: the policy goes on.
+void moon_forward_ended(struct moon_exchange *x, enum moon_rc rc);
+
+/// Whether a policy refused for no other reason than that its call failed.
+bool moon_forward_is_refused(const struct moon_exchange *x);
+
+/// x->ctx.error for a failure of the gateway's own.
+void moon_forward_set_error(struct moon_exchange *x, enum moon_rc rc);
+
 /// The call's response becomes the exchange's: end-to-end fields, Via.
 void moon_forward_take_response(struct moon_exchange *x);
 

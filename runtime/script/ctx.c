@@ -450,7 +450,12 @@ static int ctx_sleep(lua_State *L)
 }
 
 static const luaL_Reg ctx_methods[] = {
-    {"sleep", ctx_sleep}, {"parallel", moon_ctx_parallel}, {NULL, NULL}};
+    {"sleep", ctx_sleep},
+    {"parallel", moon_ctx_parallel},
+    {"forward", moon_ctx_forward},
+    {"drop_response", moon_ctx_drop_response},
+    {NULL, NULL},
+};
 
 void moon_ctx_new_class(lua_State *L, struct moon_script *script, enum moon_handle_kind kind,
                         const struct ctx_name *names, const luaL_Reg *methods, lua_CFunction index,

@@ -84,6 +84,12 @@ struct moon_ctx_ops {
     /// Replaces a body; the bytes lie in the arena.
     enum moon_rc (*set_request_body)(struct moon_ctx *x, struct moon_slice body);
     enum moon_rc (*set_response_body)(struct moon_ctx *x, struct moon_slice body);
+    /// Calls the backend, in place of the gateway itself; an answer before is forgotten.
+    /// @param timeout_ms  until the response's head; 0: the backend's own deadlines
+    /// @return MOON_AGAIN (moon_ctx_forward_done follows), or why it cannot be
+    enum moon_rc (*forward)(struct moon_ctx *x, int64_t timeout_ms);
+    /// Forgets the backend's answer and ends the call.
+    void (*drop_response)(struct moon_ctx *x);
     /// An asynchronous operation ended: go on with the section.
     void (*resume)(struct moon_ctx *x);
 };
@@ -108,6 +114,7 @@ struct moon_ctx {
 
     int backend; // index in the plan; -1: none
     struct moon_slice backend_url; // set_backend_service with a URL; empty: `backend`
+    enum moon_rc forward_rc;   // how the last ctx:forward ended
     enum moon_section section; // running now
     bool is_path_rewritten;
     struct moon_ctx_error error;
@@ -139,6 +146,9 @@ void moon_ctx_fini(struct moon_ctx *x);
 
 /// The body that ops->request_body or response_body answered MOON_AGAIN for is whole.
 void moon_ctx_body_ready(struct moon_ctx *x);
+
+/// The call that ops->forward began has its head, or has failed.
+void moon_ctx_forward_done(struct moon_ctx *x, enum moon_rc rc);
 
 /// Finds the subscription of the request's key, once: header first, then query.
 void moon_ctx_find_subscription(struct moon_ctx *x);

@@ -141,6 +141,10 @@ int moon_ctx_parallel(lua_State *L);
 void moon_parallel_resume(struct moon_ctx *x, struct moon_branch *branch, moon_async_push_fn *push,
                           void *op);
 
+/// ctx:forward and ctx:drop_response (ctx_forward.c).
+int moon_ctx_forward(lua_State *L);
+int moon_ctx_drop_response(lua_State *L);
+
 /// Registers a preload module.
 void moon_preload(lua_State *L, const char *name, lua_CFunction open);
 

@@ -203,6 +203,18 @@ static void run_publish(struct moon_ctx *x, bool is_running)
     }
 }
 
+// The chain inside a policy that a refusal comes from, as it says itself.
+static struct moon_slice run_place(lua_State *co, struct moon_ctx *x, int *line)
+{
+    lua_settop(co, 1);
+    struct moon_slice chain = run_field(co, x, "chain");
+    if (chain.len == 0)
+        return chain;
+    lua_getfield(co, 1, "line");
+    *line = (int)lua_tointeger(co, -1);
+    return moon_arena_printf(x->arena, "%.*s", MOON_SLICE_ARG(chain)); // ends with a NUL
+}
+
 static enum moon_run run_result(struct moon_ctx *x, lua_State *co)
 {
     int n = lua_gettop(co);
@@ -225,7 +237,12 @@ static enum moon_run run_result(struct moon_ctx *x, lua_State *co)
             .section = moon_slice_text(run_section_names[x->section]),
         };
         int line = n >= 2 ? (int)lua_tointeger(co, 2) : 0;
+        struct moon_slice place = run_place(co, x, &line);
         lua_settop(co, 0);
+        if (place.len > 0) {
+            run_describe(x, place.data, line);
+            return MOON_RUN_REPLY;
+        }
         lua_Debug chain;
         lua_rawgeti(co, LUA_REGISTRYINDEX, x->leaf->chains[x->section]);
         if (line > 0 && lua_getinfo(co, ">S", &chain) != 0)

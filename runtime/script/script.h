@@ -55,6 +55,11 @@ void moon_script_set_backends(struct moon_script *script, struct moon_backend **
 /// The limits that policies count by (upstream/limits.h). Borrowed: as long as the script.
 void moon_script_set_limits(struct moon_script *script, void *limits);
 
+/// The backend for a URL's origin, for requests to where no backend is configured. Made once per
+/// generation. Borrowed: as long as the script. NULL when there are too many.
+struct moon_url;
+struct moon_backend *moon_script_origin(struct moon_script *script, const struct moon_url *url);
+
 /// `moongate explain`: text for people, or JSON. Heap, freed by the caller; NULL on failure.
 ///
 /// @param networks      names of networks that the client is in

@@ -186,8 +186,7 @@ static void http_backend_free(struct http_backend *made)
     free(made);
 }
 
-// The backend for a URL's origin; made once per generation.
-static struct moon_backend *http_backend_of(struct moon_script *script, const struct moon_url *url)
+struct moon_backend *moon_script_origin(struct moon_script *script, const struct moon_url *url)
 {
     struct http_backend *made = calloc(1, sizeof(*made));
     char error[256];
@@ -277,7 +276,7 @@ static struct moon_backend *http_find_backend(lua_State *L, struct moon_script *
                                       url.query.data != NULL ? MOON_S("?") : MOON_S(""), url.query};
         if (!moon_arena_join(&op->arena, parts, 3, &op->path))
             return NULL;
-        return http_backend_of(script, &url);
+        return moon_script_origin(script, &url);
     }
     if (!moon_arena_copy(&op->arena, http_option(L, "path", MOON_S("/")), &op->path))
         return NULL;

@@ -2,7 +2,9 @@
 --- From the four lists of a scope to listings: each policy found, its options checked, prepared
 --- once.
 
+local chain -- moongate.chain, which requires this module
 local expression = require("moongate.expression")
+local near = require("moongate.near")
 local policies = require("moongate.policies")
 local records = require("moongate.policy_records")
 local schema = require("moongate.schema")
@@ -30,6 +32,8 @@ local rank = { inbound = 1, backend = 2, outbound = 3, on_error = 4, log = 5 }
 ---@field continues boolean a raised error is logged, and the next policy runs
 ---@field needs table
 ---@field is_marker boolean says something to the runtime; nothing runs for it
+---@field children? moongate.Listing[] the policies inside it
+---@field forwards boolean it, or one inside it, calls the backend
 
 local common = schema.compile({
   type = "object",
@@ -60,6 +64,8 @@ function M.new(files, errors, named)
     env = {}, -- what prepare gets; completed by the configuration
     validators = {},
     count = 0,
+    fragments = {}, -- by name: what the file returned
+    including = {}, -- names of the fragments that are being read, outermost first
   }, M)
 end
 
@@ -180,13 +186,19 @@ function M:new_listing(scope, section, fields)
   return fields
 end
 
+--- What an id is made of: the place within the scope.
+local function place_in(scope, path)
+  local prefix = scope.path .. "."
+  return path:sub(1, #prefix) == prefix and path:sub(#prefix + 1) or path:match("[^.]*$")
+end
+
 --- A function in a list.
 function M:from_function(f, scope, section, path)
   local info = debug.getinfo(f, "S")
   local file = info.source:match("^@(.*)$")
   return self:new_listing(scope, section, {
     policy = "function",
-    id = scope.id .. "/" .. path:match("[^.]*$"),
+    id = scope.id .. "/" .. place_in(scope, path),
     file = file or scope.file,
     line = info.linedefined > 0 and info.linedefined or nil,
     acts = { [section] = f },
@@ -221,14 +233,25 @@ function M:from_record(record, scope, section, path)
   if is_table then
     shared, own = self:split_common(record, scope, path, conf)
   end
+  local blocks
+  if module.split then
+    own, blocks = module.split(own)
+  end
   local checked, ok = self:check_conf(module, record, scope, path, own)
   if not ok then
     return nil
   end
+  local children = {}
+  if module.split then
+    blocks = self:blocks(module, record, scope, section, path, checked, blocks, children)
+    if not blocks then
+      return nil
+    end
+  end
   local file, line = self:place(record, scope, path)
   local listing = self:new_listing(scope, section, {
     policy = record.name,
-    id = shared.id or scope.id .. "/" .. path:match("[^.]*$") .. ":" .. record.name,
+    id = shared.id or scope.id .. "/" .. place_in(scope, path) .. ":" .. record.name,
     file = file,
     line = record.line or line,
     path = path,
@@ -237,11 +260,154 @@ function M:from_record(record, scope, section, path)
     acts = acts,
     takes_self = true,
     is_marker = module.is_marker or false,
+    forwards = module.forwards or false,
     when = shared.when,
     continues = shared.on_error == "continue",
   })
+  if blocks then
+    self:adopt(listing, children, blocks)
+  end
   self:prepare(listing, record, scope)
   return listing
+end
+
+--- Reads the policies inside a policy. What is wrong with them is reported with their own place.
+---@return table[]? blocks one a list: a function for each section in which its policies act
+function M:blocks(module, record, scope, section, path, conf, lists, children)
+  local depth = #self.including
+  if module.fragment then
+    local name = module.fragment(conf)
+    local list, err = self:fragment(name, conf)
+    if err then
+      self:fail(record, scope, path, { message = err })
+      return nil
+    end
+    lists = { { at = "", list = list } }
+    self.including[depth + 1] = name
+  end
+  chain = chain or require("moongate.chain")
+  local out, is_good = {}, true
+  for i, one in ipairs(lists) do
+    local own = self:read_list(record, scope, section, path .. one.at, one.list)
+    is_good = is_good and own ~= nil
+    out[i] = {}
+    for _, name in ipairs(M.SECTIONS) do
+      out[i][name] = own and chain.block(own, name)
+    end
+    for _, listing in ipairs(own or {}) do
+      children[#children + 1] = listing
+    end
+  end
+  self.including[depth + 1] = nil
+  return is_good and out or nil
+end
+
+--- The listings of a list inside a policy; nil where one of them is wrong.
+function M:read_list(record, scope, section, path, list)
+  if type(list) ~= "table" then
+    self:fail(record, scope, path, {
+      message = ("expected a list of policies, got %s"):format(schema.show(list)),
+    })
+    return nil
+  end
+  local out, is_good = {}, true
+  for i, item in ipairs(list) do
+    local at = ("%s[%d]"):format(path, i)
+    local listing, inner = nil, records.record_of(item)
+    if type(item) == "function" then
+      listing = self:from_function(item, scope, section, at)
+    elseif inner then
+      listing = self:from_record(inner, scope, section, at)
+    else
+      self:fail(record, scope, at, {
+        message = item == policies.base and "base cannot stand inside a policy"
+          or ("expected a policy, got %s"):format(schema.show(item)),
+      })
+    end
+    is_good = is_good and listing ~= nil
+    out[#out + 1] = listing
+  end
+  return is_good and out or nil
+end
+
+--- What `fragments/NAME.lua` gives: a list, or a function of the parameters that makes one.
+function M:fragment(name, conf)
+  for i, one in ipairs(self.including) do
+    if one == name then
+      return nil, ("fragment %q includes itself: %s"):format(name,
+        table.concat(self.including, " -> ", i) .. " -> " .. name)
+    end
+  end
+  local path = "fragments/" .. name .. ".lua"
+  if self.fragments[name] == nil then
+    if not self.files.source.read(path) then
+      local known = self.files:names("fragments")
+      local hint = near.find(name, known)
+      return nil, ("unknown fragment %q: there is no %s%s"):format(name, path,
+        hint and ("; did you mean %q?"):format(hint) or "")
+    end
+    local ok, value = self.files:run(path)
+    if not ok then
+      self.errors:add_raised(path, value)
+      return nil, ("fragment %q could not be loaded"):format(name)
+    end
+    self.fragments[name] = value
+  end
+  local value = self.fragments[name]
+  if type(value) == "function" then
+    local ok, list = pcall(value, conf.with or {})
+    if not ok then
+      return nil, ("fragment %q refuses its parameters: %s"):format(name, tostring(list))
+    end
+    value = list
+  elseif conf.with then
+    return nil, ("fragment %q takes no parameters: it returns a list, not a function"):format(name)
+  end
+  if type(value) ~= "table" then
+    return nil, ("fragment %q must give a list of policies, got %s"):format(name, type(value))
+  end
+  return value
+end
+
+--- Where the policies inside act, their owner acts too: in the section it is listed in by itself,
+--- in later ones by `follow`, or by running all of theirs.
+function M:adopt(listing, children, blocks)
+  local module = listing.module
+  listing.children, listing.blocks = children, blocks
+  for _, child in ipairs(children) do
+    listing.forwards = listing.forwards or child.forwards
+  end
+  for _, section in ipairs(M.SECTIONS) do
+    local has_block = false
+    for _, block in ipairs(blocks) do
+      has_block = has_block or block[section] ~= nil
+    end
+    if has_block and not listing.acts[section] then
+      local follow = module.follow
+      listing.acts[section] = function(own, ctx)
+        return follow(own, ctx, section)
+      end
+    end
+  end
+end
+
+--- What the policies inside need of the bodies, the owner needs.
+local function needs_of(listing, own)
+  local out = {}
+  local function take(needs)
+    for key, value in pairs(needs or {}) do
+      if key == "max_body_bytes" then
+        out[key] = math.max(out[key] or 0, value)
+      else
+        out[key] = out[key] or value
+      end
+    end
+  end
+  take(own)
+  for _, child in ipairs(listing.children or {}) do
+    take(child.needs)
+  end
+  return out
 end
 
 --- Runs the policy's own `prepare`.
@@ -253,6 +419,7 @@ function M:prepare(listing, record, scope)
     local env = setmetatable({
       id = listing.id, scope = scope.kind, scope_name = scope.name, section = listing.section,
       file = listing.file, line = listing.line, api = scope.api, products = scope.products,
+      blocks = listing.blocks, forwards = listing.forwards,
     }, { __index = self.env })
     local ok
     ok, result = pcall(module.prepare, listing.conf, env)
@@ -266,9 +433,9 @@ function M:prepare(listing, record, scope)
     end
   end
   if type(needs) == "function" then
-    needs = needs(listing.conf)
+    needs = needs(listing.conf, listing)
   end
-  listing.needs = needs or {}
+  listing.needs = needs_of(listing, needs)
   listing.own = result == nil and listing.conf or result
 end
 

@@ -66,6 +66,26 @@ local function merge_needs(entries_of)
   return needs, who
 end
 
+local scope_rank = { gateway = 1, site = 2, route = 3, product = 4, api = 5, operation = 6 }
+
+--- Of the listings that call the backend, those of the innermost scope are left: a scope that says
+--- how the backend is called replaces what the outer ones say.
+local function innermost_forward(entries)
+  local most = 0
+  for _, entry in ipairs(entries) do
+    if entry.listing.forwards then
+      most = math.max(most, scope_rank[entry.listing.scope])
+    end
+  end
+  local out = {}
+  for _, entry in ipairs(entries) do
+    if not entry.listing.forwards or scope_rank[entry.listing.scope] == most then
+      out[#out + 1] = entry
+    end
+  end
+  return out
+end
+
 --- Entries less the markers.
 local function running(entries)
   local out = {}
@@ -75,24 +95,6 @@ local function running(entries)
     end
   end
   return out
-end
-
---- What the innermost `forward_request` says, for the runtime.
-local function innermost_forward(entries)
-  for i = #entries, 1, -1 do
-    local listing = entries[i].listing
-    if listing.policy == "forward_request" then
-      local conf = listing.conf
-      return {
-        timeout_ms = conf.timeout and math.floor(conf.timeout * 1000 + 0.5),
-        retries = conf.retries,
-        fail_on_error_status = conf.fail_on_error_status,
-        buffer_request = conf.buffer_request,
-        buffer_response = conf.buffer_response,
-      }
-    end
-  end
-  return nil
 end
 
 --- Chains for a list of scopes; made once for equal lists. Products come in as a list.
@@ -105,6 +107,7 @@ function M:compose(scopes)
   local done = self.composed[key]
   if not done then
     local entries = chain.compose_all(scopes)
+    entries.backend = innermost_forward(entries.backend)
     local chains, built = {}, {}
     for _, section in ipairs(listings.SECTIONS) do
       local one = chain.build(running(entries[section]), section, self.chains)
@@ -112,8 +115,7 @@ function M:compose(scopes)
       chains[section] = one and one.fn
     end
     local needs, who = merge_needs(entries)
-    done = { entries = entries, chains = chains, built = built, needs = needs, needs_who = who,
-      forward = innermost_forward(entries.backend) }
+    done = { entries = entries, chains = chains, built = built, needs = needs, needs_who = who }
     self.composed[key] = done
   end
   return done
@@ -121,7 +123,7 @@ end
 
 function M:add(leaf, composed)
   leaf.id = #self.leaves + 1
-  leaf.chains, leaf.needs, leaf.forward = composed.chains, composed.needs, composed.forward
+  leaf.chains, leaf.needs = composed.chains, composed.needs
   leaf.entries, leaf.built = composed.entries, composed.built
   self.leaves[leaf.id] = leaf
   if leaf.streaming and composed.needs_who then
