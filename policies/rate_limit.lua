@@ -117,7 +117,8 @@ function M.prepare(conf, env)
     error("burst: only a token_bucket has one", 0)
   end
   local ok, limit = pcall(counters.limiter, {
-    id = env.id, calls = conf.calls, period = conf.period, burst = conf.burst, mode = conf.mode,
+    id = env.id, calls = conf.calls, period = conf.period, burst = conf.burst,
+    mode = conf.mode or env.plan and env.plan.redis and "shared" or nil,
     algorithm = conf.algorithm or conf.burst and "token_bucket" or nil,
     store_down = conf.store_down,
   })
