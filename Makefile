@@ -20,8 +20,9 @@ build-dev: ## the debug binary with ASan and UBSan: build/dev/moongate
 test: ## every check; ends with `N passed, M failed`
 	@scripts/deps.sh build test && exec scripts/test.sh
 
-test-crs: ## the WAF against the Core Rule Set's own regression tests
-	@scripts/deps.sh build test && exec scripts/test.sh crs
+test-crs: ## the WAF against the Core Rule Set's regression tests: CRS_TESTS=DIR
+	@scripts/deps.sh build test && CRS_TESTS='$(CRS_TESTS)' CRS_RULES='$(CRS_RULES)' \
+		CRS_VERSION='$(CRS_VERSION)' exec scripts/test.sh crs
 
 lint: ## formatting, clang-tidy, luacheck, layers, texts
 	@scripts/deps.sh build test && exec scripts/test.sh lint tidy
