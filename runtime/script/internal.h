@@ -56,6 +56,14 @@ struct moon_handle {
 
 #define MOON_HANDLE_MAGIC UINT64_C(0x6d6f6f6e63747800)
 
+/// A subscription key that was looked up: found again by a keyed hash, without a digest.
+enum { MOON_KEY_MEMOS = 64 };
+
+struct moon_key_memo {
+    uint64_t hash[2]; // 0, 0: free
+    const struct moon_subscription *subscription; // NULL: no such key
+};
+
 struct moon_script {
     lua_State *L;
     struct moon_script_env env;
@@ -63,6 +71,7 @@ struct moon_script {
     struct moon_bundle *bundle; // own copy
     struct moon_runner *idle_runners;
     size_t idle_runner_count;
+    struct moon_key_memo key_memo[MOON_KEY_MEMOS]; // subscription keys seen lately
     struct moon_ctx *current; // whose section runs now
     int handle_metatables[MOON_HANDLE_COUNT]; // registry references
     int describe_ref;                          // moongate.chain.describe
@@ -148,6 +157,6 @@ int moon_ctx_drop_response(lua_State *L);
 /// Registers a preload module.
 void moon_preload(lua_State *L, const char *name, lua_CFunction open);
 
-/// Sets up and ends the CPU budget of a run (script_fuel.c).
-void moon_fuel_begin(struct moon_script *script, struct moon_ctx *x);
+/// Sets up and ends the CPU budget of a run (script_fuel.c). @return the real time it began at
+int64_t moon_fuel_begin(struct moon_script *script, struct moon_ctx *x);
 void moon_fuel_end(struct moon_script *script, struct moon_ctx *x);

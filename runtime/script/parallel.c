@@ -97,7 +97,7 @@ static void parallel_run(struct parallel *p, size_t i, int args)
     struct moon_ctx *outer = script->current;
     // While ctx:parallel itself starts the branches, the section's budget is running already.
     if (outer == NULL)
-        moon_fuel_begin(script, p->x);
+        (void)moon_fuel_begin(script, p->x);
     int status = lua_resume(p->branches[i].co, args);
     if (outer == NULL)
         moon_fuel_end(script, p->x);

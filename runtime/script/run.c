@@ -177,12 +177,13 @@ static void run_set_error(struct moon_ctx *x, lua_State *co)
         run_describe(x, at.source, at.currentline);
 }
 
-static void run_publish(struct moon_ctx *x, bool is_running)
+// Tells the supervisor what runs since when; 0: nothing does.
+static void run_publish(struct moon_ctx *x, int64_t since_us)
 {
     struct moon_board_slot *slot = x->script->env.slot;
     if (slot == NULL)
         return;
-    if (is_running) {
+    if (since_us != 0) {
         const struct moon_leaf *leaf = x->leaf;
         struct moon_slice place = leaf->api.len > 0 ? leaf->api : leaf->route;
         size_t n = moon_min_size(place.len, 48);
@@ -196,8 +197,7 @@ static void run_publish(struct moon_ctx *x, bool is_running)
         const char *name = run_section_names[x->section];
         size_t m = strlen(name) + 1;
         memcpy(slot->section + n, name, m);
-        atomic_store_explicit(&slot->section_started_us, moon_clock_real_us(),
-                              memory_order_release);
+        atomic_store_explicit(&slot->section_started_us, since_us, memory_order_release);
     } else {
         atomic_store_explicit(&slot->section_started_us, 0, memory_order_release);
     }
@@ -259,8 +259,7 @@ static enum moon_run run_go_on(struct moon_ctx *x, int args)
     struct moon_script *script = x->script;
     struct moon_runner *runner = x->runner;
     struct moon_ctx *outer = script->current; // sections do not nest, but a spec's may
-    run_publish(x, true);
-    moon_fuel_begin(script, x);
+    run_publish(x, moon_fuel_begin(script, x));
     int status = lua_resume(runner->co, args);
     enum moon_run result;
     if (status == LUA_YIELD) {
@@ -274,7 +273,7 @@ static enum moon_run run_go_on(struct moon_ctx *x, int args)
     }
     moon_fuel_end(script, x);
     script->current = outer;
-    run_publish(x, false);
+    run_publish(x, 0);
     return result;
 }
 

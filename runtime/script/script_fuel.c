@@ -86,7 +86,7 @@ void moon_script_open_fuel(lua_State *L)
     moon_preload(L, "moongate.fuel.core", fuel_open);
 }
 
-void moon_fuel_begin(struct moon_script *script, struct moon_ctx *x)
+int64_t moon_fuel_begin(struct moon_script *script, struct moon_ctx *x)
 {
     script->current = x;
     script->is_spent = x->is_budget_spent;
@@ -94,6 +94,7 @@ void moon_fuel_begin(struct moon_script *script, struct moon_ctx *x)
     script->fuel = script->is_spent ? 0 : MOON_FUEL_QUANTUM;
     int64_t now = moon_clock_real_us();
     script->deadline_us = now + x->cpu_left_us;
+    return now;
 }
 
 void moon_fuel_end(struct moon_script *script, struct moon_ctx *x)

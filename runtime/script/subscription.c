@@ -3,6 +3,7 @@
 /// Which subscription a request's key belongs to. Keys are kept as SHA-256 digests: the table is
 /// found by a digest's first bytes, and digests are compared in constant time.
 
+#include "base/hash.h"
 #include "http/uri.h"
 #include "net/digest.h"
 #include "script/internal.h"
@@ -53,6 +54,22 @@ static const struct moon_subscription *subscription_of_key(const struct moon_pla
     }
 }
 
+// The same few keys come again and again: a keyed hash of 128 bits stands for the key, so that the
+// digest is made once for each.
+static const struct moon_subscription *subscription_recall(struct moon_script *script,
+                                                           struct moon_slice key)
+{
+    uint64_t hash[2];
+    moon_hash128(0, key, hash);
+    struct moon_key_memo *memo = &script->key_memo[hash[0] & (MOON_KEY_MEMOS - 1)];
+    if (memo->hash[0] != hash[0] || memo->hash[1] != hash[1]) {
+        memo->subscription = subscription_of_key(script->plan, key);
+        memo->hash[0] = hash[0];
+        memo->hash[1] = hash[1];
+    }
+    return memo->subscription;
+}
+
 static bool subscription_covers(const struct moon_subscription *subscription,
                                 struct moon_slice api)
 {
@@ -76,7 +93,7 @@ void moon_ctx_find_subscription(struct moon_ctx *x)
     x->is_subscription_given = key.len > 0;
     if (key.len == 0)
         return;
-    const struct moon_subscription *found = subscription_of_key(x->script->plan, key);
+    const struct moon_subscription *found = subscription_recall(x->script, key);
     bool is_active = found != NULL && (found->state.len == 0 ||
                                        moon_slice_is(found->state, MOON_S("active")));
     struct moon_slice api = x->leaf == NULL ? moon_slice(NULL, 0) : x->leaf->api;
