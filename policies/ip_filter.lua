@@ -10,16 +10,21 @@ local M = {
   sections = { "inbound" },
   azure = "ip-filter",
   differences = "`allow` and `deny` in one policy: what is denied is refused, then, where `allow` is "
-    .. "given, what it does not hold. Networks by CIDR or by name.",
+    .. "given, what it does not hold. Networks by CIDR, by name, or from files.",
   statuses = {
     ["403"] = "`CallerIpBlocked`, `CallerIpNotAllowed`, `FailedToParseCallerIP`; `status` changes it",
   },
-  example = 'p.ip_filter { allow = { "internal", "203.0.113.0/24" } }',
+  description = "An item is a network, an address, a name from `networks`, or `file:PATH`: a file "
+    .. "with a network a line (or JSON, as operators publish their addresses), below the "
+    .. "configuration where the path is relative. It is read again when it is replaced; one that "
+    .. "cannot be read leaves the list as it was.",
+  example = [[p.ip_filter { allow = { "internal", "203.0.113.0/24" },
+  deny = { "file:lists/drop.txt" } }]],
 }
 
 local list = {
   type = "array", minItems = 1,
-  items = { type = "string", minLength = 1, description = "A network, an address, or a name." },
+  items = { type = "string", minLength = 1, description = "A network, an address, a name, or `file:PATH`." },
 }
 
 local function networks(description)
@@ -40,17 +45,24 @@ M.schema = {
   },
 }
 
---- A set of networks, names from the configuration's `networks` taken apart.
-local function set_of(items, known)
+local function listfile(path)
+  local file, err = net.listfile(path)
+  return file or error(err, 0)
+end
+
+--- Sets of networks, names from the configuration's `networks` taken apart, and files.
+local function sets_of(items, known)
   if not items then
     return nil
   end
-  local cidrs = {}
+  local cidrs, sets = {}, {}
   for _, item in ipairs(items) do
     if known[item] then
       for _, cidr in ipairs(known[item]) do
         cidrs[#cidrs + 1] = cidr
       end
+    elseif item:find("^file:.") then
+      sets[#sets + 1] = listfile(item:sub(6))
     elseif item:find("^[%x:.]+/?%d*$") and item:find("[:.]") then
       cidrs[#cidrs + 1] = item
     else
@@ -59,11 +71,20 @@ local function set_of(items, known)
         hint and ("; did you mean %q?"):format(hint) or ""), 0)
     end
   end
-  local set, err = net.cidrset(cidrs)
-  if not set then
-    error(err, 0)
+  if #cidrs > 0 then
+    local set, err = net.cidrset(cidrs)
+    sets[#sets + 1] = set or error(err, 0)
   end
-  return set
+  return sets
+end
+
+local function is_in(sets, address)
+  for i = 1, #sets do
+    if sets[i]:contains(address) then
+      return true
+    end
+  end
+  return false
 end
 
 function M.prepare(conf, env)
@@ -72,7 +93,7 @@ function M.prepare(conf, env)
   end
   local known = env and env.networks or {}
   return {
-    allow = set_of(conf.allow, known), deny = set_of(conf.deny, known),
+    allow = sets_of(conf.allow, known), deny = sets_of(conf.deny, known),
     status = conf.status or 403, uses_peer = conf.source == "peer",
   }
 end
@@ -83,10 +104,10 @@ function M.inbound(self, ctx)
   if not address or address == "" then
     return reply.refuse(self.status, "FailedToParseCallerIP", "the caller has no address")
   end
-  if self.deny and self.deny:contains(address) then
+  if self.deny and is_in(self.deny, address) then
     return reply.refuse(self.status, "CallerIpBlocked", "the caller's address is blocked")
   end
-  if self.allow and not self.allow:contains(address) then
+  if self.allow and not is_in(self.allow, address) then
     return reply.refuse(self.status, "CallerIpNotAllowed", "the caller's address is not allowed")
   end
 end

@@ -8,6 +8,7 @@
 #include "net/tls.h"
 #include "shared/board.h"
 #include "shared/counters.h"
+#include "shared/flood.h"
 #include "shared/health.h"
 #include "shared/metrics.h"
 #include "upstream/limits.h"
@@ -19,6 +20,7 @@ struct moon_state {
     struct moon_metrics *metrics;
     struct moon_healths *healths;
     struct moon_tls_tickets *tickets;
+    struct moon_flood *flood;
     struct moon_limits_board *limits_board; // which worker talks to the store for this node
 };
 

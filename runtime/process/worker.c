@@ -137,7 +137,8 @@ enum moon_rc moon_worker_init(struct moon_worker *worker, struct moon_state *sta
     worker->loop = moon_loop_new();
     if (worker->loop == NULL)
         return MOON_ERR_MEMORY;
-    worker->dns = moon_dns_new(worker->loop, NULL);
+    // MOONGATE_DNS_SERVERS: name servers in place of /etc/resolv.conf, "192.0.2.1:53,...".
+    worker->dns = moon_dns_new(worker->loop, getenv("MOONGATE_DNS_SERVERS")); // NOLINT(concurrency-mt-unsafe)
     if (worker->dns == NULL) {
         moon_loop_free(worker->loop);
         return MOON_ERR_MEMORY;
@@ -151,6 +152,7 @@ enum moon_rc moon_worker_init(struct moon_worker *worker, struct moon_state *sta
         .upstreams = &worker->upstreams,
         .dns = worker->dns,
         .counters = state->counters,
+        .flood = state->flood,
         .metrics = state->metrics,
         .slot = &state->board->slots[number],
     };

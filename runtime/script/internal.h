@@ -100,6 +100,8 @@ struct moon_script *moon_script_of(lua_State *L);
 /// Registers the modules that C gives: one function per file.
 void moon_script_open_fuel(lua_State *L);
 void moon_script_open_net(lua_State *L);
+void moon_script_open_dns(lua_State *L);
+void moon_script_open_flood(lua_State *L);
 void moon_script_open_path(lua_State *L);
 void moon_script_open_clock(lua_State *L);
 void moon_script_open_log(lua_State *L);

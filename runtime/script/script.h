@@ -12,6 +12,7 @@
 #include "script/plan.h"
 #include "shared/board.h"
 #include "shared/counters.h"
+#include "shared/flood.h"
 #include "shared/metrics.h"
 #include "upstream/upstream.h"
 
@@ -24,6 +25,7 @@ struct moon_script_env {
     struct moon_dns *dns;
     struct moon_counters *counters;
     struct moon_metrics *metrics;
+    struct moon_flood *flood;     // NULL in the checker
     struct moon_board_slot *slot; // NULL in the checker
     void *limits;                 // struct moon_limits: limits shared by nodes; NULL: none
     void (*patch_plan)(struct moon_plan *plan, void *arg); // specs: changes what was loaded; or NULL

@@ -249,6 +249,8 @@ static void state_open_libraries(struct moon_script *script)
     state_set_searchers(L);
     moon_script_open_fuel(L);
     moon_script_open_net(L);
+    moon_script_open_dns(L);
+    moon_script_open_flood(L);
     moon_script_open_path(L);
     moon_script_open_clock(L);
     moon_script_open_log(L);
