@@ -86,6 +86,18 @@ enum moon_rc moon_body_ctx_set_request(struct moon_ctx *ctx, struct moon_slice b
     return rc;
 }
 
+// The next run of the answer: out of the store, or from the backend and on its way into the store.
+static enum moon_rc body_read_response(struct moon_exchange *x, struct moon_slice *data,
+                                       bool *is_done)
+{
+    if (x->cache.is_serving)
+        return moon_cache_read(x, data, is_done);
+    enum moon_rc rc = moon_call_read(&x->call, data, is_done);
+    if (rc == MOON_OK)
+        moon_cache_on_body(x, *data, *is_done);
+    return rc;
+}
+
 enum moon_rc moon_body_collect_response(struct moon_exchange *x)
 {
     x->response_body.ceiling = x->ctx.leaf->limits.buffered_body_bytes;
@@ -93,7 +105,7 @@ enum moon_rc moon_body_collect_response(struct moon_exchange *x)
     for (;;) {
         struct moon_slice data = {NULL, 0};
         bool is_done = false;
-        enum moon_rc rc = moon_call_read(&x->call, &data, &is_done);
+        enum moon_rc rc = body_read_response(x, &data, &is_done);
         if (rc == MOON_OK)
             rc = moon_buf_append(&x->response_body, data);
         if (rc == MOON_AGAIN)
@@ -129,7 +141,7 @@ enum moon_rc moon_body_ctx_response(struct moon_ctx *ctx, struct moon_slice *bod
 {
     struct moon_exchange *x = MOON_CONTAINER_OF(ctx, struct moon_exchange, ctx);
     if (!x->is_response_kept) {
-        if (!x->is_answered || x->is_head_sent)
+        if ((!x->is_answered && !x->cache.is_serving) || x->is_head_sent)
             return MOON_ERR_INTERNAL;
         enum moon_rc rc = moon_body_collect_response(x);
         if (rc != MOON_OK)
@@ -215,8 +227,8 @@ enum moon_rc moon_body_send_head(struct moon_exchange *x)
     } else if (x->is_response_kept) {
         data = moon_buf_slice(&x->response_body);
         is_last = true;
-    } else if (x->is_answered) {
-        enum moon_rc rc = moon_call_read(&x->call, &data, &is_last);
+    } else if (x->is_answered || x->cache.is_serving) {
+        enum moon_rc rc = body_read_response(x, &data, &is_last);
         if (rc != MOON_OK && rc != MOON_AGAIN)
             return rc; // broken before the client saw anything: a clean 502
         is_last = is_last && x->call.response.trailers.count == 0; // the pump sends them
@@ -243,14 +255,15 @@ bool moon_body_pump_response(struct moon_exchange *x)
     while (!x->is_response_done && !x->is_client_blocked) {
         struct moon_slice data = {NULL, 0};
         bool is_done = false;
-        enum moon_rc rc = moon_call_read(&x->call, &data, &is_done);
+        enum moon_rc rc = body_read_response(x, &data, &is_done);
         if (rc == MOON_AGAIN)
             return false;
         if (rc != MOON_OK) {
             moon_body_cut(x, rc);
             return true;
         }
-        const struct moon_fields *trailers = is_done ? &x->call.response.trailers : NULL;
+        const struct moon_fields *trailers =
+            is_done && x->is_answered ? &x->call.response.trailers : NULL;
         rc = body_wrote(x, x->ops->write_body(x->peer, data, is_done, trailers), data.len, is_done);
         if (rc != MOON_OK && rc != MOON_AGAIN)
             return true;

@@ -55,6 +55,8 @@ static enum step_next exchange_section(struct moon_exchange *x, enum moon_sectio
         return step_to(x, next);
     case MOON_RUN_WAIT:
         return STEP_WAIT;
+    case MOON_RUN_CACHED:
+        return step_to(x, MOON_STEP_OUTBOUND);
     case MOON_RUN_REPLY:
         if (!x->ctx.reply.is_refusal)
             return step_to(x, MOON_STEP_REPLY);
@@ -130,7 +132,11 @@ static enum step_next step_backend(struct moon_exchange *x)
     enum step_next next = exchange_section(x, MOON_SECTION_BACKEND, MOON_STEP_CALL);
     if (x->step != MOON_STEP_CALL)
         return next;
-    if (x->is_answered) // by ctx:forward
+    if (x->is_answered) { // by ctx:forward
+        moon_cache_on_response(x);
+        return step_to(x, MOON_STEP_OUTBOUND);
+    }
+    if (x->ctx.forward_rc != MOON_OK && moon_cache_on_failure(x))
         return step_to(x, MOON_STEP_OUTBOUND);
     return x->ctx.forward_rc != MOON_OK ? exchange_fail(x, x->ctx.forward_rc) : next;
 }
@@ -139,6 +145,8 @@ static enum step_next step_call(struct moon_exchange *x)
 {
     enum moon_rc rc = moon_forward_start(x);
     x->times.called = x->call.times.started_us;
+    if (rc != MOON_OK && moon_cache_on_failure(x))
+        return step_to(x, MOON_STEP_OUTBOUND);
     if (rc != MOON_OK)
         return exchange_fail(x, rc);
     return step_to(x, MOON_STEP_AWAIT);
@@ -146,7 +154,7 @@ static enum step_next step_call(struct moon_exchange *x)
 
 static enum step_next step_await(struct moon_exchange *x)
 {
-    if (x->is_answered)
+    if (x->is_answered || x->is_from_cache)
         return step_to(x, MOON_STEP_OUTBOUND);
     moon_body_pump_request(x);
     return x->step == MOON_STEP_AWAIT ? STEP_WAIT : STEP_MORE; // the body may have broken
@@ -230,6 +238,8 @@ static enum step_next step_log(struct moon_exchange *x)
 {
     x->times.ended = moon_clock_us();
     moon_forward_end_call(x);
+    if (x->ctx.is_background)
+        return step_to(x, MOON_STEP_END); // no client, no line
     if (x->ctx.leaf != NULL && x->ctx.leaf->chains[MOON_SECTION_LOG] != 0) {
         // A log policy may look, not wait: the client has its answer already.
         if (moon_script_run(&x->ctx, MOON_SECTION_LOG) == MOON_RUN_WAIT)
@@ -257,6 +267,7 @@ static void exchange_free(struct moon_exchange *x)
     if (x->deadline.loop != NULL)
         moon_timer_stop(&x->deadline);
     moon_forward_end_call(x);
+    moon_cache_end(x);
     moon_ctx_fini(&x->ctx);
     moon_buf_fini(&x->request_body);
     moon_buf_fini(&x->response_body);
@@ -303,6 +314,8 @@ static const struct moon_ctx_ops exchange_ctx_ops = {
     .forward = moon_forward_ctx,
     .drop_response = moon_forward_drop_response,
     .resume = exchange_resume,
+    .cache_lookup = moon_cache_lookup,
+    .cache_cancel = moon_cache_cancel,
 };
 
 static void exchange_on_head(void *owner)
@@ -318,6 +331,8 @@ static void exchange_on_head(void *owner)
     }
     if (rc != MOON_OK)
         (void)exchange_fail(x, rc);
+    else
+        moon_cache_on_response(x);
     exchange_run(x);
 }
 
@@ -343,7 +358,10 @@ static void exchange_on_call_failed(void *owner, enum moon_rc rc)
         moon_forward_ended(x, rc);
         return;
     }
-    (void)exchange_fail(x, rc);
+    if (moon_cache_on_failure(x))
+        x->step = MOON_STEP_OUTBOUND;
+    else
+        (void)exchange_fail(x, rc);
     exchange_run(x);
 }
 

@@ -5,6 +5,7 @@
 /// (steps.def). The exchange does not know which protocol version the client speaks: the session
 /// gives it the request, and takes the response through `struct moon_peer_ops`.
 
+#include "gateway/cache.h"
 #include "gateway/gateway.h"
 #include "upstream/call.h"
 
@@ -62,7 +63,7 @@ struct moon_exchange {
     bool is_client_blocked;
     bool is_client_gone;
     bool is_failed_in_on_error;
-    bool is_from_cache;
+    bool is_from_cache; // x->response came out of the store; there is no call to read from
     bool is_tunnel; // after 101: bytes both ways
     bool is_grpc;
     bool is_grpc_error; // the response is ours, told as gRPC tells it
@@ -85,6 +86,7 @@ struct moon_exchange {
     struct moon_buf response_body;
     int64_t response_bytes;
 
+    struct moon_cache_state cache;
     struct moon_timer deadline; // the client's own (grpc-timeout); initialised only where there is one
 
     struct moon_slice original_path, original_query;

@@ -312,6 +312,8 @@ enum moon_rc moon_forward_start(struct moon_exchange *x)
     bool is_last;
     enum moon_rc rc = forward_backend(x, &backend);
     if (rc == MOON_OK)
+        rc = moon_cache_before_call(x);
+    if (rc == MOON_OK)
         rc = forward_fields(x, backend->conf);
     if (rc == MOON_OK)
         rc = forward_target(x, &target);

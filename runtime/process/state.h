@@ -10,6 +10,7 @@
 #include "shared/counters.h"
 #include "shared/health.h"
 #include "shared/metrics.h"
+#include "shared/store.h"
 #include "upstream/limits.h"
 
 struct moon_state {
@@ -19,9 +20,11 @@ struct moon_state {
     struct moon_metrics *metrics;
     struct moon_healths *healths;
     struct moon_tls_tickets *tickets;
+    struct moon_store *store;
     struct moon_limits_board *limits_board; // which worker talks to the store for this node
 };
 
-/// @param workers  at least 1
-MUST_CHECK enum moon_rc moon_state_new(int workers, struct moon_state *out);
+/// @param workers      at least 1
+/// @param cache_bytes  of the store; 0: as many as a configuration without `cache` has
+MUST_CHECK enum moon_rc moon_state_new(int workers, size_t cache_bytes, struct moon_state *out);
 void moon_state_free(struct moon_state *state);

@@ -144,6 +144,8 @@ enum moon_rc moon_worker_init(struct moon_worker *worker, struct moon_state *sta
     }
     moon_metrics_bind(state->metrics, number);
     moon_healths_bind(state->healths, number);
+    worker->seat = moon_store_seat_new(state->store, number);
+    moon_flights_init(&worker->flights, worker->loop, worker->seat);
     moon_upstreams_init(&worker->upstreams, worker->loop, worker->dns, state->healths);
     worker->upstreams.metrics = state->metrics;
     worker->env = (struct moon_script_env){
@@ -151,6 +153,7 @@ enum moon_rc moon_worker_init(struct moon_worker *worker, struct moon_state *sta
         .upstreams = &worker->upstreams,
         .dns = worker->dns,
         .counters = state->counters,
+        .flights = &worker->flights,
         .metrics = state->metrics,
         .slot = &state->board->slots[number],
     };
@@ -170,6 +173,8 @@ void moon_worker_fini(struct moon_worker *worker)
     moon_gateway_fini(&worker->gateway);
     MOON_LIST_EACH(at, after, &worker->stores)
     worker_store_free(MOON_LIST_ENTRY(at, struct worker_store, link));
+    moon_flights_fini(&worker->flights);
+    moon_store_seat_free(worker->seat);
     moon_upstreams_fini(&worker->upstreams);
     moon_dns_free(worker->dns);
     moon_loop_free(worker->loop);

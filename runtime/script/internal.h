@@ -105,6 +105,7 @@ void moon_script_open_clock(lua_State *L);
 void moon_script_open_log(lua_State *L);
 void moon_script_open_http(lua_State *L);
 void moon_script_open_counters(lua_State *L);
+void moon_script_open_cache(lua_State *L);
 void moon_script_open_metrics(lua_State *L);
 void moon_script_open_plugins(lua_State *L);
 void moon_script_close_http(struct moon_script *script);

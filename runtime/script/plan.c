@@ -597,6 +597,10 @@ struct moon_plan *moon_plan_read(lua_State *L, int index, const char *dir, char 
         plan_limits(&r, &plan->limits);
         plan_leave(&r);
     }
+    if (plan_enter(&r, "cache")) {
+        plan->shared_cache_bytes = (size_t)plan_number(&r, "bytes", 0);
+        plan_leave(&r);
+    }
     static void (*const readers[])(struct plan_reader *) = {
         plan_read_logs,     plan_read_redis, plan_read_networks, plan_read_listeners,
         plan_read_backends, plan_read_leaves,   plan_read_subscriptions,

@@ -222,6 +222,10 @@ static enum moon_run run_result(struct moon_ctx *x, lua_State *co)
         lua_settop(co, 0);
         return MOON_RUN_DONE;
     }
+    if (x->is_cached && lua_isboolean(co, 1)) {
+        lua_settop(co, 0);
+        return MOON_RUN_CACHED;
+    }
     if (!moon_reply_read(co, 1, x)) {
         run_set_error(x, co);
         lua_settop(co, 0);

@@ -205,6 +205,10 @@ return f.record("The gateway: `gateway.lua`.", {
       { "debug", "info", "notice", "warning", "error" }, "info") },
   }, { default = {} }) },
   { "redis", redis },
+  { "cache", f.record("The store of cached responses and values, in memory shared by the workers.", {
+    { "bytes", f.bytes("Its size; changed by a restart, not by a reload.",
+      { default = 67108864, minimum = 1048576 }) },
+  }, { default = {} }) },
   { "geoip", f.record("MMDB files.", {
     { "country", f.str("File with countries.") },
     { "asn", f.str("File with autonomous systems.") },
