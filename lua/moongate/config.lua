@@ -491,6 +491,7 @@ function Load:flatten()
   local flattening = routes_of.new({
     errors = self.errors, warnings = self.warnings, apis = self.apis,
     backend_index = self.backend_index, gateway = self.scope_gateway,
+    compression = self.gateway.compression,
   })
   self.plan.routes = flattening:run(self.gateway.sites, self.plan.access_log.enabled)
 end

@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "gateway/encode.h"
 #include "gateway/grpc.h"
 
 static void body_ask_for(struct moon_exchange *x)
@@ -222,6 +223,7 @@ enum moon_rc moon_body_send_head(struct moon_exchange *x)
     struct moon_slice data = {NULL, 0};
     bool is_last = false;
     body_frame(x);
+    moon_encode_start(x);
     if (body_is_bodiless(x)) {
         is_last = true;
     } else if (x->is_response_kept) {
@@ -232,6 +234,13 @@ enum moon_rc moon_body_send_head(struct moon_exchange *x)
         if (rc != MOON_OK && rc != MOON_AGAIN)
             return rc; // broken before the client saw anything: a clean 502
         is_last = is_last && x->call.response.trailers.count == 0; // the pump sends them
+        rc = moon_encode_run(x, &data, is_last);
+        if (rc != MOON_OK)
+            return rc;
+        if (is_last && x->compress != NULL) { // all of it is here: its length can be told
+            x->response.framing = MOON_FRAMING_LENGTH;
+            x->response.content_length = (int64_t)data.len;
+        }
     } else {
         is_last = true;
     }
@@ -258,6 +267,8 @@ bool moon_body_pump_response(struct moon_exchange *x)
         enum moon_rc rc = body_read_response(x, &data, &is_done);
         if (rc == MOON_AGAIN)
             return false;
+        if (rc == MOON_OK)
+            rc = moon_encode_run(x, &data, is_done);
         if (rc != MOON_OK) {
             moon_body_cut(x, rc);
             return true;

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "gateway/access_log.h"
 #include "gateway/body.h"
+#include "gateway/encode.h"
 #include "gateway/forward.h"
 #include "gateway/grpc.h"
 #include "gateway/management.h"
@@ -269,6 +270,7 @@ static void exchange_free(struct moon_exchange *x)
     moon_forward_end_call(x);
     moon_cache_end(x);
     moon_ctx_fini(&x->ctx);
+    moon_encode_end(x);
     moon_buf_fini(&x->request_body);
     moon_buf_fini(&x->response_body);
     moon_arena_reset(&x->arena);

@@ -87,6 +87,9 @@ struct moon_exchange {
     int64_t response_bytes;
 
     struct moon_cache_state cache;
+    struct moon_compress *compress; // the coding under way; NULL: none
+    struct moon_buf encoded;        // its last run
+
     struct moon_timer deadline; // the client's own (grpc-timeout); initialised only where there is one
 
     struct moon_slice original_path, original_query;

@@ -29,6 +29,7 @@ local operation = f.record("One operation.", {
   { "backend", f.str("Backend of this operation instead of the API's.") },
   { "policies", f.policies("Policies of this operation: the innermost scope.") },
   { "limits", f.scoped_limits("Limits of this operation.") },
+  { "compression", f.compression() },
   { "access_log", f.bool("Whether its requests are in the access log.") },
   { "streaming", f.bool("Bodies must stream: a policy that keeps a body is then a load error.") },
   { "examples", { type = "object", description = "Example responses by status, as text: "
@@ -50,6 +51,7 @@ return f.record("One API: a file of `apis/`.", {
   { "operations", f.map("Operations by name.", operation), true },
   { "policies", f.policies("Policies of this API: inside gateway, site, route and product.") },
   { "limits", f.scoped_limits("Limits of this API.") },
+  { "compression", f.compression() },
   { "access_log", f.bool("Whether its requests are in the access log.") },
   { "streaming", f.bool("Bodies must stream: a policy that keeps a body is then a load error.") },
 })
