@@ -63,14 +63,21 @@ function M.new(core, clock)
     core.delete(key)
   end
 
-  --- Everything kept under a tag, `{ tag = … }`, or all of it, `{ all = true }`.
+  --- Cached responses of a URL (all variants), under a tag, or of a listing's `key`; or everything,
+  --- values too: `{ url = … }`, `{ tag = … }`, `{ key = … }`, `{ all = true }`.
   function F.purge(_, what)
     if type(what) == "table" and type(what.tag) == "string" then
       core.purge_tag(what.tag)
+    elseif type(what) == "table" and type(what.key) == "string" then
+      core.purge_key(what.key)
+    elseif type(what) == "table" and type(what.url) == "string" then
+      if not core.purge_url(what.url) then
+        error("ctx.cache:purge: no absolute URL: " .. what.url, 2)
+      end
     elseif type(what) == "table" and what.all == true then
       core.purge_all()
     else
-      error("ctx.cache:purge: { tag = … } or { all = true } expected", 2)
+      error("ctx.cache:purge: { url = … }, { tag = … }, { key = … } or { all = true } expected", 2)
     end
   end
 

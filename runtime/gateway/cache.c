@@ -81,8 +81,10 @@ static bool cache_match(const struct moon_store_info *info, struct moon_slice he
     struct moon_slice names = moon_cache_packed_vary(head);
     if (names.len == 0)
         return true;
-    return moon_cache_variant(&((struct moon_exchange *)arg)->request.fields, names) ==
-           info->variant;
+    const struct moon_exchange *x = arg;
+    const struct moon_fields *fields =
+        x->cache.asked.arena != NULL ? &x->cache.asked : &x->request.fields;
+    return moon_cache_variant(fields, names) == info->variant;
 }
 
 static enum moon_cache_answer cache_serve(struct moon_exchange *x, struct moon_store_object *object,
@@ -132,6 +134,21 @@ static enum moon_cache_answer cache_join(struct moon_exchange *x, bool may_wait)
     return MOON_CACHE_GO_ON;
 }
 
+// Names and values stay where they are; later policies change the list, not what it points to.
+static bool cache_note_fields(struct moon_exchange *x)
+{
+    const struct moon_fields *fields = &x->request.fields;
+    if (x->cache.asked.arena != NULL)
+        return true;
+    moon_fields_init(&x->cache.asked, &x->arena);
+    for (size_t i = 0; i < fields->count; i++) {
+        if (moon_fields_add_known(&x->cache.asked, (enum moon_field_id)fields->ids[i],
+                                  fields->items[i].name, fields->items[i].value) != MOON_OK)
+            return false;
+    }
+    return true;
+}
+
 // Past its use without asking: the backend is asked whether it still holds.
 static enum moon_cache_answer cache_validate(struct moon_exchange *x,
                                              struct moon_store_object *object)
@@ -154,7 +171,7 @@ static enum moon_cache_answer cache_validate(struct moon_exchange *x,
         moon_store_release(object);
         return MOON_CACHE_GO_ON;
     }
-    cache->may_store = true;
+    cache->may_store = cache_note_fields(x);
     enum moon_cache_answer answer = cache_join(x, !x->ctx.is_background);
     if (answer == MOON_CACHE_WAITS)
         moon_store_release(object);
@@ -202,7 +219,7 @@ static enum moon_cache_answer cache_find(struct moon_exchange *x)
     cache->outcome = "miss";
     if (x->request.method != MOON_METHOD_GET)
         return MOON_CACHE_GO_ON;
-    cache->may_store = true;
+    cache->may_store = cache_note_fields(x);
     if (found == MOON_STORE_MARKER || cache->client.range.data != NULL)
         return MOON_CACHE_GO_ON;
     // Whoever waited and finds only other variants does not wait again.
@@ -345,7 +362,7 @@ static bool cache_begin(struct moon_exchange *x, const struct moon_cache_control
 {
     struct moon_cache_state *cache = &x->cache;
     struct moon_slice vary, head;
-    if (!moon_cache_vary(x, &x->response.fields, &vary) ||
+    if (!moon_cache_vary(x, &x->response.fields, &vary) || !moon_cache_vary_is_sound(x, vary) ||
         !moon_cache_pack(x, &x->response, vary, &head))
         return false;
     struct moon_cache_facts facts = {.status = x->response.status};
@@ -354,7 +371,7 @@ static bool cache_begin(struct moon_exchange *x, const struct moon_cache_control
     cache->info = (struct moon_store_info){
         .stamp_ms = facts.fresh.date_ms,
         .keep_until_ms = cache_keep_until(&facts.fresh),
-        .variant = vary.len == 0 ? 0 : moon_cache_variant(&x->request.fields, vary),
+        .variant = vary.len == 0 ? 0 : moon_cache_variant(&cache->asked, vary),
     };
     _Static_assert(sizeof(facts) <= sizeof(cache->info.facts), "facts fit");
     memcpy(cache->info.facts, &facts, sizeof(facts));
@@ -453,41 +470,46 @@ static void cache_freshen(struct moon_exchange *x)
     (void)cache_serve(x, &object, "revalidated");
 }
 
+// A reference, made absolute: the request's URI is its base.
+static struct moon_slice cache_resolve(struct moon_exchange *x, struct moon_slice reference)
+{
+    struct moon_url url;
+    struct moon_slice path = x->original_path, none = {NULL, 0}, joined;
+    if (moon_url_parse(reference, &url))
+        return reference;
+    bool has_authority = moon_slice_starts(reference, MOON_S("//"));
+    bool has_path = has_authority || moon_slice_starts(reference, MOON_S("/"));
+    while (path.len > 0 && path.data[path.len - 1] != '/')
+        path.len--;
+    struct moon_slice parts[5] = {x->request.scheme, has_authority ? MOON_S(":") : MOON_S("://"),
+                                  has_authority ? none : moon_cache_authority(x),
+                                  has_path ? none : path, reference};
+    return moon_arena_join(&x->arena, parts, MOON_COUNT(parts), &joined) ? joined : none;
+}
+
+static bool cache_is_same_origin(struct moon_exchange *x, const struct moon_url *url)
+{
+    struct moon_url own;
+    struct moon_slice text, parts[3] = {x->request.scheme, MOON_S("://"), moon_cache_authority(x)};
+    return moon_arena_join(&x->arena, parts, MOON_COUNT(parts), &text) &&
+           moon_url_parse(text, &own) && own.port == url->port &&
+           moon_slice_is_nocase(own.scheme, url->scheme) &&
+           moon_slice_is_nocase(own.authority.host, url->authority.host);
+}
+
+// Another origin's are none of ours to invalidate (RFC 9111 §4.4).
 static void cache_invalidate_location(struct moon_exchange *x, enum moon_field_id id)
 {
     const struct moon_field *field = moon_fields_find_id(&x->response.fields, id);
-    struct moon_slice path, query, target;
     struct moon_url url;
+    uint64_t hash;
     if (field == NULL || field->value.len == 0)
         return;
-    target = field->value;
-    if (moon_url_parse(target, &url)) {
-        if (!moon_slice_is_nocase(url.authority_text, x->request.authority) ||
-            !moon_slice_is(url.scheme, x->request.scheme))
-            return; // another origin: nothing of ours (RFC 9111 §4.4)
-        path = url.path.len > 0 ? url.path : MOON_S("/");
-        query = url.query;
-    } else {
-        if (target.len >= 2 && target.data[0] == '/' && target.data[1] == '/')
-            return;
-        if (target.data[0] != '/') {
-            size_t end = x->original_path.len;
-            while (end > 0 && x->original_path.data[end - 1] != '/')
-                end--;
-            struct moon_slice parts[2] = {moon_slice(x->original_path.data, end), target};
-            if (!moon_arena_join(&x->arena, parts, 2, &target))
-                return;
-        }
-        target = moon_slice(target.data, moon_slice_find(target, '#'));
-        size_t mark = moon_slice_find(target, '?');
-        path = moon_slice(target.data, mark);
-        query = mark < target.len ? moon_slice_from(target, mark + 1) : moon_slice(NULL, 0);
-    }
-    struct moon_slice normal;
-    if (moon_uri_normalize_path(&x->arena, path, MOON_URI_ALLOW_ENCODED_SLASH, &normal) != MOON_OK)
-        return;
-    moon_store_purge(moon_store_of(cache_seat(x)),
-                     moon_cache_uri_hash(x->request.scheme, x->request.host, normal, query));
+    struct moon_slice target = cache_resolve(x, field->value);
+    target = moon_slice(target.data, moon_slice_find(target, '#'));
+    if (moon_url_parse(target, &url) && cache_is_same_origin(x, &url) &&
+        moon_cache_url_hash(&x->arena, target, &hash))
+        moon_store_purge(moon_store_of(cache_seat(x)), hash);
 }
 
 // RFC 9111 §4.4.
@@ -550,13 +572,10 @@ static void cache_store_response(struct moon_exchange *x)
                 moon_cache_on_body(x, moon_buf_slice(&x->response_body), true);
             return; // the flight ends with the body
         }
-    } else if (cache->has_flight) {
-        int status = x->response.status;
-        if (cache_is_error(status))
-            cache_mark(x, CACHE_MARK_FAILURE_MS);
-        else if (status != 304 && status != 206)
-            cache_mark(x, CACHE_MARK_MS);
     }
+    int status = x->response.status;
+    if (cache->has_flight && status != 304 && status != 206)
+        cache_mark(x, cache_is_error(status) ? CACHE_MARK_FAILURE_MS : CACHE_MARK_MS);
     cache_end_flight(x);
 }
 

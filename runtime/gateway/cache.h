@@ -48,6 +48,7 @@ struct moon_cache_state {
     uint64_t uri_hash;
     struct moon_cache_control request_cc;
     struct moon_cache_conditions client;
+    struct moon_fields asked; // the request's fields at the look-up, before later policies
     enum moon_cache_forward forward;
     struct moon_store_object stale;  // being validated
     struct moon_store_object served; // being sent
@@ -104,9 +105,8 @@ bool moon_cache_make_key(struct moon_exchange *x, const struct moon_cache_rule *
                          const struct moon_cache_key_parts *parts, struct moon_store_key *key,
                          uint64_t *uri_hash);
 
-/// Hash of a URI as objects are tagged with it. @param authority  lower case
-uint64_t moon_cache_uri_hash(struct moon_slice scheme, struct moon_slice authority,
-                             struct moon_slice path, struct moon_slice query);
+/// Host and port of the request as keys have them. Arena.
+struct moon_slice moon_cache_authority(struct moon_exchange *x);
 
 /// Hash of what the request says for the fields that `names` lists.
 uint64_t moon_cache_variant(const struct moon_fields *request, struct moon_slice names);
@@ -118,6 +118,10 @@ bool moon_cache_pack(struct moon_exchange *x, const struct moon_response *respon
 /// Names of the Vary fields, lower case, in one list. Arena. Empty where there are none.
 bool moon_cache_vary(struct moon_exchange *x, const struct moon_fields *fields,
                      struct moon_slice *names);
+
+/// False when a field of Vary was changed between the look-up and the backend: what it answered
+/// would be given to others than it is meant for.
+bool moon_cache_vary_is_sound(const struct moon_exchange *x, struct moon_slice names);
 
 /// The Vary names of a packed head.
 struct moon_slice moon_cache_packed_vary(struct moon_slice head);

@@ -6,17 +6,7 @@
 #include "gateway/exchange.h"
 #include "http/uri.h"
 
-enum { KEY_PARTS = 64, KEY_URI_SEED = 0x7572, KEY_SEED = 0x6b65 };
-
-uint64_t moon_cache_uri_hash(struct moon_slice scheme, struct moon_slice authority,
-                             struct moon_slice path, struct moon_slice query)
-{
-    uint64_t h = KEY_URI_SEED;
-    struct moon_slice parts[4] = {scheme, authority, path, query};
-    for (size_t i = 0; i < MOON_COUNT(parts); i++)
-        h = moon_hash_mix(h * UINT64_C(0x100000001b3) + moon_hash(parts[i]));
-    return moon_hash_mix(h + (query.data != NULL));
-}
+enum { KEY_PARTS = 64, KEY_SEED = 0x6b65 };
 
 /// Parts of a key, each with its length before it, so that no two lists of parts are alike.
 struct key_parts {
@@ -50,7 +40,7 @@ static void key_add_query(struct key_parts *parts, struct moon_exchange *x,
     }
 }
 
-static struct moon_slice key_authority(struct moon_exchange *x)
+struct moon_slice moon_cache_authority(struct moon_exchange *x)
 {
     struct moon_authority authority;
     if (!moon_uri_parse_authority(x->request.authority, &authority))
@@ -69,7 +59,7 @@ bool moon_cache_make_key(struct moon_exchange *x, const struct moon_cache_rule *
     struct moon_slice text;
     uint64_t hash[2];
     uint64_t variants[MOON_CACHE_RULE_NAMES];
-    struct moon_slice authority = key_authority(x);
+    struct moon_slice authority = moon_cache_authority(x);
     key_add(&parts, moon_slice((const char *)&rule->flavour, sizeof(rule->flavour)));
     if (given->key.data != NULL) {
         key_add(&parts, given->key);
@@ -91,8 +81,9 @@ bool moon_cache_make_key(struct moon_exchange *x, const struct moon_cache_rule *
         return false;
     moon_hash128(KEY_SEED, text, hash);
     *key = (struct moon_store_key){hash[0], hash[1]};
-    *uri_hash =
-        moon_cache_uri_hash(x->request.scheme, authority, x->request.path, x->request.query);
+    *uri_hash = given->key.data != NULL ? moon_cache_tag_hash(MOON_S("key"), given->key)
+                                        : moon_cache_uri_hash(x->request.scheme, authority,
+                                                              x->request.path, x->request.query);
     return true;
 }
 
@@ -156,6 +147,20 @@ uint64_t moon_cache_variant(const struct moon_fields *request, struct moon_slice
     while (moon_slice_next_element(&names, &name))
         h += moon_hash_mix(moon_hash(name) ^ variant_of(request, name));
     return h;
+}
+
+bool moon_cache_vary_is_sound(const struct moon_exchange *x, struct moon_slice names)
+{
+    struct moon_slice name;
+    while (moon_slice_next_element(&names, &name)) {
+        enum moon_field_id id = moon_field_id(name);
+        // These follow from what is in the key.
+        bool is_keyed = id == MOON_FIELD_HOST || id == MOON_FIELD_X_FORWARDED_HOST ||
+                        id == MOON_FIELD_X_FORWARDED_PROTO;
+        if (!is_keyed && variant_of(&x->cache.asked, name) != variant_of(&x->request.fields, name))
+            return false;
+    }
+    return true;
 }
 
 bool moon_cache_vary(struct moon_exchange *x, const struct moon_fields *fields,

@@ -39,5 +39,13 @@ enum moon_cache_answer {
     MOON_CACHE_WAITS,    // moon_async_done follows
 };
 
-/// Hash of a tag's name, alike in all workers.
+/// Hash of a tag's name, alike in all workers. @param kind  "tag", "key"
 uint64_t moon_cache_tag_hash(struct moon_slice kind, struct moon_slice name);
+
+/// Hash of a URI as objects are tagged with it. @param authority  lower case, usual port left out
+uint64_t moon_cache_uri_hash(struct moon_slice scheme, struct moon_slice authority,
+                             struct moon_slice path, struct moon_slice query);
+
+/// The same of an absolute URL. @return false when it is none
+MUST_CHECK bool moon_cache_url_hash(struct moon_arena *arena, struct moon_slice text,
+                                    uint64_t *hash);

@@ -154,11 +154,6 @@ static int cache_lookup(lua_State *L)
     return cache_push_answer(x, L, NULL);
 }
 
-uint64_t moon_cache_tag_hash(struct moon_slice kind, struct moon_slice name)
-{
-    return moon_hash_mix(moon_hash(kind) * 31 + moon_hash(name));
-}
-
 // ---- purging -----------------------------------------------------------------------------------
 
 /// cache.purge_tag(name): everything stored under the tag is gone
@@ -167,6 +162,30 @@ static int cache_purge_tag(lua_State *L)
     moon_store_purge(moon_store_of(cache_need_seat(L)),
                      moon_cache_tag_hash(MOON_S("tag"), moon_check_slice(L, 1)));
     return 0;
+}
+
+/// cache.purge_key(key): of listings of the policy with `key`
+static int cache_purge_key(lua_State *L)
+{
+    moon_store_purge(moon_store_of(cache_need_seat(L)),
+                     moon_cache_tag_hash(MOON_S("key"), moon_check_slice(L, 1)));
+    return 0;
+}
+
+/// cache.purge_url(url) -> whether it is one; what is stored for it is gone, all variants
+static int cache_purge_url(lua_State *L)
+{
+    struct moon_arena arena;
+    uint64_t hash;
+    struct moon_slice url = moon_check_slice(L, 1);
+    struct moon_store_seat *seat = cache_need_seat(L);
+    moon_arena_init(&arena, 65536);
+    bool is_url = moon_cache_url_hash(&arena, url, &hash);
+    moon_arena_reset(&arena);
+    if (is_url)
+        moon_store_purge(moon_store_of(seat), hash);
+    lua_pushboolean(L, is_url);
+    return 1;
 }
 
 /// cache.purge_all(): everything is gone, values of policies too
@@ -365,6 +384,8 @@ static int cache_wait(lua_State *L)
 static const luaL_Reg cache_functions[] = {
     {"rule", cache_rule},
     {"lookup", cache_lookup},
+    {"purge_key", cache_purge_key},
+    {"purge_url", cache_purge_url},
     {"purge_tag", cache_purge_tag},
     {"purge_all", cache_purge_all},
     {"figures", cache_figures},
