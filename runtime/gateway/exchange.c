@@ -308,12 +308,20 @@ static void exchange_resume(struct moon_ctx *ctx)
     exchange_run(MOON_CONTAINER_OF(ctx, struct moon_exchange, ctx));
 }
 
+static void exchange_count_bytes(const struct moon_ctx *ctx, int64_t *request, int64_t *response)
+{
+    const struct moon_exchange *x = MOON_CONTAINER_OF(ctx, struct moon_exchange, ctx);
+    *request = x->request_bytes;
+    *response = x->response_bytes;
+}
+
 static const struct moon_ctx_ops exchange_ctx_ops = {
     .request_body = moon_body_ctx_request,
     .response_body = moon_body_ctx_response,
     .set_request_body = moon_body_ctx_set_request,
     .set_response_body = moon_body_ctx_set_response,
     .forward = moon_forward_ctx,
+    .count_bytes = exchange_count_bytes,
     .drop_response = moon_forward_drop_response,
     .resume = exchange_resume,
     .cache_lookup = moon_cache_lookup,

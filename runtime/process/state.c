@@ -5,7 +5,7 @@
 #include "base/hash.h"
 
 enum {
-    STATE_REGION_BYTES = 64 << 20, // beside the metrics; pages are taken as they are touched
+    STATE_REGION_BYTES = 80 << 20, // beside the metrics; pages are taken as they are touched
     STATE_COUNTER_CELLS = 1 << 18,
     STATE_SERIES = 8192,
     STATE_TARGETS = 1024,
@@ -26,9 +26,10 @@ enum moon_rc moon_state_new(int workers, size_t cache_bytes, struct moon_state *
     state.metrics = moon_metrics_new(state.region, workers, STATE_SERIES);
     state.healths = moon_healths_new(state.region, STATE_TARGETS);
     state.tickets = moon_region_carve(state.region, "tls tickets", sizeof(struct moon_tls_tickets));
+    state.leases = moon_leases_new(state.region);
     state.limits_board = moon_limits_board_new(state.region);
     state.store = moon_store_new(state.region, cache_bytes, workers);
-    bool is_whole = state.store != NULL && state.limits_board != NULL && state.board != NULL && state.counters != NULL &&
+    bool is_whole = state.leases != NULL && state.store != NULL && state.limits_board != NULL && state.board != NULL && state.counters != NULL &&
                     state.metrics != NULL && state.healths != NULL && state.tickets != NULL;
     if (!is_whole) {
         moon_state_free(&state);

@@ -9,6 +9,7 @@
 #include "shared/board.h"
 #include "shared/counters.h"
 #include "shared/health.h"
+#include "shared/leases.h"
 #include "shared/metrics.h"
 #include "shared/store.h"
 #include "upstream/limits.h"
@@ -17,6 +18,7 @@ struct moon_state {
     struct moon_region *region;
     struct moon_board *board;
     struct moon_counters *counters;
+    struct moon_leases *leases;
     struct moon_metrics *metrics;
     struct moon_healths *healths;
     struct moon_tls_tickets *tickets;

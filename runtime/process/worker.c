@@ -143,6 +143,7 @@ enum moon_rc moon_worker_init(struct moon_worker *worker, struct moon_state *sta
         return MOON_ERR_MEMORY;
     }
     moon_metrics_bind(state->metrics, number);
+    moon_leases_bind(state->leases, number);
     moon_healths_bind(state->healths, number);
     worker->seat = moon_store_seat_new(state->store, number);
     moon_flights_init(&worker->flights, worker->loop, worker->seat);
@@ -155,6 +156,8 @@ enum moon_rc moon_worker_init(struct moon_worker *worker, struct moon_state *sta
         .counters = state->counters,
         .flights = &worker->flights,
         .metrics = state->metrics,
+        .leases = state->leases,
+        .worker = number,
         .slot = &state->board->slots[number],
     };
     moon_gateway_init(&worker->gateway, &worker->env, state->board, state->tickets);

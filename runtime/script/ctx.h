@@ -89,6 +89,8 @@ struct moon_ctx_ops {
     /// @param timeout_ms  until the response's head; 0: the backend's own deadlines
     /// @return MOON_AGAIN (moon_ctx_forward_done follows), or why it cannot be
     enum moon_rc (*forward)(struct moon_ctx *x, int64_t timeout_ms);
+    /// Bytes of the two bodies so far.
+    void (*count_bytes)(const struct moon_ctx *x, int64_t *request, int64_t *response);
     /// Forgets the backend's answer and ends the call.
     void (*drop_response)(struct moon_ctx *x);
     /// An asynchronous operation ended: go on with the section.

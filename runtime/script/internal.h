@@ -106,6 +106,8 @@ void moon_script_open_log(lua_State *L);
 void moon_script_open_http(lua_State *L);
 void moon_script_open_counters(lua_State *L);
 void moon_script_open_cache(lua_State *L);
+void moon_script_open_leases(lua_State *L);
+void moon_script_open_tally(lua_State *L);
 void moon_script_open_metrics(lua_State *L);
 void moon_script_open_plugins(lua_State *L);
 void moon_script_close_http(struct moon_script *script);

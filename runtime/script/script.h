@@ -13,6 +13,7 @@
 #include "script/plan.h"
 #include "shared/board.h"
 #include "shared/counters.h"
+#include "shared/leases.h"
 #include "shared/metrics.h"
 #include "upstream/upstream.h"
 
@@ -27,6 +28,8 @@ struct moon_script_env {
     struct moon_flights *flights; // with the worker's seat at the store; NULL in the checker
     struct moon_metrics *metrics;
     struct moon_board_slot *slot; // NULL in the checker
+    struct moon_leases *leases;   // NULL in the checker
+    int worker;                   // number of this worker
     void *limits;                 // struct moon_limits: limits shared by nodes; NULL: none
     void (*patch_plan)(struct moon_plan *plan, void *arg); // specs: changes what was loaded; or NULL
     void *patch_arg;
