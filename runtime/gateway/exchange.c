@@ -68,9 +68,10 @@ static enum step_next exchange_section(struct moon_exchange *x, enum moon_sectio
     case MOON_RUN_ERROR:
         x->failure = x->ctx.error.status == 503 ? MOON_ERR_POLICY_BUDGET : MOON_ERR_POLICY;
         moon_log_error("policy %.*s%s%.*s failed in %.*s: %.*s request=%.*s",
-                       MOON_SLICE_ARG(x->ctx.error.source), x->ctx.error.where.len > 0 ? " at " : "",
-                       MOON_SLICE_ARG(x->ctx.error.where), MOON_SLICE_ARG(x->ctx.error.section),
-                       MOON_SLICE_ARG(x->ctx.error.message), MOON_SLICE_ARG(x->ctx.id));
+                       MOON_SLICE_ARG(x->ctx.error.source),
+                       x->ctx.error.where.len > 0 ? " at " : "", MOON_SLICE_ARG(x->ctx.error.where),
+                       MOON_SLICE_ARG(x->ctx.error.section), MOON_SLICE_ARG(x->ctx.error.message),
+                       MOON_SLICE_ARG(x->ctx.id));
         x->ctx.reply = (struct moon_reply){0};
         return step_to(x, MOON_STEP_FAIL);
     }
@@ -375,19 +376,40 @@ static void exchange_on_call_failed(void *owner, enum moon_rc rc)
     exchange_run(x);
 }
 
+// Early Hints (RFC 8297), and of those the links only: what policies will do to the final answer's
+// fields is not known yet. Other interim answers speak of our own connection to the backend.
+static void exchange_on_interim(void *owner)
+{
+    struct moon_exchange *x = owner;
+    const struct moon_fields *fields = &x->call.response.fields;
+    struct moon_fields links;
+    if (x->call.response.status != 103 || x->is_head_sent || x->is_client_gone)
+        return;
+    moon_fields_init(&links, &x->arena);
+    for (size_t i = 0; i < fields->count; i++) {
+        if (moon_slice_is_nocase(fields->items[i].name, MOON_S("link")) &&
+            moon_fields_add(&links, fields->items[i].name, fields->items[i].value) != MOON_OK)
+            return;
+    }
+    if (links.count > 0)
+        x->ops->write_interim(x->peer, 103, &links);
+}
+
 const struct moon_call_events moon_exchange_call_events = {
     .on_head = exchange_on_head,
     .on_body = exchange_on_call_body,
     .on_writable = exchange_on_call_writable,
     .on_failed = exchange_on_call_failed,
+    .on_interim = exchange_on_interim,
 };
 
 static void exchange_make_id(struct moon_exchange *x)
 {
     static const char hex[] = "0123456789abcdef";
     struct moon_gateway *gateway = x->gateway;
-    uint64_t parts[2] = {moon_hash_mix(gateway->id_salt + gateway->next_id * UINT64_C(0x9e3779b97f4a7c15)),
-                         moon_hash_mix(gateway->id_salt ^ (uint64_t)x->times.started)};
+    uint64_t parts[2] = {
+        moon_hash_mix(gateway->id_salt + gateway->next_id * UINT64_C(0x9e3779b97f4a7c15)),
+        moon_hash_mix(gateway->id_salt ^ (uint64_t)x->times.started)};
     gateway->next_id++;
     for (size_t i = 0; i < 32; i++)
         x->id[i] = hex[parts[i / 16] >> (60 - 4 * (i % 16)) & 15];

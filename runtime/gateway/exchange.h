@@ -18,6 +18,8 @@ struct moon_peer_ops {
     enum moon_rc (*read_body)(void *peer, struct moon_slice *data, bool *is_done);
     /// Tells the client to send the body (100 Continue).
     void (*send_continue)(void *peer);
+    /// Sends an interim (1xx) head.
+    void (*write_interim)(void *peer, int status, const struct moon_fields *fields);
     /// Sends a response's head, with the first of its body behind it.
     /// @return MOON_OK, MOON_AGAIN (taken; moon_exchange_on_writable follows), MOON_ERR_IO
     enum moon_rc (*write_head)(void *peer, const struct moon_response *response,

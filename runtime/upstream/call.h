@@ -33,6 +33,7 @@ struct moon_call_events {
     void (*on_body)(void *owner);     // moon_call_read has more, an end or an error
     void (*on_writable)(void *owner); // moon_call_write may go on
     void (*on_failed)(void *owner, enum moon_rc rc); // there will be no head
+    void (*on_interim)(void *owner); // call->response is an interim (1xx) one; NULL: passed over
 };
 
 /// Microseconds since the call began; 0 where a stage was not reached.
