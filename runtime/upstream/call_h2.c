@@ -140,8 +140,8 @@ static void stream_tell(struct moon_h2_conn *h, struct call_stream *stream, unsi
         call_arm(stream->call, stream->call->backend->conf->idle_ms, MOON_ERR_TIMEOUT);
         stream->call->events->on_body(stream->call->owner);
     }
-    bool is_answered = stream->h2.is_in_ended && stream->h2.is_head_whole;
-    if (h->current == stream && (events & MOON_H2C_CLOSED) != 0 && !is_answered)
+    bool is_over = h->current == stream && (events & MOON_H2C_CLOSED) != 0;
+    if (is_over && !(stream->h2.is_in_ended && stream->h2.is_head_whole))
         stream_closed(stream);
     h->current = NULL;
     upstreams->current_call = outer;
