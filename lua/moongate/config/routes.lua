@@ -201,6 +201,9 @@ function M:add_api(site, route, host, api, api_path, base)
   if #api.product_scopes > 0 then
     outer[#outer + 1] = api.product_scopes
   end
+  if api.validation_scope then
+    outer[#outer + 1] = api.validation_scope
+  end
   outer[#outer + 1] = api.scope
   local taken, preflights = {}, {}
   for _, operation in ipairs(api.operation_list) do
