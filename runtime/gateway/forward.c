@@ -218,6 +218,9 @@ static enum moon_rc forward_first_body(struct moon_exchange *x, struct moon_slic
     if (rc == MOON_OK) {
         x->request_bytes += (int64_t)data->len;
         x->is_body_done = *is_last;
+        if (x->ctx.leaf->limits.body_bytes >= 0 &&
+            x->request_bytes > x->ctx.leaf->limits.body_bytes)
+            rc = MOON_ERR_BODY_TOO_LARGE;
     }
     return rc == MOON_AGAIN ? MOON_OK : rc;
 }

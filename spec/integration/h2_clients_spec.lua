@@ -72,6 +72,20 @@ describe("real clients", function()
     assert.matches("5000 succeeded, 0 failed, 0 errored", output, 1, true)
   end)
 
+  it("a stopping gateway says GOAWAY and finishes what it has", function()
+    if not node.has({}) then
+      pending("no node")
+      return
+    end
+    local port, behind = gateway.free_ports(2)
+    local stopping = gateway.start { from = dir, port = port, replace = {
+      ["18080"] = tostring(port), ["18443"] = tostring((gateway.free_ports(1))),
+      ["19101"] = tostring(behind) } }
+    local results, output = node.run("drain", port, behind, stopping.pid)
+    stopping:stop()
+    assert.equal("ok", results["GOAWAY without an error, and the whole answer"] or output)
+  end)
+
   local function script(name, packages, checks)
     describe(name .. ".js:", function()
       local results, output
