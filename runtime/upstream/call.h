@@ -70,6 +70,7 @@ struct moon_call {
     bool is_counted;      // in the group's `active`
     bool is_retrying;     // in the group's `retrying`
     bool is_circuit_probe; // its outcome closes the breaker or opens it again
+    bool is_queued;       // `waiter` is on the pool's list
     bool is_h2_leader;    // makes the connection that others wait for
     bool is_reused;       // the connection served a call before
     bool is_head_sent;

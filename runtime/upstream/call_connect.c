@@ -320,11 +320,13 @@ static void connect_turn(struct moon_waiter *waiter)
     struct moon_pool *pool = call->target->pool;
     bool is_full = pool->open_max > 0 && pool->open_count >= pool->open_max;
     enum moon_rc rc;
+    call->is_queued = false;
     if (connect_is_h2(call) && call_h2_take(call)) {
         rc = connect_h2(call);
     } else if (pool->is_h2_connecting || (is_full && moon_list_is_empty(&pool->idle))) {
         moon_list_push_front(&pool->waiting, &waiter->link); // its place was the first
         pool->waiting_count++;
+        call->is_queued = true;
         return;
     } else {
         rc = connect_now(call);
@@ -336,6 +338,7 @@ static void connect_turn(struct moon_waiter *waiter)
 static enum moon_rc connect_queue(struct moon_call *call, int64_t most_ms, enum moon_rc meaning)
 {
     call->state = MOON_CALL_PENDING;
+    call->is_queued = true;
     call->waiter.on_ready = connect_turn;
     moon_pool_wait(call->target->pool, &call->waiter);
     call_arm(call, most_ms, meaning);
@@ -365,7 +368,7 @@ void call_stop_connecting(struct moon_call *call)
     if (call->dial != NULL)
         dial_stop(call->dial);
     connect_leader_done(call);
-    if (call->state == MOON_CALL_PENDING && call->target != NULL &&
-        !moon_list_is_empty(&call->waiter.link))
+    if (call->is_queued)
         moon_pool_stop_waiting(call->target->pool, &call->waiter);
+    call->is_queued = false;
 }
