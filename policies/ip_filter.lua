@@ -24,7 +24,8 @@ local M = {
 
 local list = {
   type = "array", minItems = 1,
-  items = { type = "string", minLength = 1, description = "A network, an address, a name, or `file:PATH`." },
+  items = { type = "string", minLength = 1,
+    description = "A network, an address, a name, or `file:PATH`." },
 }
 
 local function networks(description)

@@ -5,8 +5,8 @@ local reply = require("moongate.reply")
 local M = {
   name = "mock_response",
   summary = "Answers with an example instead of calling the backend.",
-  description = "The example is the policy's own (`body`, `json`), or the operation's (`examples`) "
-    .. "for the status and media type.",
+  description = "The example is the policy's own (`body`, `json`), or the operation's (`examples`, or "
+    .. "those of `openapi`) for the status and media type, else a sample of the definition's schema.",
   sections = { "inbound", "outbound", "on_error" },
   azure = "mock-response",
   differences = "The example may stand in the policy itself.",
@@ -27,8 +27,25 @@ M.schema = {
   },
 }
 
+--- The answers of a definition that has no example for them: made from its schemas.
+local function add_samples(out, api, definition, conf)
+  for name, operation in pairs(definition.by_name) do
+    local response = operation.responses[tostring(conf.status)] or operation.responses.default
+    local media = conf.content_type or "application/json"
+    local content = response and response.content[media]
+    if content and not out[api][name] then
+      local sample = content.example
+      if sample == nil then
+        sample = definition:sample(content.schema)
+      end
+      local body = sample ~= nil and reply.json(200, sample).body
+      out[api][name] = body and { body = body, media = media } or nil
+    end
+  end
+end
+
 --- Answers by API and operation, made once.
-local function answers_of(examples, conf)
+local function answers_of(examples, conf, definitions)
   local out = {}
   for api, operations in pairs(examples or {}) do
     out[api] = {}
@@ -51,6 +68,9 @@ local function answers_of(examples, conf)
         out[api][operation] = { body = example, media = media }
       end
     end
+    if definitions and definitions[api] then
+      add_samples(out, api, definitions[api], conf)
+    end
   end
   return out
 end
@@ -62,7 +82,7 @@ function M.prepare(conf, env)
     self.media = self.media or "application/json"
   elseif not conf.body then
     self.answers = answers_of(env and env.examples, { status = self.status,
-      content_type = conf.content_type })
+      content_type = conf.content_type }, env and env.definitions)
   end
   return self
 end

@@ -147,10 +147,14 @@ stage_unit-asan() {
 }
 
 stage_integration() {
+  specs integration "$jobs" spec/gateway
   specs integration 1 spec/integration
 }
 
 stage_integration-asan() {
+  ASAN_OPTIONS="detect_leaks=0:log_path=$logs/integration-asan/sanitizer" \
+    UBSAN_OPTIONS="print_stacktrace=1:halt_on_error=1:log_path=$logs/integration-asan/sanitizer" \
+    MOONGATE_BUILD=build/dev specs integration-asan "$jobs" spec/gateway
   ASAN_OPTIONS="detect_leaks=0:log_path=$logs/integration-asan/sanitizer" \
     UBSAN_OPTIONS="print_stacktrace=1:halt_on_error=1:log_path=$logs/integration-asan/sanitizer" \
     MOONGATE_BUILD=build/dev specs integration-asan 1 spec/integration

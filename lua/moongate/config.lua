@@ -3,6 +3,7 @@
 --- gives the plan that the runtime serves, or everything that is wrong with it.
 
 local api_schema = require("moongate.config.api_schema")
+local definitions = require("moongate.config.definitions")
 local errors_of = require("moongate.config.errors")
 local files_of = require("moongate.config.files")
 local fuel = require("moongate.fuel")
@@ -70,12 +71,16 @@ function Load:read_apis()
   for _, stem in ipairs(self.files:names("apis")) do
     local file = "apis/" .. stem .. ".lua"
     local given = self.files:load_table(file)
-    local api, ok
+    local api, ok, definition
     if given then
+      given, definition = definitions.read(self, file, given)
       api, ok = self:check(api_validator, file, given)
     end
     if ok then
       api.file = file
+      if definition then
+        definitions.complete(api, definition)
+      end
       local other = self.api_by_name[api.name]
       if other then
         self.errors:add({ file = file, path = "name",
@@ -363,6 +368,24 @@ function Load:subscription_scope(api, product_names)
   return scope
 end
 
+--- The checks that an API with `openapi` gets, inside the product and outside its own policies.
+function Load:validation_scope(api)
+  if not api.definition then
+    return nil
+  end
+  local scope = { kind = "api", name = api.name, id = "api:" .. api.name, file = api.file,
+    path = "validation", api = api.name, lists = {} }
+  for _, section in ipairs(listings_of.SECTIONS) do
+    scope.lists[section] = {}
+  end
+  local line = self.errors:line_of(api.file, "openapi")
+  for _, one in ipairs(definitions.policies(api.validation)) do
+    local list = scope.lists[one[1]]
+    list[#list + 1] = self.listings:built_in(one[2], one[3], scope, one[1], api.file, line)
+  end
+  return scope
+end
+
 function Load:operation(api, name, path)
   local operation = api.operations[name]
   operation.name = name
@@ -378,9 +401,10 @@ function Load:operation(api, name, path)
 end
 
 function Load:api_scopes()
-  self.examples = {}
+  self.examples, self.listings.env.definitions = {}, {}
   for _, api in ipairs(self.apis) do
     self.examples[api.name] = {}
+    self.listings.env.definitions[api.name] = api.definition
     for name, operation in pairs(api.operations) do
       self.examples[api.name][name] = operation.examples
     end
@@ -390,6 +414,7 @@ function Load:api_scopes()
     self:need(self.backend_index, "backend", api.backend, api.file, "backend")
     local names = products_of(self.gateway.products, api.name)
     api.subscription_scope = self:subscription_scope(api, names)
+    api.validation_scope = self:validation_scope(api)
     api.product_scopes = { key = "products:" .. table.concat(names, ",") }
     for i, name in ipairs(names) do
       api.product_scopes[i] = self.product_scopes[name]
@@ -466,7 +491,7 @@ function Load:make_plan()
     limits = normalize.milliseconds(g.limits), listeners = listeners,
     management = self:listener(g.management, "management"),
     networks = g.networks or {}, trusted_proxies = g.trusted_proxies or {},
-    redis = redis, geoip = g.geoip, access_log = logs(g.access_log), error_log = g.error_log,
+    cache = g.cache, redis = redis, geoip = g.geoip, access_log = logs(g.access_log), error_log = g.error_log,
     backends = self.backend_list, subscriptions = {}, routes = {}, products = {},
   }
   self.plan = plan
@@ -491,6 +516,7 @@ function Load:flatten()
   local flattening = routes_of.new({
     errors = self.errors, warnings = self.warnings, apis = self.apis,
     backend_index = self.backend_index, gateway = self.scope_gateway,
+    compression = self.gateway.compression,
   })
   self.plan.routes = flattening:run(self.gateway.sites, self.plan.access_log.enabled)
 end

@@ -38,6 +38,11 @@ local function log_part()
   return frozen("log", functions)
 end
 
+local function cache_part()
+  return frozen("cache",
+    require("moongate.values").new(require("moongate.cache"), require("moongate.clock")))
+end
+
 local function path_of(file, source)
   return file:sub(1, 1) == "/" and file or source.dir .. "/" .. file
 end
@@ -78,7 +83,7 @@ end
 ---@param source moongate.Source
 ---@return (fun(ip: string): table?)? lookup
 function M.install(keys, plan, source)
-  keys.http, keys.log = http_part(), log_part()
+  keys.http, keys.log, keys.cache = http_part(), log_part(), cache_part()
   return plan.geoip and geo_lookup(plan.geoip, source) or nil
 end
 

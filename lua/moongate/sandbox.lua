@@ -34,11 +34,16 @@ local function freeze(t, name)
 end
 M.freeze = freeze
 
--- Checked calls: what they catch is looked at, and a spent budget goes on unwinding.
+-- Checked calls: what they catch is looked at, and a spent budget goes on unwinding. By Lua's own
+-- `error`: raised from C it would cost a microsecond a level, and there may be tens of thousands.
+local SPENT = "policy budget is spent"
 
 local function after_pcall(ok, ...)
-  if not ok and is_spent() then
-    refill()
+  if not ok then
+    if is_spent() then
+      error(SPENT, 0)
+    end
+    charge(200) -- raising and catching take microseconds
   end
   return ok, ...
 end
@@ -52,12 +57,13 @@ local function after_xpcall(handler, ok, ...)
     return true, ...
   end
   if is_spent() then
-    refill()
+    error(SPENT, 0)
   end
+  charge(200)
   -- After unwinding, never inside the failing call: a handler that loops must be stoppable too.
   local handled, result = raw_pcall(handler, (...))
   if not handled and is_spent() then
-    refill()
+    error(SPENT, 0)
   end
   return false, result
 end
@@ -66,17 +72,25 @@ local function checked_xpcall(f, handler, ...)
   return after_xpcall(handler, raw_pcall(f, ...))
 end
 
+-- Where the budget ends, the runtime leaves the coroutine: its resumer has to go on leaving.
+local function after_resume(ok, ...)
+  if is_spent() then
+    refill()
+  end
+  return ok, ...
+end
+
 local function checked_resume(co, ...)
   charge(20)
-  return after_pcall(co_resume(co, ...))
+  return after_resume(co_resume(co, ...))
 end
 
 local function unwrap(ok, ...)
-  if ok then
-    return ...
-  end
   if is_spent() then
     refill()
+  end
+  if ok then
+    return ...
   end
   error((...), 0)
 end

@@ -205,6 +205,9 @@ static void compile_bound(struct compiler *c, enum keyword k, enum keyword stric
                           enum jsc_op strict_op)
 {
     bool is_old = c->dialect.draft <= JSC_OPENAPI_30;
+    if (c->set->is_definition && c->at[strict] != 0 && c->nodes[c->at[strict]].type <= JSC_TRUE) {
+        is_old = true; // 3.0's form, common in definitions that call themselves 3.1
+    }
     if (is_old && c->at[strict] != 0 && c->nodes[c->at[strict]].type == JSC_TRUE) {
         op = strict_op;
     }

@@ -14,8 +14,11 @@ struct moon_ipset {
     struct ip_range *ranges;
     size_t count;
     size_t cap;
+    uint32_t *v4; // where the ranges of each 16-bit prefix of IPv4 begin; NULL: searched without
     bool is_sealed;
 };
+
+enum { IP_PREFIXES = 1 << 16, IP_INDEXED_RANGES = 4096 };
 
 bool moon_ip_parse(struct moon_slice text, struct moon_ip *out)
 {
@@ -83,6 +86,7 @@ void moon_ipset_free(struct moon_ipset *set)
 {
     if (set == NULL)
         return;
+    free(set->v4);
     free(set->ranges);
     free(set);
 }
@@ -146,6 +150,33 @@ static int ip_range_order(const void *a, const void *b)
                            &((const struct ip_range *)b)->first);
 }
 
+static unsigned ip_v4_prefix_of(const struct moon_ip *ip)
+{
+    return (unsigned)ip->bytes[12] << 8 | ip->bytes[13];
+}
+
+// Saves a large set the far jumps of a binary search; without memory for it, the search does.
+static void ip_make_index(struct moon_ipset *set)
+{
+    if (set->count < IP_INDEXED_RANGES || set->count > UINT32_MAX ||
+        (set->v4 = malloc((IP_PREFIXES + 1) * sizeof(*set->v4))) == NULL)
+        return;
+    struct moon_ip at = {{0}};
+    memcpy(at.bytes, ip_v4_prefix, sizeof(ip_v4_prefix));
+    size_t i = 0;
+    for (unsigned prefix = 0; prefix < IP_PREFIXES; prefix++) {
+        at.bytes[12] = (uint8_t)(prefix >> 8);
+        at.bytes[13] = (uint8_t)prefix;
+        while (i < set->count && moon_ip_compare(&set->ranges[i].first, &at) < 0)
+            i++;
+        set->v4[prefix] = (uint32_t)i;
+    }
+    memset(at.bytes + 12, 0xff, 4);
+    while (i < set->count && moon_ip_compare(&set->ranges[i].first, &at) <= 0)
+        i++;
+    set->v4[IP_PREFIXES] = (uint32_t)i;
+}
+
 void moon_ipset_seal(struct moon_ipset *set)
 {
     set->is_sealed = true;
@@ -163,12 +194,18 @@ void moon_ipset_seal(struct moon_ipset *set)
         }
     }
     set->count = kept + 1;
+    ip_make_index(set);
 }
 
 bool moon_ipset_has(const struct moon_ipset *set, const struct moon_ip *ip)
 {
     MOON_ASSERT(set->is_sealed);
     size_t low = 0, high = set->count;
+    if (set->v4 != NULL && moon_ip_is_v4(ip)) {
+        unsigned prefix = ip_v4_prefix_of(ip);
+        low = set->v4[prefix];
+        high = set->v4[prefix + 1];
+    }
     while (low < high) {
         size_t mid = low + (high - low) / 2;
         if (moon_ip_compare(&set->ranges[mid].first, ip) <= 0)

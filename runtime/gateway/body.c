@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "gateway/encode.h"
 #include "gateway/grpc.h"
 
 static void body_ask_for(struct moon_exchange *x)
@@ -86,6 +87,18 @@ enum moon_rc moon_body_ctx_set_request(struct moon_ctx *ctx, struct moon_slice b
     return rc;
 }
 
+// The next run of the answer: out of the store, or from the backend and on its way into the store.
+static enum moon_rc body_read_response(struct moon_exchange *x, struct moon_slice *data,
+                                       bool *is_done)
+{
+    if (x->cache.is_serving)
+        return moon_cache_read(x, data, is_done);
+    enum moon_rc rc = moon_call_read(&x->call, data, is_done);
+    if (rc == MOON_OK)
+        moon_cache_on_body(x, *data, *is_done);
+    return rc;
+}
+
 enum moon_rc moon_body_collect_response(struct moon_exchange *x)
 {
     x->response_body.ceiling = x->ctx.leaf->limits.buffered_body_bytes;
@@ -93,7 +106,7 @@ enum moon_rc moon_body_collect_response(struct moon_exchange *x)
     for (;;) {
         struct moon_slice data = {NULL, 0};
         bool is_done = false;
-        enum moon_rc rc = moon_call_read(&x->call, &data, &is_done);
+        enum moon_rc rc = body_read_response(x, &data, &is_done);
         if (rc == MOON_OK)
             rc = moon_buf_append(&x->response_body, data);
         if (rc == MOON_AGAIN)
@@ -129,7 +142,7 @@ enum moon_rc moon_body_ctx_response(struct moon_ctx *ctx, struct moon_slice *bod
 {
     struct moon_exchange *x = MOON_CONTAINER_OF(ctx, struct moon_exchange, ctx);
     if (!x->is_response_kept) {
-        if (!x->is_answered || x->is_head_sent)
+        if ((!x->is_answered && !x->cache.is_serving) || x->is_head_sent)
             return MOON_ERR_INTERNAL;
         enum moon_rc rc = moon_body_collect_response(x);
         if (rc != MOON_OK)
@@ -210,16 +223,24 @@ enum moon_rc moon_body_send_head(struct moon_exchange *x)
     struct moon_slice data = {NULL, 0};
     bool is_last = false;
     body_frame(x);
+    moon_encode_start(x);
     if (body_is_bodiless(x)) {
         is_last = true;
     } else if (x->is_response_kept) {
         data = moon_buf_slice(&x->response_body);
         is_last = true;
-    } else if (x->is_answered) {
-        enum moon_rc rc = moon_call_read(&x->call, &data, &is_last);
+    } else if (x->is_answered || x->cache.is_serving) {
+        enum moon_rc rc = body_read_response(x, &data, &is_last);
         if (rc != MOON_OK && rc != MOON_AGAIN)
             return rc; // broken before the client saw anything: a clean 502
         is_last = is_last && x->call.response.trailers.count == 0; // the pump sends them
+        rc = moon_encode_run(x, &data, is_last);
+        if (rc != MOON_OK)
+            return rc;
+        if (is_last && x->compress != NULL) { // all of it is here: its length can be told
+            x->response.framing = MOON_FRAMING_LENGTH;
+            x->response.content_length = (int64_t)data.len;
+        }
     } else {
         is_last = true;
     }
@@ -243,14 +264,17 @@ bool moon_body_pump_response(struct moon_exchange *x)
     while (!x->is_response_done && !x->is_client_blocked) {
         struct moon_slice data = {NULL, 0};
         bool is_done = false;
-        enum moon_rc rc = moon_call_read(&x->call, &data, &is_done);
+        enum moon_rc rc = body_read_response(x, &data, &is_done);
         if (rc == MOON_AGAIN)
             return false;
+        if (rc == MOON_OK)
+            rc = moon_encode_run(x, &data, is_done);
         if (rc != MOON_OK) {
             moon_body_cut(x, rc);
             return true;
         }
-        const struct moon_fields *trailers = is_done ? &x->call.response.trailers : NULL;
+        const struct moon_fields *trailers =
+            is_done && x->is_answered ? &x->call.response.trailers : NULL;
         rc = body_wrote(x, x->ops->write_body(x->peer, data, is_done, trailers), data.len, is_done);
         if (rc != MOON_OK && rc != MOON_AGAIN)
             return true;

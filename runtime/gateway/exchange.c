@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "gateway/access_log.h"
 #include "gateway/body.h"
+#include "gateway/encode.h"
 #include "gateway/forward.h"
 #include "gateway/grpc.h"
 #include "gateway/management.h"
@@ -55,6 +56,8 @@ static enum step_next exchange_section(struct moon_exchange *x, enum moon_sectio
         return step_to(x, next);
     case MOON_RUN_WAIT:
         return STEP_WAIT;
+    case MOON_RUN_CACHED:
+        return step_to(x, MOON_STEP_OUTBOUND);
     case MOON_RUN_REPLY:
         if (!x->ctx.reply.is_refusal)
             return step_to(x, MOON_STEP_REPLY);
@@ -65,9 +68,10 @@ static enum step_next exchange_section(struct moon_exchange *x, enum moon_sectio
     case MOON_RUN_ERROR:
         x->failure = x->ctx.error.status == 503 ? MOON_ERR_POLICY_BUDGET : MOON_ERR_POLICY;
         moon_log_error("policy %.*s%s%.*s failed in %.*s: %.*s request=%.*s",
-                       MOON_SLICE_ARG(x->ctx.error.source), x->ctx.error.where.len > 0 ? " at " : "",
-                       MOON_SLICE_ARG(x->ctx.error.where), MOON_SLICE_ARG(x->ctx.error.section),
-                       MOON_SLICE_ARG(x->ctx.error.message), MOON_SLICE_ARG(x->ctx.id));
+                       MOON_SLICE_ARG(x->ctx.error.source),
+                       x->ctx.error.where.len > 0 ? " at " : "", MOON_SLICE_ARG(x->ctx.error.where),
+                       MOON_SLICE_ARG(x->ctx.error.section), MOON_SLICE_ARG(x->ctx.error.message),
+                       MOON_SLICE_ARG(x->ctx.id));
         x->ctx.reply = (struct moon_reply){0};
         return step_to(x, MOON_STEP_FAIL);
     }
@@ -130,7 +134,11 @@ static enum step_next step_backend(struct moon_exchange *x)
     enum step_next next = exchange_section(x, MOON_SECTION_BACKEND, MOON_STEP_CALL);
     if (x->step != MOON_STEP_CALL)
         return next;
-    if (x->is_answered) // by ctx:forward
+    if (x->is_answered) { // by ctx:forward
+        moon_cache_on_response(x);
+        return step_to(x, MOON_STEP_OUTBOUND);
+    }
+    if (x->ctx.forward_rc != MOON_OK && moon_cache_on_failure(x))
         return step_to(x, MOON_STEP_OUTBOUND);
     return x->ctx.forward_rc != MOON_OK ? exchange_fail(x, x->ctx.forward_rc) : next;
 }
@@ -139,6 +147,8 @@ static enum step_next step_call(struct moon_exchange *x)
 {
     enum moon_rc rc = moon_forward_start(x);
     x->times.called = x->call.times.started_us;
+    if (rc != MOON_OK && moon_cache_on_failure(x))
+        return step_to(x, MOON_STEP_OUTBOUND);
     if (rc != MOON_OK)
         return exchange_fail(x, rc);
     return step_to(x, MOON_STEP_AWAIT);
@@ -146,7 +156,7 @@ static enum step_next step_call(struct moon_exchange *x)
 
 static enum step_next step_await(struct moon_exchange *x)
 {
-    if (x->is_answered)
+    if (x->is_answered || x->is_from_cache)
         return step_to(x, MOON_STEP_OUTBOUND);
     moon_body_pump_request(x);
     return x->step == MOON_STEP_AWAIT ? STEP_WAIT : STEP_MORE; // the body may have broken
@@ -230,6 +240,8 @@ static enum step_next step_log(struct moon_exchange *x)
 {
     x->times.ended = moon_clock_us();
     moon_forward_end_call(x);
+    if (x->ctx.is_background)
+        return step_to(x, MOON_STEP_END); // no client, no line
     if (x->ctx.leaf != NULL && x->ctx.leaf->chains[MOON_SECTION_LOG] != 0) {
         // A log policy may look, not wait: the client has its answer already.
         if (moon_script_run(&x->ctx, MOON_SECTION_LOG) == MOON_RUN_WAIT)
@@ -257,7 +269,9 @@ static void exchange_free(struct moon_exchange *x)
     if (x->deadline.loop != NULL)
         moon_timer_stop(&x->deadline);
     moon_forward_end_call(x);
+    moon_cache_end(x);
     moon_ctx_fini(&x->ctx);
+    moon_encode_end(x);
     moon_buf_fini(&x->request_body);
     moon_buf_fini(&x->response_body);
     moon_arena_reset(&x->arena);
@@ -295,14 +309,24 @@ static void exchange_resume(struct moon_ctx *ctx)
     exchange_run(MOON_CONTAINER_OF(ctx, struct moon_exchange, ctx));
 }
 
+static void exchange_count_bytes(const struct moon_ctx *ctx, int64_t *request, int64_t *response)
+{
+    const struct moon_exchange *x = MOON_CONTAINER_OF(ctx, struct moon_exchange, ctx);
+    *request = x->request_bytes;
+    *response = x->response_bytes;
+}
+
 static const struct moon_ctx_ops exchange_ctx_ops = {
     .request_body = moon_body_ctx_request,
     .response_body = moon_body_ctx_response,
     .set_request_body = moon_body_ctx_set_request,
     .set_response_body = moon_body_ctx_set_response,
     .forward = moon_forward_ctx,
+    .count_bytes = exchange_count_bytes,
     .drop_response = moon_forward_drop_response,
     .resume = exchange_resume,
+    .cache_lookup = moon_cache_lookup,
+    .cache_cancel = moon_cache_cancel,
 };
 
 static void exchange_on_head(void *owner)
@@ -318,6 +342,8 @@ static void exchange_on_head(void *owner)
     }
     if (rc != MOON_OK)
         (void)exchange_fail(x, rc);
+    else
+        moon_cache_on_response(x);
     exchange_run(x);
 }
 
@@ -343,8 +369,30 @@ static void exchange_on_call_failed(void *owner, enum moon_rc rc)
         moon_forward_ended(x, rc);
         return;
     }
-    (void)exchange_fail(x, rc);
+    if (moon_cache_on_failure(x))
+        x->step = MOON_STEP_OUTBOUND;
+    else
+        (void)exchange_fail(x, rc);
     exchange_run(x);
+}
+
+// Early Hints (RFC 8297), and of those the links only: what policies will do to the final answer's
+// fields is not known yet. Other interim answers speak of our own connection to the backend.
+static void exchange_on_interim(void *owner)
+{
+    struct moon_exchange *x = owner;
+    const struct moon_fields *fields = &x->call.response.fields;
+    struct moon_fields links;
+    if (x->call.response.status != 103 || x->is_head_sent || x->is_client_gone)
+        return;
+    moon_fields_init(&links, &x->arena);
+    for (size_t i = 0; i < fields->count; i++) {
+        if (moon_slice_is_nocase(fields->items[i].name, MOON_S("link")) &&
+            moon_fields_add(&links, fields->items[i].name, fields->items[i].value) != MOON_OK)
+            return;
+    }
+    if (links.count > 0)
+        x->ops->write_interim(x->peer, 103, &links);
 }
 
 const struct moon_call_events moon_exchange_call_events = {
@@ -352,14 +400,16 @@ const struct moon_call_events moon_exchange_call_events = {
     .on_body = exchange_on_call_body,
     .on_writable = exchange_on_call_writable,
     .on_failed = exchange_on_call_failed,
+    .on_interim = exchange_on_interim,
 };
 
 static void exchange_make_id(struct moon_exchange *x)
 {
     static const char hex[] = "0123456789abcdef";
     struct moon_gateway *gateway = x->gateway;
-    uint64_t parts[2] = {moon_hash_mix(gateway->id_salt + gateway->next_id * UINT64_C(0x9e3779b97f4a7c15)),
-                         moon_hash_mix(gateway->id_salt ^ (uint64_t)x->times.started)};
+    uint64_t parts[2] = {
+        moon_hash_mix(gateway->id_salt + gateway->next_id * UINT64_C(0x9e3779b97f4a7c15)),
+        moon_hash_mix(gateway->id_salt ^ (uint64_t)x->times.started)};
     gateway->next_id++;
     for (size_t i = 0; i < 32; i++)
         x->id[i] = hex[parts[i / 16] >> (60 - 4 * (i % 16)) & 15];

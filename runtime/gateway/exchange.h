@@ -5,6 +5,7 @@
 /// (steps.def). The exchange does not know which protocol version the client speaks: the session
 /// gives it the request, and takes the response through `struct moon_peer_ops`.
 
+#include "gateway/cache.h"
 #include "gateway/gateway.h"
 #include "upstream/call.h"
 
@@ -17,6 +18,8 @@ struct moon_peer_ops {
     enum moon_rc (*read_body)(void *peer, struct moon_slice *data, bool *is_done);
     /// Tells the client to send the body (100 Continue).
     void (*send_continue)(void *peer);
+    /// Sends an interim (1xx) head.
+    void (*write_interim)(void *peer, int status, const struct moon_fields *fields);
     /// Sends a response's head, with the first of its body behind it.
     /// @return MOON_OK, MOON_AGAIN (taken; moon_exchange_on_writable follows), MOON_ERR_IO
     enum moon_rc (*write_head)(void *peer, const struct moon_response *response,
@@ -62,7 +65,7 @@ struct moon_exchange {
     bool is_client_blocked;
     bool is_client_gone;
     bool is_failed_in_on_error;
-    bool is_from_cache;
+    bool is_from_cache; // x->response came out of the store; there is no call to read from
     bool is_tunnel; // after 101: bytes both ways
     bool is_grpc;
     bool is_grpc_error; // the response is ours, told as gRPC tells it
@@ -84,6 +87,10 @@ struct moon_exchange {
     bool is_collecting_response;
     struct moon_buf response_body;
     int64_t response_bytes;
+
+    struct moon_cache_state cache;
+    struct moon_compress *compress; // the coding under way; NULL: none
+    struct moon_buf encoded;        // its last run
 
     struct moon_timer deadline; // the client's own (grpc-timeout); initialised only where there is one
 

@@ -218,6 +218,9 @@ static enum moon_rc forward_first_body(struct moon_exchange *x, struct moon_slic
     if (rc == MOON_OK) {
         x->request_bytes += (int64_t)data->len;
         x->is_body_done = *is_last;
+        if (x->ctx.leaf->limits.body_bytes >= 0 &&
+            x->request_bytes > x->ctx.leaf->limits.body_bytes)
+            rc = MOON_ERR_BODY_TOO_LARGE;
     }
     return rc == MOON_AGAIN ? MOON_OK : rc;
 }
@@ -311,6 +314,8 @@ enum moon_rc moon_forward_start(struct moon_exchange *x)
     struct moon_slice target, data;
     bool is_last;
     enum moon_rc rc = forward_backend(x, &backend);
+    if (rc == MOON_OK)
+        rc = moon_cache_before_call(x);
     if (rc == MOON_OK)
         rc = forward_fields(x, backend->conf);
     if (rc == MOON_OK)

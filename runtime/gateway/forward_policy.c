@@ -15,8 +15,8 @@ void moon_forward_set_error(struct moon_exchange *x, enum moon_rc rc)
         .source = MOON_S("gateway"),
         .reason = moon_forward_reason(rc),
         .message = moon_slice_text(moon_rc_text(rc)),
-        .section = moon_slice_text(x->is_called || x->step == MOON_STEP_BACKEND ? "backend"
-                                                                                : "inbound"),
+        .section =
+            moon_slice_text(x->is_called || x->step == MOON_STEP_BACKEND ? "backend" : "inbound"),
     };
     if (rc == MOON_ERR_SINK && x->ctx.backend >= 0)
         x->ctx.error.status = x->generation->plan->backends[x->ctx.backend].sink_status;

@@ -4,6 +4,7 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "gateway/access_log.h"
+#include "gateway/cache.h"
 #include "gateway/proxied.h"
 #include "gateway/mirror.h"
 #include "gateway/session.h"
@@ -43,6 +44,7 @@ void moon_gateway_init(struct moon_gateway *gateway, const struct moon_script_en
     moon_list_init(&gateway->sessions);
     moon_list_init(&gateway->proxied);
     moon_list_init(&gateway->exchange_pool);
+    moon_list_init(&gateway->renewals);
     moon_list_init(&gateway->mirrors);
     moon_random_bytes(&gateway->id_salt, sizeof(gateway->id_salt));
     gateway_make_metrics(gateway);
@@ -56,6 +58,7 @@ void moon_gateway_fini(struct moon_gateway *gateway)
     moon_proxied_clear(gateway);
     MOON_LIST_EACH(at, after, &gateway->sessions)
     moon_session_kill(MOON_LIST_ENTRY(at, struct moon_session, link));
+    moon_cache_end_renewals(gateway);
     moon_mirror_end_all(gateway);
     moon_generation_release(gateway->generation);
     gateway->generation = NULL;

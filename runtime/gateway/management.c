@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/json_write.h"
+#include "http/uri.h"
 
 enum { MANAGEMENT_BYTES = 8 << 20, MANAGEMENT_STATUS_BYTES = 1 << 20 };
 
@@ -93,6 +94,20 @@ static void management_targets(struct moon_json *json, const struct moon_healths
     moon_json_end(json);
 }
 
+static void management_cache(struct moon_json *json, const struct moon_store *store)
+{
+    struct moon_store_figures figures;
+    moon_store_figures(store, &figures);
+    moon_json_object_at(json, "cache");
+    moon_json_number(json, "bytes", (int64_t)figures.bytes);
+    moon_json_number(json, "used_bytes", (int64_t)figures.used_bytes);
+    moon_json_number(json, "objects", (int64_t)figures.objects);
+    moon_json_number(json, "evictions", (int64_t)figures.evictions);
+    moon_json_number(json, "refused", (int64_t)figures.refused);
+    moon_json_number(json, "dropped_shards", (int64_t)figures.dropped_shards);
+    moon_json_end(json);
+}
+
 static void management_status(struct moon_exchange *x)
 {
     struct moon_json json;
@@ -118,6 +133,8 @@ static void management_status(struct moon_exchange *x)
         management_workers(&json, board);
     }
     moon_json_number(&json, "routes", (int64_t)plan->leaf_count);
+    if (x->gateway->env.flights != NULL && x->gateway->env.flights->seat != NULL)
+        management_cache(&json, moon_store_of(x->gateway->env.flights->seat));
     management_targets(&json, x->gateway->env.upstreams->healths);
     moon_json_end(&json);
     x->arena.ceiling_bytes = MANAGEMENT_BYTES;
@@ -135,6 +152,37 @@ static void management_reload(struct moon_exchange *x)
     management_reply(x, 202, MOON_S("application/json"), MOON_S("{\"status\":\"reloading\"}\n"));
 }
 
+// What a parameter says; `is_good` is cleared where it cannot be read.
+static void management_purge_one(struct moon_exchange *x, struct moon_slice name,
+                                 struct moon_slice value, bool *is_good)
+{
+    struct moon_store *store = moon_store_of(x->gateway->env.flights->seat);
+    uint64_t hash = 0; // everything
+    if (moon_slice_is(name, MOON_S("tag")) || moon_slice_is(name, MOON_S("key")))
+        hash = moon_cache_tag_hash(name, value);
+    else if (moon_slice_is(name, MOON_S("url")))
+        *is_good = *is_good && moon_cache_url_hash(&x->arena, value, &hash);
+    else
+        *is_good = *is_good && moon_slice_is(name, MOON_S("all"));
+    if (*is_good)
+        moon_store_purge(store, hash);
+}
+
+/// POST /cache/purge?tag=NAME, ?url=URL, ?key=KEY, ?all; several may be given.
+static void management_purge(struct moon_exchange *x)
+{
+    struct moon_slice rest = x->request.query, name, value;
+    bool is_good = rest.len > 0 && x->gateway->env.flights != NULL &&
+                   x->gateway->env.flights->seat != NULL;
+    while (is_good && moon_query_next(&rest, &name, &value))
+        management_purge_one(x, name, moon_uri_decode(&x->arena, value, true), &is_good);
+    if (is_good)
+        management_reply(x, 200, MOON_S("application/json"), MOON_S("{\"status\":\"purged\"}\n"));
+    else
+        management_reply(x, 400, MOON_S("text/plain"),
+                         MOON_S("expected ?tag=NAME, ?url=URL, ?key=KEY or ?all\n"));
+}
+
 struct management_route {
     const char *method;
     const char *path;
@@ -144,6 +192,7 @@ struct management_route {
 static const struct management_route management_routes[] = {
     {"GET", "/health", management_health}, {"GET", "/status", management_status},
     {"GET", "/metrics", management_metrics}, {"POST", "/reload", management_reload},
+    {"POST", "/cache/purge", management_purge},
 };
 
 bool moon_management_is(const struct moon_exchange *x)

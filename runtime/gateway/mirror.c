@@ -52,7 +52,7 @@ static void mirror_failed(void *owner, enum moon_rc rc)
 }
 
 static const struct moon_call_events mirror_events = {mirror_drop_body, mirror_drop_body,
-                                                      mirror_writable, mirror_failed};
+                                                      mirror_writable, mirror_failed, NULL};
 
 static bool mirror_set_host(struct mirror *mirror, const struct moon_backend_conf *conf)
 {

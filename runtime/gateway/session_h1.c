@@ -70,16 +70,16 @@ static void session_idle(struct moon_session *s)
         return;
     }
     moon_buf_relax(&s->in);
-    session_arm(s, s->requests == 0 ? session_limits(s)->head_timeout_ms
-                                    : session_limits(s)->idle_timeout_ms,
+    session_arm(s,
+                s->requests == 0 ? session_limits(s)->head_timeout_ms
+                                 : session_limits(s)->idle_timeout_ms,
                 MOON_EOF);
 }
 
 static void session_timeout(struct moon_timer *timer)
 {
     struct moon_session *s = timer->owner;
-    if (s->is_lingering || s->is_skipping ||
-        (s->exchange == NULL && s->timeout_rc == MOON_EOF)) {
+    if (s->is_lingering || s->is_skipping || (s->exchange == NULL && s->timeout_rc == MOON_EOF)) {
         session_free(s);
     } else if (s->exchange == NULL) {
         s->timeout_rc = MOON_ERR_HEAD_TIMEOUT;
@@ -124,9 +124,10 @@ static enum moon_rc session_read_body(void *peer, struct moon_slice *data, bool 
         }
         if (rc == MOON_AGAIN) {
             s->is_reading_body = true;
-            session_arm(s, s->exchange->ctx.leaf != NULL
-                               ? s->exchange->ctx.leaf->limits.body_timeout_ms
-                               : session_limits(s)->body_timeout_ms,
+            session_arm(s,
+                        s->exchange->ctx.leaf != NULL
+                            ? s->exchange->ctx.leaf->limits.body_timeout_ms
+                            : session_limits(s)->body_timeout_ms,
                         MOON_ERR_BODY_TIMEOUT);
             return rc;
         }
@@ -144,7 +145,7 @@ static enum moon_rc session_read_body(void *peer, struct moon_slice *data, bool 
 static void session_send_continue(void *peer)
 {
     struct moon_session *s = peer;
-    struct iovec iov = {(void *)(uintptr_t)"HTTP/1.1 100 Continue\r\n\r\n", 25};
+    struct iovec iov = {(void *)(uintptr_t) "HTTP/1.1 100 Continue\r\n\r\n", 25};
     if (s->client_minor >= 1 && moon_stream_write(s->stream, &iov, 1) == MOON_ERR_IO)
         s->is_broken = true;
 }
@@ -185,6 +186,25 @@ static enum moon_rc session_write(struct moon_session *s, struct moon_slice head
     else if (rc != MOON_OK)
         s->is_broken = true;
     return rc;
+}
+
+static void session_write_interim(void *peer, int status, const struct moon_fields *fields)
+{
+    struct moon_session *s = peer;
+    struct moon_buf head;
+    const struct moon_response response = {
+        .status = status, .fields = *fields, .content_length = -1};
+    if (s->client_minor == 0)
+        return; // RFC 9110 §15.2
+    moon_buf_init(&head, 65536);
+    if (moon_h1_write_response(&head, &response, MOON_METHOD_GET, s->client_minor, true) ==
+        MOON_OK) {
+        struct moon_slice bytes = moon_buf_slice(&head);
+        struct iovec iov = session_iov(bytes);
+        enum moon_rc rc = moon_stream_write(s->stream, &iov, 1);
+        s->is_broken = s->is_broken || (rc != MOON_OK && rc != MOON_AGAIN);
+    }
+    moon_buf_fini(&head);
 }
 
 static bool session_may_keep(const struct moon_session *s, const struct moon_exchange *x)
@@ -277,6 +297,7 @@ static void session_finished(void *peer)
 static const struct moon_peer_ops session_peer_ops = {
     .read_body = session_read_body,
     .send_continue = session_send_continue,
+    .write_interim = session_write_interim,
     .write_head = session_write_head,
     .write_body = session_write_body,
     .abort = session_abort,
@@ -300,8 +321,7 @@ static enum moon_rc session_parse(struct moon_session *s, struct moon_exchange *
 static void session_start_exchange(struct moon_session *s, enum moon_rc scanned, size_t head_len)
 {
     s->client.listener = s->listener->index; // a reload may have moved it
-    struct moon_exchange *x =
-        moon_exchange_new(s->gateway, &s->client, &session_peer_ops, s);
+    struct moon_exchange *x = moon_exchange_new(s->gateway, &s->client, &session_peer_ops, s);
     if (x == NULL) {
         s->is_broken = true;
         return;
@@ -339,7 +359,8 @@ static bool session_next_request(struct moon_session *s)
     if (moon_buf_len(&s->in) == 0)
         return false;
     enum moon_rc rc = moon_h1_scan(&s->scan, moon_buf_slice(&s->in), &h1, &head_len);
-    if (rc == MOON_AGAIN && s->timeout_rc == MOON_ERR_HEAD_TIMEOUT && !moon_timer_is_running(&s->timer))
+    if (rc == MOON_AGAIN && s->timeout_rc == MOON_ERR_HEAD_TIMEOUT &&
+        !moon_timer_is_running(&s->timer))
         rc = MOON_ERR_HEAD_TIMEOUT;
     if (rc == MOON_AGAIN)
         return false;
@@ -452,10 +473,8 @@ static void session_readable(void *owner)
             moon_stream_pause_reading(s->stream, true);
             break;
         }
-        enum moon_rc rc = moon_stream_read(s->stream, &s->in,
-                                           s->exchange != NULL ? SESSION_READ_BYTES
-                                                               : MOON_BUF_BLOCK_BYTES,
-                                           &n);
+        enum moon_rc rc = moon_stream_read(
+            s->stream, &s->in, s->exchange != NULL ? SESSION_READ_BYTES : MOON_BUF_BLOCK_BYTES, &n);
         if (rc == MOON_AGAIN)
             break;
         if (rc == MOON_ERR_LIMIT) {
@@ -492,8 +511,8 @@ static void session_set_client(struct moon_session *s, const struct sockaddr *pe
     const struct moon_plan *plan = s->gateway->generation->plan;
     moon_client_init(&s->client, moon_stream_fd(s->stream), peer);
     s->client.listener = s->listener->index;
-    s->client.is_trusted_proxy = plan->trusted_proxies != NULL &&
-                                 moon_ipset_has(plan->trusted_proxies, &s->client.peer_ip);
+    s->client.is_trusted_proxy =
+        plan->trusted_proxies != NULL && moon_ipset_has(plan->trusted_proxies, &s->client.peer_ip);
 }
 
 struct moon_session *moon_session_new(struct moon_gateway_listener *listener, int fd,
@@ -562,6 +581,7 @@ void moon_session_drain(struct moon_session *s)
 {
     if (s->h2 != NULL)
         moon_session_h2_drain(s);
-    else if (s->exchange == NULL && !s->is_lingering && moon_buf_len(&s->in) == 0 && s->requests > 0)
+    else if (s->exchange == NULL && !s->is_lingering && moon_buf_len(&s->in) == 0 &&
+             s->requests > 0)
         session_close(s);
 }

@@ -144,6 +144,13 @@ static void peer_send_continue(void *peer)
     conn_post(stream->conn);
 }
 
+static void peer_write_interim(void *peer, int status, const struct moon_fields *fields)
+{
+    struct session_stream *stream = peer;
+    moon_h2_write_interim(&stream->h2, status, fields);
+    conn_post(stream->conn);
+}
+
 static enum moon_rc stream_wrote(struct session_stream *stream, enum moon_rc rc)
 {
     if (rc == MOON_AGAIN)
@@ -212,6 +219,7 @@ static void peer_finished(void *peer)
 static const struct moon_peer_ops peer_ops = {
     .read_body = peer_read_body,
     .send_continue = peer_send_continue,
+    .write_interim = peer_write_interim,
     .write_head = peer_write_head,
     .write_body = peer_write_body,
     .abort = peer_abort,

@@ -12,9 +12,11 @@
 #include <unistd.h>
 
 enum {
-    CHILD_BACKOFF_LEAST_MS = 100,
-    CHILD_BACKOFF_MOST_MS = 5000,
-    CHILD_SHORT_LIFE_MS = 2000,
+    CHILD_DEATHS_FORGIVEN = 3, // in short order; then its starts wait, longer and longer
+    CHILD_BACKOFF_LEAST_MS = 50,
+    CHILD_BACKOFF_SERVED_MS = 100, // at most, where it had served
+    CHILD_BACKOFF_MOST_MS = 1000,
+    CHILD_LONG_LIFE_MS = 10000,
     CHILD_PIPE_BYTES = 1 << 20,
 };
 
@@ -153,11 +155,12 @@ static int child_main(struct moon_child *child, int channel)
     return moon_worker_process(&start);
 }
 
-static void child_spawn_later(struct moon_child *child)
+static void child_spawn_later(struct moon_child *child, bool has_served)
 {
+    int64_t most_ms = has_served ? CHILD_BACKOFF_SERVED_MS : CHILD_BACKOFF_MOST_MS;
     child->backoff_ms = child->backoff_ms == 0 ? CHILD_BACKOFF_LEAST_MS : child->backoff_ms * 2;
-    if (child->backoff_ms > CHILD_BACKOFF_MOST_MS)
-        child->backoff_ms = CHILD_BACKOFF_MOST_MS;
+    if (child->backoff_ms > most_ms)
+        child->backoff_ms = most_ms;
     moon_timer_set(&child->spawn, child->backoff_ms);
 }
 
@@ -168,7 +171,7 @@ void moon_child_spawn(struct moon_child *child)
     child_clear_slot(child);
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) == -1) {
         moon_log_error("worker %d cannot be started: %m", child->number);
-        child_spawn_later(child);
+        child_spawn_later(child, false);
         return;
     }
     pid_t pid = moon_supervisor_fork(supervisor, MOON_FORK_WORKER, child);
@@ -180,7 +183,7 @@ void moon_child_spawn(struct moon_child *child)
     if (pid == -1) {
         moon_log_error("worker %d cannot be started: %m", child->number);
         (void)close(pair[0]);
-        child_spawn_later(child);
+        child_spawn_later(child, false);
         return;
     }
     child->pid = pid;
@@ -217,6 +220,7 @@ static void child_log_death(const struct moon_child *child, int status)
 void moon_child_died(struct moon_child *child, int status)
 {
     struct moon_supervisor *supervisor = child->supervisor;
+    bool has_served = child->serving != 0;
     child_log_death(child, status);
     child_hang_up(child);
     child->pid = 0;
@@ -228,12 +232,12 @@ void moon_child_died(struct moon_child *child, int status)
         return;
     atomic_fetch_add(&supervisor->state.board->slots[child->number].restarts, 1);
     moon_metrics_add(supervisor->state.metrics, supervisor->metric_restarts, 1);
-    if (moon_clock_ms() - child->started_ms < CHILD_SHORT_LIFE_MS) {
-        child_spawn_later(child);
-        return;
-    }
-    child->backoff_ms = 0;
-    moon_child_spawn(child);
+    if (moon_clock_ms() - child->started_ms >= CHILD_LONG_LIFE_MS)
+        child->deaths = child->backoff_ms = 0;
+    if (++child->deaths > CHILD_DEATHS_FORGIVEN)
+        child_spawn_later(child, has_served);
+    else
+        moon_child_spawn(child);
 }
 
 bool moon_children_new(struct moon_supervisor *supervisor)

@@ -23,7 +23,12 @@ enum {
     CONTROL_STATUS_BYTES = 262144,
 };
 
-enum control_wait { CONTROL_READS, CONTROL_RELOADS, CONTROL_UPGRADES };
+enum control_wait {
+    CONTROL_READS,   // for its line
+    CONTROL_ASKED,   // for a reload that begins after it asked
+    CONTROL_RELOADS, // for the outcome of the one under way
+    CONTROL_UPGRADES,
+};
 
 struct control_caller {
     struct moon_list link;
@@ -77,6 +82,23 @@ static void control_tell(struct moon_control *control, enum control_wait what, b
     }
 }
 
+void moon_control_reload_starts(struct moon_control *control)
+{
+    if (control == NULL)
+        return;
+    MOON_LIST_EACH(at, after, &control->callers)
+    {
+        struct control_caller *caller = MOON_LIST_ENTRY(at, struct control_caller, link);
+        if (caller->waits_for == CONTROL_ASKED)
+            caller->waits_for = CONTROL_RELOADS;
+    }
+}
+
+void moon_control_refuse(struct moon_control *control, const char *text)
+{
+    control_tell(control, CONTROL_ASKED, false, text);
+}
+
 void moon_control_tell(struct moon_control *control, bool is_ok, const char *text)
 {
     control_tell(control, CONTROL_RELOADS, is_ok, text);
@@ -103,7 +125,7 @@ static void caller_obey(struct control_caller *caller)
 {
     struct moon_supervisor *supervisor = caller->control->supervisor;
     if (strcmp(caller->line, "reload") == 0) {
-        caller->waits_for = CONTROL_RELOADS;
+        caller->waits_for = CONTROL_ASKED;
         moon_io_watch(&caller->io, 0);
         moon_reload_request(supervisor, "moongate reload");
     } else if (strcmp(caller->line, "upgrade") == 0) {

@@ -89,6 +89,7 @@ enum moon_rc moon_facts_of(const struct moon_plan *plan, struct moon_facts *fact
     facts->drain_timeout_ms = plan->limits.drain_timeout_ms;
     facts->connections = plan->limits.connections;
     facts->route_count = plan->leaf_count;
+    facts->cache_bytes = plan->shared_cache_bytes;
     for (size_t i = 0; i < plan->leaf_count; i++) {
         facts_add_name(facts->sites, sizeof(facts->sites), plan->leaves[i].site);
         facts_add_name(facts->apis, sizeof(facts->apis), plan->leaves[i].api);

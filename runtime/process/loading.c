@@ -11,7 +11,7 @@ enum moon_rc moon_loading_new(const struct moon_bundle *bundle, struct moon_load
     enum moon_rc rc = MOON_ERR_MEMORY;
     if (loading == NULL)
         goto fail;
-    rc = moon_state_new(1, &loading->state);
+    rc = moon_state_new(1, 1 << 20, &loading->state);
     if (rc != MOON_OK)
         goto fail;
     rc = moon_worker_init(&loading->worker, &loading->state, 0);

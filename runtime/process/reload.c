@@ -92,6 +92,7 @@ static void reload_start(struct moon_supervisor *supervisor)
     struct moon_reload *reload = &supervisor->reload;
     char text[RELOAD_TEXT] = "out of memory";
     reload->is_again = false;
+    moon_control_reload_starts(supervisor->control);
     moon_notify_reloading();
     if (moon_bundle_read(supervisor->dir, text, sizeof(text), &reload->bundle) != MOON_OK) {
         reload_failed(supervisor, text);
@@ -124,7 +125,7 @@ static void reload_next(struct moon_task *task)
 void moon_reload_request(struct moon_supervisor *supervisor, const char *who)
 {
     if (supervisor->is_stopping || !supervisor->is_ready) {
-        moon_control_tell(supervisor->control, false, "the gateway starts or stops just now");
+        moon_control_refuse(supervisor->control, "the gateway starts or stops just now");
         return;
     }
     moon_log_info("reload, asked for by %s", who);
@@ -143,50 +144,6 @@ static void reload_warn(const char *warnings)
             moon_log_warn("%.*s", (int)end, rest.data);
         rest = moon_slice_from(rest, end + 1);
     }
-}
-
-static void reload_load(struct moon_supervisor *supervisor)
-{
-    struct moon_reload *reload = &supervisor->reload;
-    char text[RELOAD_TEXT];
-    if (moon_sockets_prepare(&supervisor->sockets, &reload->result->facts, text, sizeof(text)) !=
-        MOON_OK) {
-        reload_failed(supervisor, text);
-        return;
-    }
-    reload->state = MOON_RELOAD_LOADING;
-    reload->generation = ++supervisor->last_generation;
-    int told = 0;
-    for (int i = 0; i < supervisor->worker_count; i++) {
-        struct moon_child *child = &supervisor->children[i];
-        if (child->serving == 0)
-            continue; // it starts just now, and follows when it is there
-        if (moon_child_load(child, reload->bundle_fd, &reload->result->facts, reload->generation) !=
-            MOON_OK) {
-            reload_failed(supervisor, "a worker does not listen");
-            return;
-        }
-        told++;
-    }
-    if (told == 0)
-        reload_failed(supervisor, "no worker runs just now");
-}
-
-void moon_reload_checked(struct moon_supervisor *supervisor, int status)
-{
-    struct moon_reload *reload = &supervisor->reload;
-    reload->checker = 0;
-    if (reload->state != MOON_RELOAD_CHECKING) { // given up
-        if (reload->state == MOON_RELOAD_IDLE && reload->is_again)
-            moon_task_post(supervisor->loop, &reload->next);
-        return;
-    }
-    if (!moon_check_settle(reload->result, status)) {
-        reload_failed(supervisor, reload->result->error);
-        return;
-    }
-    reload_warn(reload->result->warnings);
-    reload_load(supervisor);
 }
 
 static void reload_flipped(struct moon_supervisor *supervisor)
@@ -235,6 +192,52 @@ static void reload_flip(struct moon_supervisor *supervisor)
     if (ready_file != NULL)
         (void)!moon_ready_write(ready_file, &supervisor->facts, &supervisor->sockets,
                                 supervisor->worker_count);
+}
+
+static void reload_load(struct moon_supervisor *supervisor)
+{
+    struct moon_reload *reload = &supervisor->reload;
+    char text[RELOAD_TEXT];
+    if (moon_sockets_prepare(&supervisor->sockets, &reload->result->facts, text, sizeof(text)) !=
+        MOON_OK) {
+        reload_failed(supervisor, text);
+        return;
+    }
+    reload->state = MOON_RELOAD_LOADING;
+    reload->generation = ++supervisor->last_generation;
+    int told = 0;
+    for (int i = 0; i < supervisor->worker_count; i++) {
+        struct moon_child *child = &supervisor->children[i];
+        if (child->serving == 0)
+            continue; // it starts just now, and follows when it is there
+        if (moon_child_load(child, reload->bundle_fd, &reload->result->facts, reload->generation) !=
+            MOON_OK) {
+            reload_failed(supervisor, "a worker does not listen");
+            return;
+        }
+        told++;
+    }
+    if (told == 0) { // those that start take it over
+        reload_flip(supervisor);
+        reload_flipped(supervisor);
+    }
+}
+
+void moon_reload_checked(struct moon_supervisor *supervisor, int status)
+{
+    struct moon_reload *reload = &supervisor->reload;
+    reload->checker = 0;
+    if (reload->state != MOON_RELOAD_CHECKING) { // given up
+        if (reload->state == MOON_RELOAD_IDLE && reload->is_again)
+            moon_task_post(supervisor->loop, &reload->next);
+        return;
+    }
+    if (!moon_check_settle(reload->result, status)) {
+        reload_failed(supervisor, reload->result->error);
+        return;
+    }
+    reload_warn(reload->result->warnings);
+    reload_load(supervisor);
 }
 
 void moon_reload_child_ready(struct moon_child *child, uint32_t generation)

@@ -210,7 +210,7 @@ int moon_serve(const struct moon_cli *cli)
     serve->dir = cli->arguments[0];
     (void)signal(SIGPIPE, SIG_IGN);
     moon_sockets_init(&serve->sockets, 1);
-    if (moon_state_new(1, &serve->state) != MOON_OK)
+    if (moon_state_new(1, 0, &serve->state) != MOON_OK)
         goto free_serve;
     if (moon_worker_init(&serve->worker, &serve->state, 0) != MOON_OK)
         goto free_state;

@@ -5,16 +5,19 @@
 #include "base/hash.h"
 
 enum {
-    STATE_REGION_BYTES = 72 << 20, // beside the metrics; pages are taken as they are touched
+    STATE_REGION_BYTES = 88 << 20, // beside the metrics; pages are taken as they are touched
     STATE_COUNTER_CELLS = 1 << 18,
     STATE_SERIES = 8192,
     STATE_TARGETS = 1024,
+    STATE_CACHE_BYTES = 64 << 20,
 };
 
-enum moon_rc moon_state_new(int workers, struct moon_state *out)
+enum moon_rc moon_state_new(int workers, size_t cache_bytes, struct moon_state *out)
 {
+    cache_bytes = cache_bytes == 0 ? STATE_CACHE_BYTES : cache_bytes;
     struct moon_state state = {
-        .region = moon_region_new(STATE_REGION_BYTES + moon_metrics_bytes(workers, STATE_SERIES))};
+        .region = moon_region_new(STATE_REGION_BYTES + moon_metrics_bytes(workers, STATE_SERIES) +
+                                  moon_store_region_bytes(cache_bytes, workers))};
     if (state.region == NULL)
         return MOON_ERR_MEMORY;
     moon_hash_seed();
@@ -24,10 +27,12 @@ enum moon_rc moon_state_new(int workers, struct moon_state *out)
     state.healths = moon_healths_new(state.region, STATE_TARGETS);
     state.tickets = moon_region_carve(state.region, "tls tickets", sizeof(struct moon_tls_tickets));
     state.flood = moon_flood_new(state.region);
+    state.leases = moon_leases_new(state.region);
     state.limits_board = moon_limits_board_new(state.region);
-    bool is_whole = state.limits_board != NULL && state.flood != NULL && state.board != NULL &&
-                    state.counters != NULL && state.metrics != NULL && state.healths != NULL &&
-                    state.tickets != NULL;
+    state.store = moon_store_new(state.region, cache_bytes, workers);
+    bool is_whole = state.flood != NULL && state.leases != NULL && state.store != NULL &&
+                    state.limits_board != NULL && state.board != NULL && state.counters != NULL &&
+                    state.metrics != NULL && state.healths != NULL && state.tickets != NULL;
     if (!is_whole) {
         moon_state_free(&state);
         return MOON_ERR_MEMORY;
@@ -39,6 +44,7 @@ enum moon_rc moon_state_new(int workers, struct moon_state *out)
 
 void moon_state_free(struct moon_state *state)
 {
+    moon_store_close(state->store);
     moon_region_free(state->region);
     *state = (struct moon_state){0};
 }

@@ -27,6 +27,7 @@ struct moon_child {
     int log_pipe[2];         // to the logger; kept over restarts
     struct moon_timer spawn; // runs while the next start waits
     int64_t started_ms;
+    int64_t deaths; // in short order
     int64_t backoff_ms;
     uint32_t loading; // generation it was told to load; 0: none
     uint32_t loaded;  // generation it has ready; 0: none
@@ -152,7 +153,13 @@ void moon_logger_stop(struct moon_supervisor *supervisor);
 struct moon_control *moon_control_new(struct moon_supervisor *supervisor);
 void moon_control_free(struct moon_control *control, bool is_last); // accepts NULL
 
-/// Answers those who wait for the outcome of a reload.
+/// A reload reads the directory now: those who asked for one before wait for its outcome.
+void moon_control_reload_starts(struct moon_control *control);
+
+/// Answers those who wait for a reload to start.
+void moon_control_refuse(struct moon_control *control, const char *text);
+
+/// Answers those who wait for the outcome of the reload under way.
 void moon_control_tell(struct moon_control *control, bool is_ok, const char *text);
 
 /// Answers those who wait for the outcome of an upgrade.

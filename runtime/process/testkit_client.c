@@ -56,7 +56,7 @@ static void client_on_failed(void *owner, enum moon_rc rc)
 }
 
 static const struct moon_call_events client_events = {client_on_body, client_on_body,
-                                                      client_on_writable, client_on_failed};
+                                                      client_on_writable, client_on_failed, NULL};
 
 static struct moon_slice client_text(lua_State *L, struct client_request *r, const char *name,
                                      const char *absent)

@@ -144,7 +144,10 @@ enum moon_rc moon_worker_init(struct moon_worker *worker, struct moon_state *sta
         return MOON_ERR_MEMORY;
     }
     moon_metrics_bind(state->metrics, number);
+    moon_leases_bind(state->leases, number);
     moon_healths_bind(state->healths, number);
+    worker->seat = moon_store_seat_new(state->store, number);
+    moon_flights_init(&worker->flights, worker->loop, worker->seat);
     moon_upstreams_init(&worker->upstreams, worker->loop, worker->dns, state->healths);
     worker->upstreams.metrics = state->metrics;
     worker->env = (struct moon_script_env){
@@ -153,7 +156,10 @@ enum moon_rc moon_worker_init(struct moon_worker *worker, struct moon_state *sta
         .dns = worker->dns,
         .counters = state->counters,
         .flood = state->flood,
+        .flights = &worker->flights,
         .metrics = state->metrics,
+        .leases = state->leases,
+        .worker = number,
         .slot = &state->board->slots[number],
     };
     moon_gateway_init(&worker->gateway, &worker->env, state->board, state->tickets);
@@ -172,6 +178,8 @@ void moon_worker_fini(struct moon_worker *worker)
     moon_gateway_fini(&worker->gateway);
     MOON_LIST_EACH(at, after, &worker->stores)
     worker_store_free(MOON_LIST_ENTRY(at, struct worker_store, link));
+    moon_flights_fini(&worker->flights);
+    moon_store_seat_free(worker->seat);
     moon_upstreams_fini(&worker->upstreams);
     moon_dns_free(worker->dns);
     moon_loop_free(worker->loop);

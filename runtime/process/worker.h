@@ -15,6 +15,8 @@ struct moon_worker {
     struct moon_loop *loop;
     struct moon_dns *dns;
     struct moon_upstreams upstreams;
+    struct moon_store_seat *seat;
+    struct moon_flights flights;
     struct moon_script_env env;
     struct moon_gateway gateway;
     struct moon_list stores;      // Redis connections by URL, with their limits

@@ -27,6 +27,7 @@ enum ctx_key {
     CTX_ELAPSED,
     CTX_ROUTE,
     CTX_SITE,
+    CTX_BYTES,
 };
 
 static const struct ctx_name ctx_names[] = {
@@ -50,6 +51,7 @@ static const struct ctx_name ctx_names[] = {
     {"elapsed", CTX_ELAPSED},
     {"route", CTX_ROUTE},
     {"site", CTX_SITE},
+    {"bytes", CTX_BYTES},
     {NULL, 0},
 };
 
@@ -348,6 +350,12 @@ static int ctx_push_key(lua_State *L, struct moon_ctx *x, enum ctx_key key)
         return 1;
     case CTX_ROUTE:
         return ctx_push_slice(L, x->leaf == NULL ? moon_slice(NULL, 0) : x->leaf->route);
+    case CTX_BYTES: {
+        int64_t request, response;
+        x->ops->count_bytes(x, &request, &response);
+        lua_pushnumber(L, (lua_Number)(request + response));
+        return 1;
+    }
     case CTX_SITE:
         return ctx_push_slice(L, x->leaf == NULL ? moon_slice(NULL, 0) : x->leaf->site);
     }

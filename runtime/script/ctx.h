@@ -7,6 +7,7 @@
 
 #include "http/message.h"
 #include "net/stream.h"
+#include "script/cache_rule.h"
 #include "script/plan.h"
 
 struct lua_State;
@@ -88,10 +89,17 @@ struct moon_ctx_ops {
     /// @param timeout_ms  until the response's head; 0: the backend's own deadlines
     /// @return MOON_AGAIN (moon_ctx_forward_done follows), or why it cannot be
     enum moon_rc (*forward)(struct moon_ctx *x, int64_t timeout_ms);
+    /// Bytes of the two bodies so far.
+    void (*count_bytes)(const struct moon_ctx *x, int64_t *request, int64_t *response);
     /// Forgets the backend's answer and ends the call.
     void (*drop_response)(struct moon_ctx *x);
     /// An asynchronous operation ended: go on with the section.
     void (*resume)(struct moon_ctx *x);
+    /// Looks the request up in the response cache. After MOON_CACHE_WAITS, moon_async_done follows
+    /// with the ctx as its operation; cache_cancel ends the wait.
+    enum moon_cache_answer (*cache_lookup)(struct moon_ctx *x, const struct moon_cache_rule *rule,
+                                           const struct moon_cache_key_parts *parts);
+    void (*cache_cancel)(void *ctx);
 };
 
 struct moon_ctx {
@@ -117,6 +125,8 @@ struct moon_ctx {
     enum moon_rc forward_rc;   // how the last ctx:forward ended
     enum moon_section section; // running now
     bool is_path_rewritten;
+    bool is_background; // nobody waits for the answer: the cache renews an object
+    bool is_cached;     // the response is out of the cache: the section ends
     struct moon_ctx_error error;
     struct moon_reply reply;
 

@@ -55,9 +55,9 @@ static struct moon_list listfiles = {&listfiles, &listfiles};
 static void listfile_say(struct listfile_reading *r, size_t line, const char *what)
 {
     if (line > 0)
-        (void)snprintf(r->error, sizeof(r->error), "%.180s:%zu: %s", r->path, line, what);
+        (void)snprintf(r->error, sizeof(r->error), "%.120s:%zu: %s", r->path, line, what);
     else
-        (void)snprintf(r->error, sizeof(r->error), "%.180s: %s", r->path, what);
+        (void)snprintf(r->error, sizeof(r->error), "%.120s: %s", r->path, what);
 }
 
 static size_t listfile_word(struct moon_slice line)

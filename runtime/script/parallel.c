@@ -99,6 +99,11 @@ static void parallel_run(struct parallel *p, size_t i, int args)
     if (outer == NULL)
         (void)moon_fuel_begin(script, p->x);
     int status = lua_resume(p->branches[i].co, args);
+    if (status == LUA_YIELD && script->is_spent) {
+        lua_settop(p->branches[i].co, 0);
+        lua_pushliteral(p->branches[i].co, "policy budget is spent");
+        status = LUA_ERRRUN;
+    }
     if (outer == NULL)
         moon_fuel_end(script, p->x);
     parallel_ran(p, i, status);

@@ -400,6 +400,29 @@ static void plan_leaf_chains(struct plan_reader *r, struct moon_leaf *leaf)
     }
 }
 
+static void plan_compression(struct plan_reader *r, struct moon_compression_conf *conf)
+{
+    if (!plan_enter(r, "compression"))
+        return;
+    conf->is_on = true;
+    conf->has_gzip = plan_bool(r, "gzip", false);
+    conf->has_brotli = plan_bool(r, "brotli", false);
+    conf->gzip_level = (int)plan_number(r, "gzip_level", 5);
+    conf->brotli_quality = (int)plan_number(r, "brotli_quality", 4);
+    conf->min_bytes = (size_t)plan_number(r, "min_bytes", 1024);
+    if (plan_enter(r, "types")) {
+        conf->type_count = plan_count(r);
+        conf->types = plan_alloc(r, conf->type_count, sizeof(*conf->types));
+        for (size_t i = 0; !r->has_failed && i < conf->type_count; i++) {
+            plan_element(r, i);
+            conf->types[i] = plan_copy(r, -1);
+            plan_leave(r);
+        }
+        plan_leave(r);
+    }
+    plan_leave(r);
+}
+
 static void plan_leaf(struct plan_reader *r, struct moon_leaf *leaf)
 {
     leaf->id = (int)plan_number(r, "id", 0);
@@ -423,6 +446,7 @@ static void plan_leaf(struct plan_reader *r, struct moon_leaf *leaf)
         leaf->requires_subscription = plan_bool(r, "required", false);
         plan_leave(r);
     }
+    plan_compression(r, &leaf->compression);
     plan_leaf_kind(r, leaf);
     plan_leaf_networks(r, leaf);
     plan_leaf_listeners(r, leaf);
@@ -595,6 +619,10 @@ struct moon_plan *moon_plan_read(lua_State *L, int index, const char *dir, char 
         r.has_failed = true;
     if (plan_enter(&r, "limits")) {
         plan_limits(&r, &plan->limits);
+        plan_leave(&r);
+    }
+    if (plan_enter(&r, "cache")) {
+        plan->shared_cache_bytes = (size_t)plan_number(&r, "bytes", 0);
         plan_leave(&r);
     }
     static void (*const readers[])(struct plan_reader *) = {

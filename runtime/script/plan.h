@@ -46,6 +46,16 @@ struct moon_listener_conf {
 
 enum moon_leaf_kind { MOON_LEAF_BACKEND, MOON_LEAF_REDIRECT, MOON_LEAF_REPLY, MOON_LEAF_NOT_FOUND };
 
+/// Of responses (gateway/encode.h).
+struct moon_compression_conf {
+    bool is_on;
+    bool has_gzip, has_brotli;
+    int gzip_level, brotli_quality;
+    size_t min_bytes;
+    struct moon_slice *types; // media types; one '*' stands for anything
+    size_t type_count;
+};
+
 struct moon_redirect_conf {
     struct moon_slice to;
     int status;
@@ -79,6 +89,7 @@ struct moon_leaf {
     struct moon_slice subscription_header, subscription_query;
     struct moon_limits_conf limits;
     int metric_requests[6]; // series by status class, made at load; [0]: no answer
+    struct moon_compression_conf compression;
     int metric_latency;
     int api_ref, operation_ref; // as in moon_subscription
 };

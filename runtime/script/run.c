@@ -145,17 +145,36 @@ static void run_describe(struct moon_ctx *x, const char *chunk, int line)
     script->deadline_us = deadline_us;
 }
 
-// The chain function's frame: its source and the line of the policy that is being called.
+// How deep the stack is. A policy may have recursed tens of thousands of levels, and each look walks
+// there from the top, so the end is found by halving.
+static int run_stack_depth(lua_State *co)
+{
+    lua_Debug at;
+    int high = 1;
+    while (lua_getstack(co, high, &at) == 1)
+        high *= 2;
+    int low = 0;
+    while (low < high) {
+        int mid = low + (high - low) / 2;
+        if (lua_getstack(co, mid, &at) == 1)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low;
+}
+
+// The chain function's frame: its source and the line of the policy that is being called. It is the
+// outermost, or nearly so.
 static bool run_find_chain(lua_State *co, lua_Debug *at)
 {
-    bool is_found = false;
-    for (int level = 0; lua_getstack(co, level, at) == 1; level++) {
-        if (lua_getinfo(co, "Sl", at) != 0 && strncmp(at->source, "=chain:", 7) == 0) {
-            is_found = true;
-            break; // the innermost: product and outer scopes nest
-        }
+    int depth = run_stack_depth(co);
+    for (int level = depth - 1; level >= 0 && level >= depth - 8; level--) {
+        if (lua_getstack(co, level, at) == 1 && lua_getinfo(co, "Sl", at) != 0 &&
+            strncmp(at->source, "=chain:", 7) == 0)
+            return true;
     }
-    return is_found;
+    return false;
 }
 
 static void run_set_error(struct moon_ctx *x, lua_State *co)
@@ -222,6 +241,10 @@ static enum moon_run run_result(struct moon_ctx *x, lua_State *co)
         lua_settop(co, 0);
         return MOON_RUN_DONE;
     }
+    if (x->is_cached && lua_isboolean(co, 1)) {
+        lua_settop(co, 0);
+        return MOON_RUN_CACHED;
+    }
     if (!moon_reply_read(co, 1, x)) {
         run_set_error(x, co);
         lua_settop(co, 0);
@@ -262,7 +285,13 @@ static enum moon_run run_go_on(struct moon_ctx *x, int args)
     run_publish(x, moon_fuel_begin(script, x));
     int status = lua_resume(runner->co, args);
     enum moon_run result;
-    if (status == LUA_YIELD) {
+    if (status == LUA_YIELD && script->is_spent) {
+        lua_pushstring(runner->co, script->is_memory_spent ? "policy memory budget is spent"
+                                                           : "policy CPU budget is spent");
+        run_set_error(x, runner->co);
+        runner->is_dead = true;
+        result = MOON_RUN_ERROR;
+    } else if (status == LUA_YIELD) {
         result = MOON_RUN_WAIT;
     } else if (status == 0) {
         result = run_result(x, runner->co);

@@ -9,10 +9,12 @@
 #include "net/dns.h"
 #include "script/bundle.h"
 #include "script/ctx.h"
+#include "script/flights.h"
 #include "script/plan.h"
 #include "shared/board.h"
 #include "shared/counters.h"
 #include "shared/flood.h"
+#include "shared/leases.h"
 #include "shared/metrics.h"
 #include "upstream/upstream.h"
 
@@ -24,9 +26,12 @@ struct moon_script_env {
     struct moon_upstreams *upstreams;
     struct moon_dns *dns;
     struct moon_counters *counters;
+    struct moon_flights *flights; // with the worker's seat at the store; NULL in the checker
     struct moon_metrics *metrics;
     struct moon_flood *flood;     // NULL in the checker
     struct moon_board_slot *slot; // NULL in the checker
+    struct moon_leases *leases;   // NULL in the checker
+    int worker;                   // number of this worker
     void *limits;                 // struct moon_limits: limits shared by nodes; NULL: none
     void (*patch_plan)(struct moon_plan *plan, void *arg); // specs: changes what was loaded; or NULL
     void *patch_arg;
@@ -83,6 +88,7 @@ enum moon_run {
     MOON_RUN_REPLY, // x->reply is the answer (is_refusal: through on_error)
     MOON_RUN_ERROR, // x->error says what was raised
     MOON_RUN_WAIT,  // ops->resume follows; then moon_script_resume
+    MOON_RUN_CACHED, // the cache has made x->response
 };
 
 /// Runs a section of the ctx's leaf. At once MOON_RUN_DONE where the chain is empty.

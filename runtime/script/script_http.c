@@ -135,7 +135,7 @@ static void http_on_failed(void *owner, enum moon_rc rc)
 }
 
 static const struct moon_call_events http_events = {http_on_body, http_on_body, http_on_writable,
-                                                    http_on_failed};
+                                                    http_on_failed, NULL};
 
 static void http_deadline(struct moon_timer *timer)
 {

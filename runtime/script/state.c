@@ -256,6 +256,9 @@ static void state_open_libraries(struct moon_script *script)
     moon_script_open_log(L);
     moon_script_open_http(L);
     moon_script_open_counters(L);
+    moon_script_open_cache(L);
+    moon_script_open_leases(L);
+    moon_script_open_tally(L);
     moon_script_open_metrics(L);
     moon_script_open_plugins(L);
     moon_ctx_open(L, script);

@@ -155,7 +155,7 @@ static void auth_writable(void *owner)
 }
 
 static const struct moon_call_events auth_events = {auth_body, auth_body, auth_writable,
-                                                    auth_failed};
+                                                    auth_failed, NULL};
 
 static enum moon_rc auth_fetch(struct moon_auth *auth)
 {

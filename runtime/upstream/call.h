@@ -33,6 +33,7 @@ struct moon_call_events {
     void (*on_body)(void *owner);     // moon_call_read has more, an end or an error
     void (*on_writable)(void *owner); // moon_call_write may go on
     void (*on_failed)(void *owner, enum moon_rc rc); // there will be no head
+    void (*on_interim)(void *owner); // call->response is an interim (1xx) one; NULL: passed over
 };
 
 /// Microseconds since the call began; 0 where a stage was not reached.
@@ -69,6 +70,8 @@ struct moon_call {
     bool is_counted;      // in the group's `active`
     bool is_retrying;     // in the group's `retrying`
     bool is_circuit_probe; // its outcome closes the breaker or opens it again
+    bool is_queued;       // `waiter` is on the pool's list
+    bool is_h2_leader;    // makes the connection that others wait for
     bool is_reused;       // the connection served a call before
     bool is_head_sent;
     bool is_body_sent;    // the last byte of the request

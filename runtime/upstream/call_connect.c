@@ -38,6 +38,16 @@ static bool connect_is_h2(const struct moon_call *call)
     return protocol == MOON_PROTOCOL_H2 || (call->target->conf->is_tls && !pool->is_h1_only);
 }
 
+// The one that others wait for makes it, or has failed to.
+static void connect_leader_done(struct moon_call *call)
+{
+    if (!call->is_h2_leader)
+        return;
+    call->is_h2_leader = false;
+    call->target->pool->is_h2_connecting = false;
+    moon_pool_wake(call->target->pool);
+}
+
 // What the peer agreed to speak; in clear HTTP/2 is known beforehand.
 static enum moon_rc connect_transport(struct moon_call *call)
 {
@@ -62,6 +72,7 @@ void call_connected(struct moon_call *call)
 {
     call->times.connected_us = moon_clock_us();
     enum moon_rc rc = connect_transport(call);
+    connect_leader_done(call);
     if (rc == MOON_OK)
         rc = call->transport->send(call);
     if (rc != MOON_OK && rc != MOON_AGAIN)
@@ -291,17 +302,32 @@ static enum moon_rc connect_now(struct moon_call *call)
     bool is_full = pool->open_max > 0 && pool->open_count >= pool->open_max;
     struct moon_uconn *conn = call->tries > 1 && !is_full ? NULL : moon_pool_take(pool);
     call->is_reused = false;
+    if (conn == NULL && connect_is_h2(call) && !pool->is_h2_connecting)
+        call->is_h2_leader = pool->is_h2_connecting = true;
     return conn != NULL ? connect_reuse(call, conn) : connect_new(call);
+}
+
+static enum moon_rc connect_h2(struct moon_call *call)
+{
+    call->times.connected_us = moon_clock_us();
+    enum moon_rc rc = call->transport->send(call);
+    return rc == MOON_AGAIN ? MOON_OK : rc;
 }
 
 static void connect_turn(struct moon_waiter *waiter)
 {
     struct moon_call *call = MOON_CONTAINER_OF(waiter, struct moon_call, waiter);
+    struct moon_pool *pool = call->target->pool;
+    bool is_full = pool->open_max > 0 && pool->open_count >= pool->open_max;
     enum moon_rc rc;
+    call->is_queued = false;
     if (connect_is_h2(call) && call_h2_take(call)) {
-        call->times.connected_us = moon_clock_us();
-        rc = call->transport->send(call);
-        rc = rc == MOON_AGAIN ? MOON_OK : rc;
+        rc = connect_h2(call);
+    } else if (pool->is_h2_connecting || (is_full && moon_list_is_empty(&pool->idle))) {
+        moon_list_push_front(&pool->waiting, &waiter->link); // its place was the first
+        pool->waiting_count++;
+        call->is_queued = true;
+        return;
     } else {
         rc = connect_now(call);
     }
@@ -309,30 +335,29 @@ static void connect_turn(struct moon_waiter *waiter)
         call_failed(call, call_stream_failure(rc));
 }
 
-static enum moon_rc connect_queue(struct moon_call *call)
+static enum moon_rc connect_queue(struct moon_call *call, int64_t most_ms, enum moon_rc meaning)
 {
-    const struct moon_backend_conf *conf = call->backend->conf;
-    struct moon_pool *pool = call->target->pool;
-    if (pool->waiting_count >= conf->max_pending)
-        return MOON_ERR_QUEUE_FULL;
     call->state = MOON_CALL_PENDING;
+    call->is_queued = true;
     call->waiter.on_ready = connect_turn;
-    moon_pool_wait(pool, &call->waiter);
-    call_arm(call, conf->pending_ms, MOON_ERR_QUEUE_TIMEOUT);
+    moon_pool_wait(call->target->pool, &call->waiter);
+    call_arm(call, most_ms, meaning);
     return MOON_OK;
 }
 
 enum moon_rc call_take_connection(struct moon_call *call)
 {
+    const struct moon_backend_conf *conf = call->backend->conf;
     struct moon_pool *pool = call->target->pool;
-    if (connect_is_h2(call) && call_h2_take(call)) {
-        call->times.connected_us = moon_clock_us();
-        enum moon_rc rc = call->transport->send(call);
-        return rc == MOON_AGAIN ? MOON_OK : rc;
-    }
-    if (moon_pool_is_full(pool) && (pool->waiting_count > 0 || moon_list_is_empty(&pool->idle)))
-        return connect_queue(call);
-    return connect_now(call);
+    if (connect_is_h2(call) && call_h2_take(call))
+        return connect_h2(call);
+    if (connect_is_h2(call) && pool->is_h2_connecting)
+        return connect_queue(call, conf->connect_ms, MOON_ERR_CONNECT_TIMEOUT);
+    if (!moon_pool_is_full(pool) || (pool->waiting_count == 0 && !moon_list_is_empty(&pool->idle)))
+        return connect_now(call);
+    if (pool->waiting_count >= conf->max_pending)
+        return MOON_ERR_QUEUE_FULL;
+    return connect_queue(call, conf->pending_ms, MOON_ERR_QUEUE_TIMEOUT);
 }
 
 void call_stop_connecting(struct moon_call *call)
@@ -342,7 +367,8 @@ void call_stop_connecting(struct moon_call *call)
     call->query = NULL;
     if (call->dial != NULL)
         dial_stop(call->dial);
-    if (call->state == MOON_CALL_PENDING && call->target != NULL &&
-        !moon_list_is_empty(&call->waiter.link))
+    connect_leader_done(call);
+    if (call->is_queued)
         moon_pool_stop_waiting(call->target->pool, &call->waiter);
+    call->is_queued = false;
 }

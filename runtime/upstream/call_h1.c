@@ -114,6 +114,8 @@ static enum moon_rc h1_read_head(struct moon_call *call)
             return call->is_upgrade_asked ? MOON_OK : MOON_ERR_UPSTREAM_PROTOCOL;
         if (call->response.status >= 200)
             return MOON_OK;
+        if (call->response.status != 100 && call->events->on_interim != NULL)
+            call->events->on_interim(call->owner);
     }
     return MOON_ERR_UPSTREAM_PROTOCOL;
 }

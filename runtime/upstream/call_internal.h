@@ -86,6 +86,3 @@ bool call_h2_take(struct moon_call *call);
 
 /// Makes the connection, which speaks HTTP/2, one of the pool's, and takes a stream on it.
 MUST_CHECK enum moon_rc call_h2_begin(struct moon_call *call, struct moon_uconn *conn);
-
-/// Closes HTTP/2 connections of the pool that have no streams.
-void call_h2_close_idle(struct moon_pool *pool);

@@ -7,7 +7,6 @@
 enum { UCONN_IN_BYTES = 65536 + 16384 };
 
 static void pool_release(struct moon_pool *pool);
-static void pool_wake_later(struct moon_pool *pool);
 
 static void uconn_idle_readable(void *owner)
 {
@@ -97,9 +96,11 @@ void moon_pool_stop_waiting(struct moon_pool *pool, struct moon_waiter *waiter)
 static void pool_wake(struct moon_task *task)
 {
     struct moon_pool *pool = task->owner;
-    while (pool->waiting_count > 0) {
+    for (size_t most = pool->waiting_count; most > 0 && pool->waiting_count > 0; most--) {
+        size_t before = pool->waiting_count;
         bool has_room = pool->open_max == 0 || pool->open_count < pool->open_max;
-        if (moon_list_is_empty(&pool->idle) && !has_room)
+        bool has_conn = !moon_list_is_empty(&pool->idle) || !moon_list_is_empty(&pool->h2);
+        if (!has_conn && !has_room)
             return;
         struct moon_waiter *first =
             MOON_LIST_ENTRY(pool->waiting.next, struct moon_waiter, link);
@@ -111,10 +112,12 @@ static void pool_wake(struct moon_task *task)
             return;
         }
         pool->users--;
+        if (pool->waiting_count >= before)
+            return; // it took its place again: there is room for nobody
     }
 }
 
-static void pool_wake_later(struct moon_pool *pool)
+void moon_pool_wake(struct moon_pool *pool)
 {
     if (pool->waiting_count > 0)
         moon_task_post(pool->upstreams->loop, &pool->wake);
@@ -166,7 +169,7 @@ void moon_pool_keep(struct moon_uconn *conn)
     pool->idle_count++;
     if (!moon_timer_is_running(&pool->sweep))
         moon_timer_set(&pool->sweep, pool->idle_timeout_ms);
-    pool_wake_later(pool);
+    moon_pool_wake(pool);
 }
 
 static void pool_release(struct moon_pool *pool)
@@ -197,7 +200,7 @@ void moon_uconn_free(struct moon_uconn *conn)
         moon_health_disconnected(pool->health);
     pool->open_count--;
     free(conn);
-    pool_wake_later(pool);
+    moon_pool_wake(pool);
     pool_release(pool);
 }
 
@@ -310,6 +313,7 @@ void moon_pool_leave(struct moon_pool *pool)
         pool->idle_max = 0;
         MOON_LIST_EACH(at, after, &pool->idle)
         moon_uconn_free(MOON_LIST_ENTRY(at, struct moon_uconn, link));
+        moon_h2_conn_close_idle(pool);
     }
     pool_release(pool);
 }

@@ -168,7 +168,7 @@ static void probe_writable(void *owner)
 }
 
 static const struct moon_call_events probe_events = {probe_head, probe_body, probe_writable,
-                                                     probe_failed};
+                                                     probe_failed, NULL};
 
 static enum moon_rc probe_request(struct probe *probe)
 {

@@ -46,8 +46,6 @@ struct moon_waiter {
     void (*on_ready)(struct moon_waiter *waiter); // it is on the list no more
 };
 
-struct moon_h2_conn; // upstream/h2_conn.h
-
 /// A connection to a target. Between calls it waits in its pool and watches for the peer's close.
 struct moon_uconn {
     struct moon_list link; // idle list of the pool
@@ -79,6 +77,7 @@ struct moon_pool {
     size_t waiting_count;
     struct moon_task wake;    // hands connections to those that wait
     struct moon_list h2;      // struct moon_h2_conn: that take streams
+    bool is_h2_connecting;    // others wait for it: they may share it
     bool is_h1_only;          // ALPN said so: `auto` asks no more
     size_t next_address;      // of a name's addresses, in turns
     uint64_t addresses;       // hash of the set that the name had last
@@ -181,6 +180,12 @@ bool moon_pool_is_full(const struct moon_pool *pool);
 /// Puts a caller on the list of those that wait, or takes it off.
 void moon_pool_wait(struct moon_pool *pool, struct moon_waiter *waiter);
 void moon_pool_stop_waiting(struct moon_pool *pool, struct moon_waiter *waiter);
+
+/// Some room has come: those that wait try again, at the end of the turn.
+void moon_pool_wake(struct moon_pool *pool);
+
+/// HTTP/2 connections without streams are closed, the others after their last (call_h2.c).
+void moon_h2_conn_close_idle(struct moon_pool *pool);
 
 /// The name has these addresses now: idle connections to others are closed.
 void moon_pool_forget_addresses(struct moon_pool *pool, const struct moon_dns_answer *answer);

@@ -19,6 +19,16 @@ local examples = {
 local method = f.str("Method, or \"*\" for all.", { pattern = "^[%u*][%u-]*$",
   expected = "a method in capitals, or \"*\"" })
 
+local checked = { "prevent", "detect", "ignore" }
+
+local validation = f.record("How `openapi` is enforced.", {
+  { "request", f.enum("Requests that it does not allow: refused, told, or let pass.", checked,
+    "prevent") },
+  { "response", f.enum("Answers that it does not have: refused, told, or let pass.", checked,
+    "ignore") },
+  { "max_size", f.bytes("Largest body that is checked.", { minimum = 1, default = 1048576 }) },
+})
+
 local operation = f.record("One operation.", {
   { "method", { oneOf = { method, f.list("Methods.", method, { minItems = 1 }) },
     description = "Method or list of methods; \"*\" for all." }, true },
@@ -29,6 +39,7 @@ local operation = f.record("One operation.", {
   { "backend", f.str("Backend of this operation instead of the API's.") },
   { "policies", f.policies("Policies of this operation: the innermost scope.") },
   { "limits", f.scoped_limits("Limits of this operation.") },
+  { "compression", f.compression() },
   { "access_log", f.bool("Whether its requests are in the access log.") },
   { "streaming", f.bool("Bodies must stream: a policy that keeps a body is then a load error.") },
   { "examples", { type = "object", description = "Example responses by status, as text: "
@@ -47,9 +58,14 @@ return f.record("One API: a file of `apis/`.", {
     { minItems = 1 }), true },
   { "backend", f.str("Backend that serves it, unless a policy says otherwise.") },
   { "subscription", subscription },
+  { "openapi", f.str("OpenAPI definition (2.0, 3.0, 3.1; JSON or YAML), relative to the "
+    .. "configuration: its operations are the API's, those of `operations` laid over them by name, or "
+    .. "by method and path.") },
+  { "validation", validation },
   { "operations", f.map("Operations by name.", operation), true },
   { "policies", f.policies("Policies of this API: inside gateway, site, route and product.") },
   { "limits", f.scoped_limits("Limits of this API.") },
+  { "compression", f.compression() },
   { "access_log", f.bool("Whether its requests are in the access log.") },
   { "streaming", f.bool("Bodies must stream: a policy that keeps a body is then a load error.") },
 })

@@ -37,6 +37,9 @@ function M.enum(description, values, default)
   return { enum = values, description = description, default = default }
 end
 
+M.COMPRESSED_TYPES = { "text/*", "application/json", "application/*+json", "application/javascript",
+  "application/xml", "application/*+xml", "application/graphql-response+json", "image/svg+xml" }
+
 function M.list(description, items, more)
   return with({ type = "array", items = items, description = description }, more)
 end
@@ -90,6 +93,23 @@ function M.policies(description)
     section("outbound", "On the response, before it goes to the client."),
     section("on_error", "When a policy refused or failed, or no backend could answer."),
   }, { is_policies = true })
+end
+
+--- Compression of responses; the innermost scope that says something counts, as a whole.
+function M.compression()
+  return { oneOf = {
+    M.bool("Whether responses are compressed; `true`: with the defaults below."),
+    M.record("Compression of responses.", {
+      { "codings", M.list("Codings, by what the client prefers, then in this order.",
+        M.enum("A coding.", { "br", "gzip" }), { minItems = 1, default = { "br", "gzip" } }) },
+      { "gzip_level", M.int("Effort of gzip.", 1, { maximum = 9, default = 5 }) },
+      { "brotli_quality", M.int("Effort of Brotli.", 0, { maximum = 11, default = 4 }) },
+      { "min_bytes", M.bytes("Shorter bodies go as they are.", { default = 1024 }) },
+      { "types", M.list("Media types; one `*` in each stands for anything.", M.str("A media type."),
+        { default = M.COMPRESSED_TYPES }) },
+    }),
+  }, description = "Compression of responses for clients that take it; off where nothing is said. "
+    .. "Never of what is encoded already, of event streams, or against `no-transform`." }
 end
 
 --- Limits that a narrower scope may override.

@@ -125,6 +125,7 @@ local route = f.record("A route: exactly one of `apis`, `backend`, `redirect`, `
     f.str("A name from `networks`."), { minItems = 1 }) },
   { "policies", f.policies("Policies of this route.") },
   { "limits", f.scoped_limits("Limits of this route.") },
+  { "compression", f.compression() },
   { "access_log", f.bool("Whether its requests are in the access log.") },
   { "streaming", f.bool("Bodies must stream: a policy that keeps a body is then a load error.") },
 })
@@ -138,6 +139,7 @@ local site = f.record("A site: what is served under some hosts.", {
     f.str("A listener."), { minItems = 1 }) },
   { "policies", f.policies("Policies of this site.") },
   { "limits", f.scoped_limits("Limits of this site.") },
+  { "compression", f.compression() },
   { "access_log", f.bool("Whether its requests are in the access log.") },
 })
 
@@ -198,6 +200,7 @@ return f.record("The gateway: `gateway.lua`.", {
   { "trusted_proxies", f.list("Networks whose X-Forwarded-For or PROXY header is believed.", cidr,
     { default = {} }) },
   { "limits", limits },
+  { "compression", f.compression() },
   { "access_log", access_log },
   { "error_log", f.record("The log of what happens to the gateway itself.", {
     { "path", f.str('File, or "-" for standard error.', { default = "-" }) },
@@ -205,6 +208,10 @@ return f.record("The gateway: `gateway.lua`.", {
       { "debug", "info", "notice", "warning", "error" }, "info") },
   }, { default = {} }) },
   { "redis", redis },
+  { "cache", f.record("The store of cached responses and values, in memory shared by the workers.", {
+    { "bytes", f.bytes("Its size; changed by a restart, not by a reload.",
+      { default = 67108864, minimum = 1048576 }) },
+  }, { default = {} }) },
   { "geoip", f.record("MMDB files.", {
     { "country", f.str("File with countries.") },
     { "asn", f.str("File with autonomous systems.") },

@@ -2,6 +2,7 @@
 --- Flattens sites, routes and APIs to leaves: one per host, path and method, with its chains.
 
 local chain = require("moongate.chain")
+local field_kinds = require("moongate.config.fields")
 local listings = require("moongate.config.listings")
 local normalize = require("moongate.config.normalize")
 local router = require("moongate.router")
@@ -45,6 +46,22 @@ local function first_set(default, ...)
     end
   end
   return default
+end
+
+--- What the runtime wants to know of a `compression`; nothing where it is off.
+local function compression_of(given, streaming)
+  if not given or streaming then
+    return nil
+  end
+  local conf = type(given) == "table" and given or {}
+  local out = {
+    gzip_level = conf.gzip_level or 5, brotli_quality = conf.brotli_quality or 4,
+    min_bytes = conf.min_bytes or 1024, types = conf.types or field_kinds.COMPRESSED_TYPES,
+  }
+  for _, coding in ipairs(conf.codings or { "br", "gzip" }) do
+    out[coding == "br" and "brotli" or "gzip"] = true
+  end
+  return out
 end
 
 local function merge_needs(entries_of)
@@ -184,6 +201,9 @@ function M:add_api(site, route, host, api, api_path, base)
   if #api.product_scopes > 0 then
     outer[#outer + 1] = api.product_scopes
   end
+  if api.validation_scope then
+    outer[#outer + 1] = api.validation_scope
+  end
   outer[#outer + 1] = api.scope
   local taken, preflights = {}, {}
   for _, operation in ipairs(api.operation_list) do
@@ -209,6 +229,8 @@ function M:add_api(site, route, host, api, api_path, base)
         leaf.access_log = first_set(base.access_log, operation.access_log, api.access_log)
         leaf.streaming = first_set(base.streaming, operation.streaming, api.streaming)
         leaf.limits = merge_limits(site.limits, route.limits, api.limits, operation.limits)
+        leaf.compression = compression_of(first_set(base.compression_given, operation.compression,
+          api.compression), leaf.streaming)
         leaf.source = operation.source
         self:add(leaf, composed)
         local cors = cors_only(composed)
@@ -293,7 +315,9 @@ function M:add_route(site, route, host, access_log)
     listeners = site.listeners,
     access_log = first_set(access_log, route.access_log, site.access_log),
     streaming = route.streaming, source = route.source, route_source = route.source,
+    compression_given = first_set(self.compression, route.compression, site.compression),
   }
+  base.compression = compression_of(base.compression_given, base.streaming)
   if route.apis then
     return self:add_apis(site, route, host, base)
   end

@@ -1,0 +1,86 @@
+-- SPDX-License-Identifier: Apache-2.0
+--- Lets only so many requests be inside at once.
+local expression = require("moongate.expression")
+local leases = require("moongate.leases")
+local reply = require("moongate.reply")
+
+local M = {
+  name = "limit_concurrency",
+  summary = "Lets only so many requests of a key run the policies inside it at once.",
+  description = "Most often they are a `forward_request`. With no policies inside, the place is "
+    .. "held "
+    .. "from here until the response is out. Counted over all workers of this node; what a request "
+    .. "holds is given back when it ends, and what a dead worker held when it is replaced. With "
+    .. "`queue`, so many more wait for `queue_timeout` seconds.",
+  sections = { "inbound", "backend", "outbound", "on_error" },
+  azure = "limit-concurrency",
+  differences = "A bounded queue; 503 where waiting was in vain.",
+  statuses = { ["429"] = "`ConcurrencyLimitExceeded`: all places are taken, and the queue is full",
+    ["503"] = "`ConcurrencyQueueTimeout`: no place came free in time" },
+  example = [[p.limit_concurrency { key = "orders", max = 20, queue = 50, queue_timeout = 2,
+  p.forward_request {} }]],
+}
+
+M.schema = {
+  type = "object", required = { "max" }, additionalProperties = false,
+  order = { "key", "max", "queue", "queue_timeout" },
+  properties = {
+    key = { type = { "string", "function" },
+      description = "Whose places: a text with `${…}`, or a function of `ctx`. Default: this "
+        .. "listing's own." },
+    max = { type = "integer", minimum = 1, maximum = 1000000, description = "Places." },
+    queue = { type = "integer", minimum = 0, maximum = 1000000, default = 0,
+      description = "Requests that may wait for a place." },
+    queue_timeout = { type = "number", minimum = 0.01, maximum = 3600, default = 5, unit = "s",
+      description = "How long they wait." },
+  },
+}
+
+--- The policies inside stand in the list part.
+function M.split(conf)
+  local own, list = {}, {}
+  for key, value in pairs(conf) do
+    if type(key) == "number" then
+      list[key] = value
+    else
+      own[key] = value
+    end
+  end
+  return own, { { at = "", list = list } }
+end
+
+function M.prepare(conf, env)
+  local blocks, has_policies = env.blocks[1], next(env.blocks[1]) ~= nil
+  return { key = expression.required(conf.key or env.id, "key"), max = conf.max,
+    queue = conf.queue or 0, timeout = conf.queue_timeout or 5, blocks = blocks,
+    holds = not has_policies }
+end
+
+local function acting(section)
+  return function(self, ctx)
+    local key = tostring(expression.get(self.key, ctx))
+    local id, why = leases.acquire(key, self.max, self.queue, self.timeout)
+    if not id then
+      if why == "timeout" then
+        return reply.refuse(503, "ConcurrencyQueueTimeout", "no place came free in time")
+      end
+      return reply.refuse(429, "ConcurrencyLimitExceeded", "too many requests at once")
+    elseif self.holds then
+      return nil
+    end
+    local run = self.blocks[section]
+    local r = run and run(ctx)
+    leases.release(id)
+    return r
+  end
+end
+
+for _, section in ipairs(M.sections) do
+  M[section] = acting(section)
+end
+
+function M.follow(self, ctx, section)
+  return self.blocks[section](ctx)
+end
+
+return M

@@ -1,0 +1,89 @@
+-- SPDX-License-Identifier: Apache-2.0
+--- Checks the response's header fields against the API's definition.
+local parameters = require("moongate.openapi.parameters")
+local validation = require("moongate.validation")
+
+local M = {
+  name = "validate_headers",
+  summary = "Checks the response's header fields against the API's definition.",
+  sections = { "outbound", "on_error" },
+  azure = "validate-headers",
+  differences = "Fields that the definition does not have are not looked at.",
+  statuses = { ["502"] = "`HeadersInvalid`" },
+  example = 'p.validate_headers { action = "detect" }',
+}
+
+M.schema = {
+  type = "object", additionalProperties = false, order = { "action", "overrides",
+    "errors_variable" },
+  properties = {
+    action = { enum = validation.ACTIONS, default = "prevent",
+      description = "What follows from a field that does not fit: the answer is refused, it is told, "
+        .. "or nothing." },
+    overrides = { type = "object", description = "Other actions for some fields, by name.",
+      additionalProperties = { enum = validation.ACTIONS,
+        description = "Action for this field." } },
+    errors_variable = { type = "string", minLength = 1, default = "validate_headers.errors",
+      description = "Name in `ctx.vars` that gets the mistakes." },
+  },
+}
+
+function M.prepare(conf, env)
+  local overrides = {}
+  for name, value in pairs(conf.overrides or {}) do
+    overrides[name:lower()] = value
+  end
+  return {
+    options = { status = 502, reason = "HeadersInvalid", policy = "validate_headers",
+      message = "the answer of the backend is not valid",
+      variable = conf.errors_variable or "validate_headers.errors" },
+    operations = validation.by_operation(env, function(definition, operation)
+      local out = {}
+      for status, response in pairs(operation.responses) do
+        local list = {}
+        for lower, one in pairs(response.headers) do
+          local action = overrides[lower] or conf.action or "prevent"
+          if action ~= "ignore" and lower ~= "content-type" then
+            list[#list + 1] = { name = one.name, place = "header", parameter = one, action = action,
+              required = one.required,
+              validator = validation.validator(definition, one.schema, "response") }
+          end
+        end
+        out[status] = list
+      end
+      return out
+    end),
+  }
+end
+
+local function answer(self, ctx)
+  local responses = validation.find(self.operations, ctx)
+  local status = ctx.response.status
+  local list = responses and (responses[tostring(status)]
+    or responses[math.floor(status / 100) .. "XX"] or responses.default)
+  if not list then
+    return
+  end
+  local mistakes = {}
+  for _, one in ipairs(list) do
+    local text = ctx.response.headers[one.name]
+    if not text then
+      if one.required then
+        mistakes[#mistakes + 1] = { name = one.name, type = "header", rule = "required",
+          details = "is missing", action = one.action }
+      end
+    elseif one.validator then
+      local ok, errors = one.validator:validate(parameters.from_text(one.parameter, text))
+      if not ok then
+        validation.add(mistakes, one.name, "header", errors, one.action)
+      end
+    end
+  end
+  if #mistakes > 0 then
+    return validation.conclude(ctx, self.options, mistakes)
+  end
+end
+
+M.outbound, M.on_error = answer, answer
+
+return M

@@ -1,0 +1,131 @@
+-- SPDX-License-Identifier: Apache-2.0
+--- Checks path, query, header and cookie parameters against the API's definition.
+local parameters = require("moongate.openapi.parameters")
+local validation = require("moongate.validation")
+
+local M = {
+  name = "validate_parameters",
+  summary = "Checks path, query, header and cookie parameters against the API's definition.",
+  description = "Values are read as the definition's `style` and `explode` say, and judged by their "
+    .. "schemas. What is wrong stands in the log and in a variable; the client is told only that it is.",
+  sections = { "inbound" },
+  azure = "validate-parameters",
+  differences = "Cookies too. Header fields that the definition does not have are let pass unless "
+    .. "`unspecified_header_action` says otherwise: every client sends some.",
+  statuses = { ["400"] = "`ParametersInvalid`" },
+  example = 'p.validate_parameters { unspecified_action = "detect" }',
+}
+
+local function action(description, default)
+  return { enum = validation.ACTIONS, default = default, description = description }
+end
+
+M.schema = {
+  type = "object", additionalProperties = false,
+  order = { "specified_action", "unspecified_action", "unspecified_header_action", "overrides",
+    "errors_variable" },
+  properties = {
+    specified_action = action("What follows from a parameter that does not fit: the request is "
+      .. "refused, it is told, or nothing.", "prevent"),
+    unspecified_action = action("The same, for query parameters that the definition does not have.",
+      "ignore"),
+    unspecified_header_action = action("The same, for header fields that it does not have.",
+      "ignore"),
+    overrides = { type = "object", description = "Other actions for some parameters, by name.",
+      additionalProperties = action("Action for this parameter.") },
+    errors_variable = { type = "string", minLength = 1, default = "validate_parameters.errors",
+      description = "Name in `ctx.vars` that gets the mistakes." },
+  },
+}
+
+-- Header fields that the definition must not describe (OpenAPI 3, Parameter Object).
+local NOT_PARAMETERS = { accept = true, ["content-type"] = true, authorization = true }
+
+function M.prepare(conf, env)
+  local overrides = conf.overrides or {}
+  local specified = conf.specified_action or "prevent"
+  return {
+    unspecified = conf.unspecified_action or "ignore",
+    unspecified_header = conf.unspecified_header_action or "ignore",
+    overrides = overrides,
+    options = { status = 400, reason = "ParametersInvalid", policy = "validate_parameters",
+      message = "a parameter of the request is not valid",
+      variable = conf.errors_variable or "validate_parameters.errors" },
+    operations = validation.by_operation(env, function(definition, operation)
+      local list, known = {}, { query = {}, header = {} }
+      for _, one in ipairs(operation.parameters) do
+        if one.place == "query" or one.place == "header" then
+          known[one.place][one.place == "header" and one.name:lower() or one.name] = true
+        end
+        local skip = one.place == "body" or one.place == "formData"
+          or one.place == "header" and NOT_PARAMETERS[one.name:lower()]
+        if not skip then
+          list[#list + 1] = { parameter = one, name = one.name, place = one.place,
+            param = one.name:gsub("[^%w_-]", "_"), required = one.required,
+            action = overrides[one.name] or specified,
+            validator = validation.validator(definition, one.schema, "request") }
+        end
+      end
+      return { list = list, known = known }
+    end),
+  }
+end
+
+local function value_of(one, ctx, values, names, used)
+  local parameter, request = one.parameter, ctx.request
+  if one.place == "query" then
+    return parameters.from_query(parameter, values, names, used)
+  end
+  local text
+  if one.place == "path" then
+    text = request.params[one.param]
+  elseif one.place == "header" then
+    text = request.headers[one.name]
+  else
+    text = request.cookies[one.name]
+  end
+  return text and parameters.from_text(parameter, text)
+end
+
+local function add(mistakes, one, rule, details)
+  mistakes[#mistakes + 1] = { name = one.name, type = one.place, rule = rule, details = details,
+    action = one.action }
+end
+
+function M.inbound(self, ctx)
+  local operation = validation.find(self.operations, ctx)
+  if not operation then
+    return
+  end
+  local mistakes, used = {}, {}
+  local values, names = parameters.query(ctx.request.query_string)
+  for _, one in ipairs(operation.list) do
+    if one.action ~= "ignore" then
+      local value = value_of(one, ctx, values, names, used)
+      if value == nil then
+        if one.required then
+          add(mistakes, one, "required", "is missing")
+        end
+      elseif one.validator then
+        local ok, errors = one.validator:validate(value)
+        if not ok then
+          validation.add(mistakes, one.name, one.place, errors, one.action)
+        end
+      end
+    end
+  end
+  if self.unspecified ~= "ignore" then
+    for _, name in ipairs(names) do
+      local own = self.overrides[name] or self.unspecified
+      if not used[name] and not operation.known.query[name] and own ~= "ignore" then
+        add(mistakes, { name = name, place = "query", action = own }, "unspecified",
+          "is not in the definition")
+      end
+    end
+  end
+  if #mistakes > 0 then
+    return validation.conclude(ctx, self.options, mistakes)
+  end
+end
+
+return M

@@ -1,0 +1,615 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "gateway/cache.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "gateway/exchange.h"
+#include "gateway/forward.h"
+#include "http/uri.h"
+#include "script/async.h"
+
+enum {
+    CACHE_MARK_MS = 120 * 1000,        // hit-for-miss
+    CACHE_MARK_FAILURE_MS = 1000,      // nobody queues behind a backend that fails
+    CACHE_KEEP_STALE_MS = 3600 * 1000, // past its lifetime, for validation
+};
+
+static const int64_t cache_keep_most_ms = INT64_C(366) * 24 * 3600 * 1000;
+
+static struct moon_flights *cache_flights(const struct moon_exchange *x)
+{
+    return x->gateway->env.flights;
+}
+
+static struct moon_store_seat *cache_seat(const struct moon_exchange *x)
+{
+    struct moon_flights *flights = cache_flights(x);
+    return flights == NULL ? NULL : flights->seat;
+}
+
+static const struct moon_cache_facts *cache_facts(const struct moon_store_object *object)
+{
+    return (const struct moon_cache_facts *)(const void *)object->info.facts;
+}
+
+static void cache_mark(struct moon_exchange *x, int64_t for_ms);
+
+static void cache_end_flight(struct moon_exchange *x)
+{
+    if (!x->cache.has_flight)
+        return;
+    x->cache.has_flight = false;
+    moon_store_flight_end(cache_seat(x), x->cache.key);
+}
+
+void moon_cache_end(struct moon_exchange *x)
+{
+    struct moon_cache_state *cache = &x->cache;
+    if (cache->rule == NULL && !cache->has_flight)
+        return;
+    moon_flights_cancel(&cache->wait);
+    // A policy took the body's place: nobody else shall queue for it.
+    if (cache->has_flight && cache->rule != NULL && !x->is_client_gone)
+        cache_mark(x, CACHE_MARK_FAILURE_MS);
+    moon_store_abort(&cache->writer);
+    moon_store_release(&cache->stale);
+    moon_store_release(&cache->served);
+    cache_end_flight(x);
+}
+
+// ---- looking up --------------------------------------------------------------------------------
+
+static struct moon_slice cache_field(const struct moon_exchange *x, enum moon_field_id id)
+{
+    return moon_fields_joined(&x->request.fields, moon_field_name(id));
+}
+
+static bool cache_has(const struct moon_exchange *x, enum moon_field_id id)
+{
+    return moon_fields_find_id(&x->request.fields, id) != NULL;
+}
+
+static enum moon_cache_answer cache_pass(struct moon_exchange *x, enum moon_cache_forward why)
+{
+    x->cache.forward = why;
+    x->cache.outcome = "bypass";
+    return MOON_CACHE_GO_ON;
+}
+
+static bool cache_match(const struct moon_store_info *info, struct moon_slice head, void *arg)
+{
+    struct moon_slice names = moon_cache_packed_vary(head);
+    if (names.len == 0)
+        return true;
+    const struct moon_exchange *x = arg;
+    const struct moon_fields *fields =
+        x->cache.asked.arena != NULL ? &x->cache.asked : &x->request.fields;
+    return moon_cache_variant(fields, names) == info->variant;
+}
+
+static enum moon_cache_answer cache_serve(struct moon_exchange *x, struct moon_store_object *object,
+                                          const char *outcome)
+{
+    x->cache.served = *object;
+    *object = (struct moon_store_object){0};
+    x->cache.outcome = outcome;
+    moon_cache_serve(x);
+    x->ctx.is_cached = true;
+    return MOON_CACHE_ANSWERED;
+}
+
+static enum moon_cache_answer cache_refuse(struct moon_exchange *x)
+{
+    moon_cache_refuse(x);
+    x->cache.outcome = "refused";
+    x->ctx.is_cached = true;
+    return MOON_CACHE_ANSWERED;
+}
+
+static void cache_resume(void *owner);
+
+// One request asks the backend, the others wait for what it gets.
+static enum moon_cache_answer cache_join(struct moon_exchange *x, bool may_wait)
+{
+    struct moon_cache_state *cache = &x->cache;
+    int64_t now = moon_clock_ms();
+    if (cache->has_flight || !cache->rule->is_collapsed)
+        return MOON_CACHE_GO_ON;
+    if (cache->wait_until_ms == 0)
+        cache->wait_until_ms = now + cache->rule->wait_ms;
+    may_wait = may_wait && now < cache->wait_until_ms;
+    switch (moon_store_flight_begin(cache_seat(x), cache->key, may_wait)) {
+    case MOON_FLIGHT_OURS:
+        cache->has_flight = true;
+        return MOON_CACHE_GO_ON;
+    case MOON_FLIGHT_WAIT:
+        if (!may_wait)
+            break;
+        cache->has_waited = true;
+        moon_flights_wait(cache_flights(x), &cache->wait, cache_resume, x);
+        return MOON_CACHE_WAITS;
+    case MOON_FLIGHT_FULL:
+        break;
+    }
+    return MOON_CACHE_GO_ON;
+}
+
+// Names and values stay where they are; later policies change the list, not what it points to.
+static bool cache_note_fields(struct moon_exchange *x)
+{
+    const struct moon_fields *fields = &x->request.fields;
+    if (x->cache.asked.arena != NULL)
+        return true;
+    moon_fields_init(&x->cache.asked, &x->arena);
+    for (size_t i = 0; i < fields->count; i++) {
+        if (moon_fields_add_known(&x->cache.asked, (enum moon_field_id)fields->ids[i],
+                                  fields->items[i].name, fields->items[i].value) != MOON_OK)
+            return false;
+    }
+    return true;
+}
+
+// Past its use without asking: the backend is asked whether it still holds.
+static enum moon_cache_answer cache_validate(struct moon_exchange *x,
+                                             struct moon_store_object *object)
+{
+    struct moon_cache_state *cache = &x->cache;
+    // What came after this request did is as good as its own question.
+    if (cache->has_waited && cache_facts(object)->fresh.response_ms >= cache->arrived_ms) {
+        cache->is_collapsed = true;
+        return cache_serve(x, object, "hit");
+    }
+    if ((cache->request_cc.flags & MOON_CC_ONLY_IF_CACHED) != 0) {
+        moon_store_release(object);
+        return cache_refuse(x);
+    }
+    cache->forward = MOON_CACHE_FWD_STALE;
+    cache->outcome = "stale";
+    if (moon_freshness_left_ms(&cache_facts(object)->fresh, cache->arrived_ms) > 0)
+        cache->forward = MOON_CACHE_FWD_REQUEST;
+    if (x->request.method != MOON_METHOD_GET) {
+        moon_store_release(object);
+        return MOON_CACHE_GO_ON;
+    }
+    cache->may_store = cache_note_fields(x);
+    enum moon_cache_answer answer = cache_join(x, !x->ctx.is_background);
+    if (answer == MOON_CACHE_WAITS)
+        moon_store_release(object);
+    else
+        cache->stale = *object;
+    return answer;
+}
+
+static enum moon_cache_answer cache_use(struct moon_exchange *x, struct moon_store_object *object)
+{
+    struct moon_cache_state *cache = &x->cache;
+    int64_t now = moon_clock_wall_ms();
+    if (x->ctx.is_background)
+        return cache_validate(x, object);
+    switch (moon_freshness_reuse(&cache_facts(object)->fresh, &cache->request_cc, now)) {
+    case MOON_REUSE_FRESH:
+        cache->is_collapsed = cache->has_waited;
+        return cache_serve(x, object, "hit");
+    case MOON_REUSE_STALE:
+        return cache_serve(x, object, "stale");
+    case MOON_REUSE_REVALIDATE_LATER:
+        if (moon_store_flight_begin(cache_seat(x), cache->key, false) == MOON_FLIGHT_OURS) {
+            cache->has_flight = true;
+            moon_cache_renew(x);
+        }
+        return cache_serve(x, object, "stale");
+    case MOON_REUSE_VALIDATE:
+        break;
+    }
+    return cache_validate(x, object);
+}
+
+static enum moon_cache_answer cache_find(struct moon_exchange *x)
+{
+    struct moon_cache_state *cache = &x->cache;
+    struct moon_store_object object;
+    bool had_flight = cache->has_flight;
+    enum moon_store_found found =
+        moon_store_find(cache_seat(x), cache->key, moon_clock_wall_ms(), cache_match, x, &object);
+    if (found == MOON_STORE_OBJECT)
+        return cache_use(x, &object);
+    if ((cache->request_cc.flags & MOON_CC_ONLY_IF_CACHED) != 0)
+        return cache_refuse(x);
+    cache->forward = found == MOON_STORE_OTHER ? MOON_CACHE_FWD_VARY_MISS : MOON_CACHE_FWD_URI_MISS;
+    cache->outcome = "miss";
+    if (x->request.method != MOON_METHOD_GET)
+        return MOON_CACHE_GO_ON;
+    cache->may_store = cache_note_fields(x);
+    if (found == MOON_STORE_MARKER || cache->client.range.data != NULL)
+        return MOON_CACHE_GO_ON;
+    // Whoever waited and finds only other variants does not wait again.
+    enum moon_cache_answer answer =
+        cache_join(x, !(cache->has_waited && found == MOON_STORE_OTHER));
+    if (answer != MOON_CACHE_GO_ON || !cache->has_flight || had_flight)
+        return answer;
+    // Between the look and the flight another may have filled it.
+    found =
+        moon_store_find(cache_seat(x), cache->key, moon_clock_wall_ms(), cache_match, x, &object);
+    if (found != MOON_STORE_OBJECT)
+        return answer;
+    cache_end_flight(x);
+    return cache_use(x, &object);
+}
+
+static int cache_push(struct moon_ctx *ctx, lua_State *co, void *op)
+{
+    (void)op;
+    lua_pushboolean(co, ctx->is_cached);
+    return 1;
+}
+
+static void cache_resume(void *owner)
+{
+    struct moon_exchange *x = owner;
+    if (cache_find(x) != MOON_CACHE_WAITS)
+        moon_async_done(&x->ctx, cache_push, &x->ctx);
+}
+
+void moon_cache_cancel(void *ctx)
+{
+    struct moon_exchange *x = MOON_CONTAINER_OF(ctx, struct moon_exchange, ctx);
+    moon_flights_cancel(&x->cache.wait);
+}
+
+static bool cache_is_unconditional(const struct moon_exchange *x)
+{
+    return !cache_has(x, MOON_FIELD_IF_MATCH) && !cache_has(x, MOON_FIELD_IF_UNMODIFIED_SINCE) &&
+           x->request.framing == MOON_FRAMING_NONE && !x->request.wants_upgrade;
+}
+
+enum moon_cache_answer moon_cache_lookup(struct moon_ctx *ctx, const struct moon_cache_rule *rule,
+                                         const struct moon_cache_key_parts *parts)
+{
+    struct moon_exchange *x = MOON_CONTAINER_OF(ctx, struct moon_exchange, ctx);
+    struct moon_cache_state *cache = &x->cache;
+    if (cache_seat(x) == NULL || cache->rule != NULL)
+        return MOON_CACHE_GO_ON; // once a request
+    cache->rule = rule;
+    cache->arrived_ms = moon_clock_wall_ms();
+    moon_cache_control_init(&cache->request_cc);
+    struct moon_store_key key;
+    if (!moon_cache_make_key(x, rule, parts, &key, &cache->uri_hash)) {
+        cache->rule = NULL;
+        return MOON_CACHE_GO_ON;
+    }
+    if (key.lo != cache->key.lo || key.hi != cache->key.hi)
+        cache_end_flight(x); // one that was handed over for another key
+    cache->key = key;
+    bool is_get = x->request.method == MOON_METHOD_GET;
+    if (!is_get && !(x->request.method == MOON_METHOD_HEAD && rule->has_head))
+        return cache_pass(x, MOON_CACHE_FWD_METHOD);
+    if (!cache_is_unconditional(x))
+        return cache_pass(x, MOON_CACHE_FWD_BYPASS);
+    if (rule->heeds_client && !ctx->is_background)
+        moon_cache_control_read(&cache->request_cc, &x->request.fields, true);
+    if ((cache->request_cc.flags & MOON_CC_NO_STORE) != 0)
+        return cache_pass(x, MOON_CACHE_FWD_REQUEST);
+    cache->client = (struct moon_cache_conditions){
+        cache_field(x, MOON_FIELD_IF_NONE_MATCH), cache_field(x, MOON_FIELD_IF_MODIFIED_SINCE),
+        cache_field(x, MOON_FIELD_RANGE), cache_field(x, MOON_FIELD_IF_RANGE)};
+    return cache_find(x);
+}
+
+// ---- asking ------------------------------------------------------------------------------------
+
+enum moon_rc moon_cache_before_call(struct moon_exchange *x)
+{
+    struct moon_cache_state *cache = &x->cache;
+    struct moon_fields *fields = &x->request.fields;
+    struct moon_response stored;
+    if (cache->rule == NULL)
+        return MOON_OK;
+    cache->asked_ms = moon_clock_wall_ms();
+    if (cache->stale.seat == NULL)
+        return MOON_OK;
+    moon_response_init(&stored, &x->arena);
+    if (!moon_cache_unpack(cache->stale.head, &stored))
+        return MOON_ERR_MEMORY;
+    moon_fields_remove_id(fields, MOON_FIELD_IF_NONE_MATCH);
+    moon_fields_remove_id(fields, MOON_FIELD_IF_MODIFIED_SINCE);
+    moon_fields_remove_id(fields, MOON_FIELD_RANGE);
+    moon_fields_remove_id(fields, MOON_FIELD_IF_RANGE);
+    const struct moon_field *etag = moon_fields_find_id(&stored.fields, MOON_FIELD_ETAG);
+    const struct moon_field *modified =
+        moon_fields_find_id(&stored.fields, MOON_FIELD_LAST_MODIFIED);
+    enum moon_rc rc = MOON_OK;
+    if (etag != NULL)
+        rc = moon_fields_add_id(fields, MOON_FIELD_IF_NONE_MATCH, etag->value);
+    if (rc == MOON_OK && modified != NULL)
+        rc = moon_fields_add_id(fields, MOON_FIELD_IF_MODIFIED_SINCE, modified->value);
+    return rc;
+}
+
+static void cache_fill_tags(struct moon_exchange *x, struct moon_store_info *info)
+{
+    struct moon_store *store = moon_store_of(cache_seat(x));
+    const struct moon_cache_rule *rule = x->cache.rule;
+    info->tags[info->tag_count++] = moon_store_tag(store, 0); // everything
+    info->tags[info->tag_count++] = moon_store_tag(store, x->cache.uri_hash);
+    for (size_t i = 0; i < rule->tag_count; i++)
+        info->tags[info->tag_count++] = moon_store_tag(store, rule->tags[i]);
+}
+
+static void cache_mark(struct moon_exchange *x, int64_t for_ms)
+{
+    int64_t now = moon_clock_wall_ms();
+    struct moon_store_info info = {
+        .stamp_ms = now, .keep_until_ms = now + for_ms, .is_marker = true};
+    cache_fill_tags(x, &info);
+    moon_store_mark(cache_seat(x), x->cache.key, &info);
+}
+
+static int64_t cache_keep_until(const struct moon_freshness *fresh)
+{
+    int64_t past = CACHE_KEEP_STALE_MS;
+    if (fresh->stale_while_revalidate_ms > past)
+        past = fresh->stale_while_revalidate_ms;
+    if (fresh->stale_if_error_ms > past)
+        past = fresh->stale_if_error_ms;
+    int64_t life =
+        fresh->lifetime_ms < cache_keep_most_ms ? fresh->lifetime_ms : cache_keep_most_ms;
+    return fresh->response_ms + life + past;
+}
+
+// Begins to store x->response. @return false when there is no room
+static bool cache_begin(struct moon_exchange *x, const struct moon_cache_control *cc,
+                        int64_t body_bytes)
+{
+    struct moon_cache_state *cache = &x->cache;
+    struct moon_slice vary, head;
+    if (!moon_cache_vary(x, &x->response.fields, &vary) || !moon_cache_vary_is_sound(x, vary) ||
+        !moon_cache_pack(x, &x->response, vary, &head))
+        return false;
+    struct moon_cache_facts facts = {.status = x->response.status};
+    moon_freshness_read(&facts.fresh, &x->response, cc, &cache->rule->fresh, cache->asked_ms,
+                        moon_clock_wall_ms());
+    cache->info = (struct moon_store_info){
+        .stamp_ms = facts.fresh.date_ms,
+        .keep_until_ms = cache_keep_until(&facts.fresh),
+        .variant = vary.len == 0 ? 0 : moon_cache_variant(&cache->asked, vary),
+    };
+    _Static_assert(sizeof(facts) <= sizeof(cache->info.facts), "facts fit");
+    memcpy(cache->info.facts, &facts, sizeof(facts));
+    cache_fill_tags(x, &cache->info);
+    return moon_store_begin(cache_seat(x), cache->key, head, body_bytes, &cache->writer);
+}
+
+static void cache_commit(struct moon_exchange *x)
+{
+    if (x->cache.writer.seat != NULL)
+        (void)moon_store_commit(&x->cache.writer, &x->cache.info); // dropped: one miss more
+    cache_end_flight(x);
+}
+
+void moon_cache_on_body(struct moon_exchange *x, struct moon_slice data, bool is_done)
+{
+    struct moon_cache_state *cache = &x->cache;
+    if (cache->writer.seat == NULL)
+        return;
+    if (data.len > 0 && !moon_store_write(&cache->writer, data)) {
+        cache_end_flight(x);
+        return;
+    }
+    if (is_done)
+        cache_commit(x);
+}
+
+// ---- answers -----------------------------------------------------------------------------------
+
+// What a 304 says replaces what was stored, but for what belongs to the body (RFC 9111 §3.2).
+static bool cache_is_kept(enum moon_field_id id)
+{
+    return id == MOON_FIELD_CONTENT_LENGTH || id == MOON_FIELD_CONTENT_ENCODING ||
+           id == MOON_FIELD_CONTENT_RANGE || id == MOON_FIELD_CONTENT_TYPE;
+}
+
+static bool cache_merge(struct moon_exchange *x, struct moon_response *merged)
+{
+    const struct moon_fields *fresh = &x->response.fields;
+    moon_response_init(merged, &x->arena);
+    if (!moon_cache_unpack(x->cache.stale.head, merged))
+        return false;
+    for (size_t i = 0; i < fresh->count; i++) {
+        if (!cache_is_kept((enum moon_field_id)fresh->ids[i]))
+            moon_fields_remove(&merged->fields, fresh->items[i].name);
+    }
+    for (size_t i = 0; i < fresh->count; i++) {
+        enum moon_field_id id = (enum moon_field_id)fresh->ids[i];
+        if (!cache_is_kept(id) && moon_fields_add_known(&merged->fields, id, fresh->items[i].name,
+                                                        fresh->items[i].value) != MOON_OK)
+            return false;
+    }
+    return true;
+}
+
+static void cache_copy_body(struct moon_exchange *x)
+{
+    struct moon_store_cursor cursor;
+    struct moon_slice run;
+    moon_store_rewind(&x->cache.stale, &cursor);
+    while ((run = moon_store_next(&x->cache.stale, &cursor, UINT64_MAX)).len > 0) {
+        if (!moon_store_write(&x->cache.writer, run))
+            return;
+    }
+}
+
+// The stored response holds on, with the fields of the 304. Its body is copied into a new object:
+// the old one may be on its way to others.
+static void cache_freshen(struct moon_exchange *x)
+{
+    struct moon_cache_state *cache = &x->cache;
+    struct moon_cache_control cc;
+    struct moon_response merged;
+    bool is_merged = cache_merge(x, &merged);
+    moon_forward_end_call(x);
+    if (is_merged) {
+        x->response = merged;
+        moon_cache_control_read(&cc, &merged.fields, false);
+        bool may_store = (cc.flags & (MOON_CC_NO_STORE | MOON_CC_PRIVATE)) == 0;
+        if (may_store && cache_begin(x, &cc, (int64_t)cache->stale.body_bytes)) {
+            cache_copy_body(x);
+            cache->is_stored = cache->writer.seat != NULL;
+        }
+    }
+    cache_commit(x);
+    struct moon_store_object object = cache->stale;
+    cache->stale = (struct moon_store_object){0};
+    if (cache->is_stored) {
+        struct moon_store_object renewed;
+        if (moon_store_find(cache_seat(x), cache->key, moon_clock_wall_ms(), cache_match, x,
+                            &renewed) == MOON_STORE_OBJECT) {
+            moon_store_release(&object);
+            object = renewed;
+        }
+    }
+    (void)cache_serve(x, &object, "revalidated");
+}
+
+// A reference, made absolute: the request's URI is its base.
+static struct moon_slice cache_resolve(struct moon_exchange *x, struct moon_slice reference)
+{
+    struct moon_url url;
+    struct moon_slice path = x->original_path, none = {NULL, 0}, joined;
+    if (moon_url_parse(reference, &url))
+        return reference;
+    bool has_authority = moon_slice_starts(reference, MOON_S("//"));
+    bool has_path = has_authority || moon_slice_starts(reference, MOON_S("/"));
+    while (path.len > 0 && path.data[path.len - 1] != '/')
+        path.len--;
+    struct moon_slice parts[5] = {x->request.scheme, has_authority ? MOON_S(":") : MOON_S("://"),
+                                  has_authority ? none : moon_cache_authority(x),
+                                  has_path ? none : path, reference};
+    return moon_arena_join(&x->arena, parts, MOON_COUNT(parts), &joined) ? joined : none;
+}
+
+static bool cache_is_same_origin(struct moon_exchange *x, const struct moon_url *url)
+{
+    struct moon_url own;
+    struct moon_slice text, parts[3] = {x->request.scheme, MOON_S("://"), moon_cache_authority(x)};
+    return moon_arena_join(&x->arena, parts, MOON_COUNT(parts), &text) &&
+           moon_url_parse(text, &own) && own.port == url->port &&
+           moon_slice_is_nocase(own.scheme, url->scheme) &&
+           moon_slice_is_nocase(own.authority.host, url->authority.host);
+}
+
+// Another origin's are none of ours to invalidate (RFC 9111 §4.4).
+static void cache_invalidate_location(struct moon_exchange *x, enum moon_field_id id)
+{
+    const struct moon_field *field = moon_fields_find_id(&x->response.fields, id);
+    struct moon_url url;
+    uint64_t hash;
+    if (field == NULL || field->value.len == 0)
+        return;
+    struct moon_slice target = cache_resolve(x, field->value);
+    target = moon_slice(target.data, moon_slice_find(target, '#'));
+    if (moon_url_parse(target, &url) && cache_is_same_origin(x, &url) &&
+        moon_cache_url_hash(&x->arena, target, &hash))
+        moon_store_purge(moon_store_of(cache_seat(x)), hash);
+}
+
+// RFC 9111 §4.4.
+static void cache_invalidate(struct moon_exchange *x)
+{
+    moon_store_purge(moon_store_of(cache_seat(x)), x->cache.uri_hash);
+    cache_invalidate_location(x, MOON_FIELD_LOCATION);
+    cache_invalidate_location(x, MOON_FIELD_CONTENT_LOCATION);
+}
+
+static bool cache_is_error(int status)
+{
+    return status == 500 || status == 502 || status == 503 || status == 504;
+}
+
+static bool cache_serve_on_error(struct moon_exchange *x)
+{
+    struct moon_cache_state *cache = &x->cache;
+    if (cache->stale.seat == NULL || x->ctx.is_background ||
+        !moon_freshness_is_usable_on_error(&cache_facts(&cache->stale)->fresh, &cache->request_cc,
+                                           moon_clock_wall_ms()))
+        return false;
+    moon_forward_end_call(x);
+    cache_end_flight(x);
+    struct moon_store_object object = cache->stale;
+    cache->stale = (struct moon_store_object){0};
+    (void)cache_serve(x, &object, "stale-if-error");
+    return true;
+}
+
+bool moon_cache_on_failure(struct moon_exchange *x)
+{
+    if (x->cache.rule == NULL)
+        return false;
+    if (x->cache.has_flight && x->cache.stale.seat == NULL)
+        cache_mark(x, CACHE_MARK_FAILURE_MS);
+    return cache_serve_on_error(x);
+}
+
+static void cache_add_date(struct moon_exchange *x)
+{
+    struct moon_slice date;
+    if (moon_fields_find_id(&x->response.fields, MOON_FIELD_DATE) != NULL)
+        return;
+    if (!moon_arena_copy(&x->arena, moon_clock_http_date(moon_clock_wall_ms()), &date) ||
+        moon_fields_add_id(&x->response.fields, MOON_FIELD_DATE, date) != MOON_OK)
+        moon_log_warn("no memory for Date request=%.*s", MOON_SLICE_ARG(x->ctx.id));
+}
+
+static void cache_store_response(struct moon_exchange *x)
+{
+    struct moon_cache_state *cache = &x->cache;
+    struct moon_cache_control cc;
+    moon_cache_control_read(&cc, &x->response.fields, false);
+    if (moon_freshness_is_storable(&x->request, &cache->request_cc, &x->response, &cc,
+                                   &cache->rule->fresh)) {
+        cache->is_stored = cache_begin(x, &cc, x->response.content_length);
+        if (cache->is_stored) {
+            if (x->is_response_kept) // a policy of the backend section has read it
+                moon_cache_on_body(x, moon_buf_slice(&x->response_body), true);
+            return; // the flight ends with the body
+        }
+    }
+    int status = x->response.status;
+    if (cache->has_flight && status != 304 && status != 206)
+        cache_mark(x, cache_is_error(status) ? CACHE_MARK_FAILURE_MS : CACHE_MARK_MS);
+    cache_end_flight(x);
+}
+
+void moon_cache_on_response(struct moon_exchange *x)
+{
+    struct moon_cache_state *cache = &x->cache;
+    int status = x->response.status;
+    if (cache->rule == NULL || status < 200)
+        return;
+    if (!moon_method_is_safe(x->request.method) && status < 400)
+        cache_invalidate(x);
+    if (cache->stale.seat != NULL && status == 304) {
+        cache_freshen(x);
+        return;
+    }
+    if (cache_is_error(status) && cache_serve_on_error(x))
+        return;
+    moon_store_release(&cache->stale);
+    cache_add_date(x);
+    if (cache->may_store)
+        cache_store_response(x);
+    moon_cache_add_status(x);
+    if (cache->writer.seat != NULL &&
+        moon_response_is_bodiless(x->request.method, x->response.status))
+        cache_commit(x);
+}
+
+enum moon_rc moon_cache_read(struct moon_exchange *x, struct moon_slice *data, bool *is_done)
+{
+    struct moon_cache_state *cache = &x->cache;
+    *data = moon_store_next(&cache->served, &cache->cursor, cache->left);
+    cache->left -= data->len;
+    *is_done = cache->left == 0;
+    if (!moon_store_is_intact(&cache->served) || (data->len == 0 && cache->left > 0))
+        return MOON_ERR_UPSTREAM_TRUNCATED;
+    return MOON_OK;
+}

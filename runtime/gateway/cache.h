@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/// The response cache of an exchange (RFC 9111): looked up where the policy `cache` stands in
+/// inbound, filled with what the backend answers before outbound policies see it, so that these
+/// work alike on answers of both origins.
+///
+/// Fields and body of a hit are not copied: they are sent out of shared memory, which stays pinned
+/// until the exchange ends.
+
+#include "http/cache_control.h"
+#include "http/freshness.h"
+#include "script/cache_rule.h"
+#include "script/flights.h"
+#include "shared/store.h"
+
+struct moon_exchange;
+struct moon_gateway;
+struct moon_ctx;
+
+/// What is kept in moon_store_info.facts.
+struct moon_cache_facts {
+    struct moon_freshness fresh;
+    int status;
+};
+
+/// Why the backend was asked (RFC 9211 §2.2).
+enum moon_cache_forward {
+    MOON_CACHE_FWD_NONE,
+    MOON_CACHE_FWD_BYPASS,
+    MOON_CACHE_FWD_METHOD,
+    MOON_CACHE_FWD_URI_MISS,
+    MOON_CACHE_FWD_VARY_MISS,
+    MOON_CACHE_FWD_REQUEST,
+    MOON_CACHE_FWD_STALE,
+    MOON_CACHE_FWD_PARTIAL,
+};
+
+/// What the client's conditions and ranges were, before the cache changed them.
+struct moon_cache_conditions {
+    struct moon_slice if_none_match, if_modified_since, range, if_range;
+};
+
+/// Lies in the exchange; zeroed: no cache policy ran.
+struct moon_cache_state {
+    const struct moon_cache_rule *rule; // NULL: none
+    struct moon_store_key key;
+    uint64_t uri_hash;
+    struct moon_cache_control request_cc;
+    struct moon_cache_conditions client;
+    struct moon_fields asked; // the request's fields at the look-up, before later policies
+    enum moon_cache_forward forward;
+    struct moon_store_object stale;  // being validated
+    struct moon_store_object served; // being sent
+    struct moon_store_cursor cursor;
+    uint64_t left; // bytes of the body to be sent
+    struct moon_store_writer writer;
+    struct moon_store_info info; // of what is being written
+    struct moon_flight_wait wait;
+    int64_t arrived_ms;    // wall time of the look-up
+    int64_t asked_ms;      // when the backend was asked
+    int64_t wait_until_ms; // monotonic
+    bool has_waited;
+    bool has_flight; // we fill for others
+    bool may_store;
+    bool is_serving;   // the body comes out of `served`
+    bool is_collapsed; // waited for another request's answer
+    bool is_stored;
+    const char *outcome; // for the access log: "hit", "miss" ...; static
+};
+
+/// moon_ctx_ops.
+enum moon_cache_answer moon_cache_lookup(struct moon_ctx *ctx, const struct moon_cache_rule *rule,
+                                         const struct moon_cache_key_parts *parts);
+void moon_cache_cancel(void *ctx);
+
+/// Before the backend is asked: the store's validators take the place of the client's.
+MUST_CHECK enum moon_rc moon_cache_before_call(struct moon_exchange *x);
+
+/// The backend's head is in x->response: stores it, frees from the store what it makes invalid, or
+/// answers out of the store in its place.
+void moon_cache_on_response(struct moon_exchange *x);
+
+/// The backend gave no answer. @return true when a stored one stands in
+bool moon_cache_on_failure(struct moon_exchange *x);
+
+/// More of the backend's body.
+void moon_cache_on_body(struct moon_exchange *x, struct moon_slice data, bool is_done);
+
+/// The next run of a served body.
+/// @return MOON_OK, MOON_ERR_UPSTREAM_TRUNCATED when the store was dropped under it
+MUST_CHECK enum moon_rc moon_cache_read(struct moon_exchange *x, struct moon_slice *data,
+                                        bool *is_done);
+
+/// Gives back what the exchange holds of the store; whoever waits for it goes on.
+void moon_cache_end(struct moon_exchange *x);
+
+/// Ends what is renewed in the background, before the gateway goes.
+void moon_cache_end_renewals(struct moon_gateway *gateway);
+
+// ---- inside (cache*.c) -------------------------------------------------------------------------
+
+/// Key of the request under a rule, and hash of its URI. @return false when memory is short
+bool moon_cache_make_key(struct moon_exchange *x, const struct moon_cache_rule *rule,
+                         const struct moon_cache_key_parts *parts, struct moon_store_key *key,
+                         uint64_t *uri_hash);
+
+/// Host and port of the request as keys have them. Arena.
+struct moon_slice moon_cache_authority(struct moon_exchange *x);
+
+/// Hash of what the request says for the fields that `names` lists.
+uint64_t moon_cache_variant(const struct moon_fields *request, struct moon_slice names);
+
+/// Puts status and fields into one run of bytes. Arena. @param vary  names, as they are matched
+bool moon_cache_pack(struct moon_exchange *x, const struct moon_response *response,
+                     struct moon_slice vary, struct moon_slice *head);
+
+/// Names of the Vary fields, lower case, in one list. Arena. Empty where there are none.
+bool moon_cache_vary(struct moon_exchange *x, const struct moon_fields *fields,
+                     struct moon_slice *names);
+
+/// False when a field of Vary was changed between the look-up and the backend: what it answered
+/// would be given to others than it is meant for.
+bool moon_cache_vary_is_sound(const struct moon_exchange *x, struct moon_slice names);
+
+/// The Vary names of a packed head.
+struct moon_slice moon_cache_packed_vary(struct moon_slice head);
+
+/// Fills `response` with slices into the head. @return false when memory is short
+bool moon_cache_unpack(struct moon_slice head, struct moon_response *response);
+
+/// Answers out of x->cache.served: conditions, ranges, Age, Cache-Status.
+void moon_cache_serve(struct moon_exchange *x);
+
+/// An answer without an object: 504.
+void moon_cache_refuse(struct moon_exchange *x);
+
+/// Adds our member to Cache-Status.
+void moon_cache_add_status(struct moon_exchange *x);
+
+/// Renews x->cache's object while the client has the old one; takes the flight over.
+void moon_cache_renew(struct moon_exchange *x);

@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/// What tells cached responses apart: keys, URIs, Vary.
+
+#include "base/hash.h"
+#include "gateway/exchange.h"
+#include "http/uri.h"
+
+enum { KEY_PARTS = 64, KEY_SEED = 0x6b65 };
+
+/// Parts of a key, each with its length before it, so that no two lists of parts are alike.
+struct key_parts {
+    struct moon_slice slices[KEY_PARTS];
+    uint32_t lengths[KEY_PARTS];
+    size_t count;
+};
+
+static void key_add(struct key_parts *parts, struct moon_slice s)
+{
+    if (parts->count + 2 > KEY_PARTS)
+        return;
+    uint32_t *length = &parts->lengths[parts->count];
+    *length = s.data == NULL ? UINT32_MAX : (uint32_t)s.len;
+    parts->slices[parts->count++] = moon_slice((const char *)length, sizeof(*length));
+    parts->slices[parts->count++] = s;
+}
+
+// The named parameters, in the order in which the rule names them.
+static void key_add_query(struct key_parts *parts, struct moon_exchange *x,
+                          const struct moon_cache_rule *rule)
+{
+    for (size_t i = 0; i < rule->vary_query_count; i++) {
+        struct moon_slice rest = x->request.query, name, value;
+        while (moon_query_next(&rest, &name, &value)) {
+            if (moon_slice_is(moon_uri_decode(&x->arena, name, true), rule->vary_query[i])) {
+                key_add(parts, rule->vary_query[i]);
+                key_add(parts, moon_uri_decode(&x->arena, value, true));
+            }
+        }
+    }
+}
+
+struct moon_slice moon_cache_authority(struct moon_exchange *x)
+{
+    struct moon_authority authority;
+    if (!moon_uri_parse_authority(x->request.authority, &authority))
+        return x->request.host;
+    int usual = moon_slice_is(x->request.scheme, MOON_S("https")) ? 443 : 80;
+    if (authority.port == 0 || authority.port == usual)
+        return x->request.host;
+    return moon_arena_printf(&x->arena, "%.*s:%d", MOON_SLICE_ARG(x->request.host), authority.port);
+}
+
+bool moon_cache_make_key(struct moon_exchange *x, const struct moon_cache_rule *rule,
+                         const struct moon_cache_key_parts *given, struct moon_store_key *key,
+                         uint64_t *uri_hash)
+{
+    struct key_parts parts = {.count = 0};
+    struct moon_slice text;
+    uint64_t hash[2];
+    uint64_t variants[MOON_CACHE_RULE_NAMES];
+    struct moon_slice authority = moon_cache_authority(x);
+    key_add(&parts, moon_slice((const char *)&rule->flavour, sizeof(rule->flavour)));
+    if (given->key.data != NULL) {
+        key_add(&parts, given->key);
+    } else {
+        key_add(&parts, x->request.scheme);
+        key_add(&parts, authority);
+        key_add(&parts, x->request.path);
+        if (rule->is_query_picked)
+            key_add_query(&parts, x, rule);
+        else
+            key_add(&parts, x->request.query);
+    }
+    key_add(&parts, given->caller);
+    for (size_t i = 0; i < rule->vary_header_count; i++) {
+        variants[i] = moon_cache_variant(&x->request.fields, rule->vary_headers[i]);
+        key_add(&parts, moon_slice((const char *)&variants[i], sizeof(variants[i])));
+    }
+    if (!moon_arena_join(&x->arena, parts.slices, parts.count, &text))
+        return false;
+    moon_hash128(KEY_SEED, text, hash);
+    *key = (struct moon_store_key){hash[0], hash[1]};
+    *uri_hash = given->key.data != NULL ? moon_cache_tag_hash(MOON_S("key"), given->key)
+                                        : moon_cache_uri_hash(x->request.scheme, authority,
+                                                              x->request.path, x->request.query);
+    return true;
+}
+
+// ---- Vary --------------------------------------------------------------------------------------
+
+// Fields whose elements mean the same in any order and case.
+static bool variant_is_loose(struct moon_slice name)
+{
+    switch ((int)moon_field_id(name)) {
+    case MOON_FIELD_ACCEPT:
+    case MOON_FIELD_ACCEPT_CHARSET:
+    case MOON_FIELD_ACCEPT_ENCODING:
+    case MOON_FIELD_ACCEPT_LANGUAGE:
+        return true;
+    default:
+        return false;
+    }
+}
+
+// Without the spaces that mean nothing: "en ; q=0.5" and "en;q=0.5" are one.
+static uint64_t variant_element(struct moon_slice element, bool is_loose)
+{
+    char text[256];
+    size_t n = 0;
+    if (element.len > sizeof(text) || moon_slice_find(element, '"') < element.len)
+        return moon_hash(element);
+    for (size_t i = 0; i < element.len; i++) {
+        char c = element.data[i];
+        if (is_loose && (c == ' ' || c == '\t'))
+            continue;
+        text[n++] = is_loose ? moon_lower(c) : c;
+    }
+    return moon_hash(moon_slice(text, n));
+}
+
+// All lines of one name, as one list (RFC 9111 §4.1). 1: there is none.
+static uint64_t variant_of(const struct moon_fields *request, struct moon_slice name)
+{
+    bool is_loose = variant_is_loose(name), is_there = false;
+    bool is_single = (moon_field_flags(moon_field_id(name)) & MOON_FIELD_SINGLE) != 0;
+    uint64_t sum = 0;
+    size_t at = 0;
+    const struct moon_field *field;
+    while ((field = moon_fields_next(request, name, &at)) != NULL) {
+        struct moon_slice rest = field->value, element;
+        is_there = true;
+        if (is_single)
+            sum = sum * 31 + moon_hash(field->value);
+        while (!is_single && moon_slice_next_element(&rest, &element)) {
+            uint64_t h = moon_hash_mix(variant_element(element, is_loose));
+            sum = is_loose ? sum + h : moon_hash_mix(sum * 31 + h);
+        }
+    }
+    return is_there ? moon_hash_mix(sum + 2) : 1;
+}
+
+uint64_t moon_cache_variant(const struct moon_fields *request, struct moon_slice names)
+{
+    struct moon_slice name;
+    uint64_t h = 0;
+    while (moon_slice_next_element(&names, &name))
+        h += moon_hash_mix(moon_hash(name) ^ variant_of(request, name));
+    return h;
+}
+
+bool moon_cache_vary_is_sound(const struct moon_exchange *x, struct moon_slice names)
+{
+    struct moon_slice name;
+    while (moon_slice_next_element(&names, &name)) {
+        enum moon_field_id id = moon_field_id(name);
+        // These follow from what is in the key.
+        bool is_keyed = id == MOON_FIELD_HOST || id == MOON_FIELD_X_FORWARDED_HOST ||
+                        id == MOON_FIELD_X_FORWARDED_PROTO;
+        if (!is_keyed && variant_of(&x->cache.asked, name) != variant_of(&x->request.fields, name))
+            return false;
+    }
+    return true;
+}
+
+bool moon_cache_vary(struct moon_exchange *x, const struct moon_fields *fields,
+                     struct moon_slice *names)
+{
+    struct moon_slice all = moon_fields_joined(fields, MOON_S("vary"));
+    char *text;
+    *names = moon_slice("", 0);
+    if (all.len == 0)
+        return true;
+    text = moon_arena_alloc(&x->arena, all.len);
+    if (text == NULL)
+        return false;
+    for (size_t i = 0; i < all.len; i++)
+        text[i] = moon_lower(all.data[i]);
+    *names = moon_slice(text, all.len);
+    return true;
+}
+
+// ---- heads -------------------------------------------------------------------------------------
+
+/// A packed head: this, the Vary names, then the fields, each with its lengths before it.
+struct packed_head {
+    uint16_t status, field_count;
+    uint32_t vary_len;
+};
+
+struct packed_field {
+    uint16_t id;
+    uint16_t name_len;
+    uint32_t value_len;
+};
+
+static bool pack_skips(const struct moon_response *response, size_t i, bool has_qualified)
+{
+    enum moon_field_id id = (enum moon_field_id)response->fields.ids[i];
+    if (id == MOON_FIELD_AGE || id == MOON_FIELD_CONTENT_LENGTH ||
+        moon_slice_is_nocase(response->fields.items[i].name, MOON_S("cache-status")) ||
+        (moon_field_flags(id) & MOON_FIELD_HOP) != 0)
+        return true;
+    return has_qualified &&
+           moon_cache_control_names(&response->fields, response->fields.items[i].name);
+}
+
+static char *pack_put(char *at, const void *bytes, size_t n)
+{
+    if (n > 0)
+        memcpy(at, bytes, n);
+    return at + n;
+}
+
+bool moon_cache_pack(struct moon_exchange *x, const struct moon_response *response,
+                     struct moon_slice vary, struct moon_slice *head)
+{
+    const struct moon_fields *fields = &response->fields;
+    struct packed_head start = {(uint16_t)response->status, 0, (uint32_t)vary.len};
+    struct moon_cache_control cc;
+    moon_cache_control_read(&cc, fields, false);
+    bool has_qualified = (cc.flags & (MOON_CC_NO_CACHE_FIELDS | MOON_CC_PRIVATE_FIELDS)) != 0;
+    size_t total = sizeof(start) + vary.len;
+    for (size_t i = 0; i < fields->count; i++)
+        total +=
+            sizeof(struct packed_field) + fields->items[i].name.len + fields->items[i].value.len;
+    char *bytes = moon_arena_alloc(&x->arena, total);
+    if (bytes == NULL)
+        return false;
+    char *at = pack_put(bytes + sizeof(start), vary.data, vary.len);
+    for (size_t i = 0; i < fields->count; i++) {
+        if (pack_skips(response, i, has_qualified))
+            continue;
+        struct moon_slice name = fields->items[i].name, value = fields->items[i].value;
+        struct packed_field field = {fields->ids[i], (uint16_t)name.len, (uint32_t)value.len};
+        at = pack_put(at, &field, sizeof(field));
+        at = pack_put(at, name.data, name.len);
+        at = pack_put(at, value.data, value.len);
+        start.field_count++;
+    }
+    memcpy(bytes, &start, sizeof(start));
+    *head = moon_slice(bytes, (size_t)(at - bytes));
+    return true;
+}
+
+struct moon_slice moon_cache_packed_vary(struct moon_slice head)
+{
+    struct packed_head start;
+    if (head.len < sizeof(start))
+        return moon_slice(NULL, 0);
+    memcpy(&start, head.data, sizeof(start));
+    return moon_slice(head.data + sizeof(start), start.vary_len);
+}
+
+bool moon_cache_unpack(struct moon_slice head, struct moon_response *response)
+{
+    struct packed_head start;
+    struct packed_field field;
+    memcpy(&start, head.data, sizeof(start));
+    const char *at = head.data + sizeof(start) + start.vary_len;
+    response->status = start.status;
+    for (size_t i = 0; i < start.field_count; i++) {
+        memcpy(&field, at, sizeof(field));
+        at += sizeof(field);
+        struct moon_slice name = moon_slice(at, field.name_len);
+        at += field.name_len;
+        struct moon_slice value = moon_slice(at, field.value_len);
+        at += field.value_len;
+        if (moon_fields_add_known(&response->fields, (enum moon_field_id)field.id, name, value) !=
+            MOON_OK)
+            return false;
+    }
+    return true;
+}

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/// What one listing of the policy `cache` says, read once when the configuration is loaded
+/// (script_cache.c), and what the exchange makes of it (gateway/cache.h).
+
+#include "http/freshness.h"
+
+enum { MOON_CACHE_RULE_TAGS = 6, MOON_CACHE_RULE_NAMES = 16, MOON_CACHE_RULE_STATUSES = 32 };
+
+/// Lives as long as the generation.
+struct moon_cache_rule {
+    struct moon_freshness_conf fresh;
+    int statuses[MOON_CACHE_RULE_STATUSES];
+    struct moon_slice vary_headers[MOON_CACHE_RULE_NAMES];
+    size_t vary_header_count;
+    bool is_query_picked; // only the parameters in vary_query tell requests apart
+    struct moon_slice vary_query[MOON_CACHE_RULE_NAMES];
+    size_t vary_query_count;
+    uint64_t tags[MOON_CACHE_RULE_TAGS]; // hashes
+    size_t tag_count;
+    bool is_collapsed;
+    bool heeds_client;       // Cache-Control of requests
+    bool has_head;           // HEAD too is answered out of the store
+    int64_t wait_ms;         // for another request's answer, at most
+    uint64_t flavour;        // rules that make keys alike share their objects
+    struct moon_slice names; // the texts above lie here
+};
+
+/// What a caller-given part of the key is.
+struct moon_cache_key_parts {
+    struct moon_slice caller; // "s:4711"; data NULL: none
+    struct moon_slice key;    // in place of host, path and query; data NULL: none
+};
+
+enum moon_cache_answer {
+    MOON_CACHE_GO_ON,    // the backend is asked
+    MOON_CACHE_ANSWERED, // x->response is made: the section ends here
+    MOON_CACHE_WAITS,    // moon_async_done follows
+};
+
+/// Hash of a tag's name, alike in all workers. @param kind  "tag", "key"
+uint64_t moon_cache_tag_hash(struct moon_slice kind, struct moon_slice name);
+
+/// Hash of a URI as objects are tagged with it. @param authority  lower case, usual port left out
+uint64_t moon_cache_uri_hash(struct moon_slice scheme, struct moon_slice authority,
+                             struct moon_slice path, struct moon_slice query);
+
+/// The same of an absolute URL. @return false when it is none
+MUST_CHECK bool moon_cache_url_hash(struct moon_arena *arena, struct moon_slice text,
+                                    uint64_t *hash);

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "shared/leases.h"
+
+#include "base/hash.h"
+#include "base/log.h"
+#include "shared/board.h"
+#include "shared/lock.h"
+
+#include <stdatomic.h>
+
+enum { LEASE_CELLS = 4096, LEASE_RUN = 32 };
+
+struct moon_lease_cell {
+    uint64_t key; // 0: never used
+    _Atomic int32_t held[MOON_BOARD_WORKERS];
+    _Atomic int32_t waiting[MOON_BOARD_WORKERS];
+};
+
+struct moon_leases {
+    struct moon_lock lock; // finding a cell and taking a slot of it
+    struct moon_lease_cell cells[LEASE_CELLS + LEASE_RUN];
+};
+
+struct moon_leases *moon_leases_new(struct moon_region *region)
+{
+    struct moon_leases *leases = moon_region_carve(region, "leases", sizeof(*leases));
+    if (leases != NULL)
+        moon_lock_init(&leases->lock);
+    return leases;
+}
+
+void moon_leases_bind(struct moon_leases *leases, int worker)
+{
+    for (size_t i = 0; i < MOON_COUNT(leases->cells); i++) {
+        if (leases->cells[i].key == 0)
+            continue; // its page may never have been touched
+        atomic_store(&leases->cells[i].held[worker], 0);
+        atomic_store(&leases->cells[i].waiting[worker], 0);
+    }
+}
+
+static int lease_sum(_Atomic int32_t *columns)
+{
+    int sum = 0;
+    for (int i = 0; i < MOON_BOARD_WORKERS; i++)
+        sum += atomic_load_explicit(&columns[i], memory_order_relaxed);
+    return sum;
+}
+
+// The key's cell, or one that nobody holds or waits for. NULL: the table is full here.
+static struct moon_lease_cell *lease_find(struct moon_leases *leases, uint64_t key)
+{
+    struct moon_lease_cell *run = &leases->cells[key % LEASE_CELLS], *idle = NULL;
+    for (size_t i = 0; i < LEASE_RUN; i++) {
+        if (run[i].key == key)
+            return &run[i];
+    }
+    for (size_t i = 0; i < LEASE_RUN && idle == NULL; i++) {
+        if (run[i].key == 0 || (lease_sum(run[i].held) == 0 && lease_sum(run[i].waiting) == 0))
+            idle = &run[i];
+    }
+    if (idle != NULL)
+        idle->key = key;
+    return idle;
+}
+
+enum moon_lease_answer moon_lease_take(struct moon_leases *leases, int worker,
+                                       struct moon_slice key, int max, int queue, bool is_queued,
+                                       struct moon_lease_cell **cell)
+{
+    enum moon_lease_answer answer = MOON_LEASE_FULL;
+    uint64_t hash = moon_hash(key);
+    if (!moon_lock_take(&leases->lock))
+        moon_log_warn("a worker died while it took a lease"); // a cell is never half made
+    struct moon_lease_cell *c = lease_find(leases, hash == 0 ? 1 : hash);
+    if (c != NULL && lease_sum(c->held) < max) {
+        atomic_fetch_add(&c->held[worker], 1);
+        if (is_queued)
+            atomic_fetch_sub(&c->waiting[worker], 1);
+        answer = MOON_LEASE_HELD;
+    } else if (c != NULL && is_queued) {
+        answer = MOON_LEASE_QUEUED;
+    } else if (c != NULL && lease_sum(c->waiting) < queue) {
+        atomic_fetch_add(&c->waiting[worker], 1);
+        answer = MOON_LEASE_QUEUED;
+    }
+    moon_lock_give(&leases->lock);
+    *cell = c;
+    return answer;
+}
+
+void moon_lease_release(struct moon_lease_cell *cell, int worker)
+{
+    atomic_fetch_sub(&cell->held[worker], 1);
+}
+
+void moon_lease_leave(struct moon_lease_cell *cell, int worker)
+{
+    atomic_fetch_sub(&cell->waiting[worker], 1);
+}

@@ -1,0 +1,136 @@
+-- SPDX-License-Identifier: Apache-2.0
+--- Compression of responses by negotiation: when, how, and what the head then says.
+local ffi = require("ffi")
+local moongate = require("moongate.test")
+
+pcall(ffi.cdef, [[
+int BrotliDecoderDecompress(size_t encoded_size, const uint8_t *encoded, size_t *decoded_size,
+                            uint8_t *decoded);
+]])
+
+local config = [[
+return {
+  name = "spec",
+  listeners = { { name = "http", address = "127.0.0.1:0" } },
+  compression = true,
+  backends = { origin = { targets = { "http://127.0.0.1:1" } } },
+  sites = { { hosts = { "*" }, routes = {
+    { path = "/off/*", backend = "origin", compression = false },
+    { path = "/streaming/*", backend = "origin", streaming = true },
+    { path = "/gzip/*", backend = "origin", compression = { codings = { "gzip" }, min_bytes = 10,
+      types = { "application/x-own" } } },
+    { path = "/reply", reply = { status = 200, body = ("reply "):rep(500),
+      headers = { ["Content-Type"] = "text/plain" } } },
+    { path = "/*", backend = "origin" } } } },
+}
+]]
+
+local TEXT = ("It was the best of times, it was the worst of times. "):rep(200)
+
+local function unbrotli(bytes)
+  local decoder = ffi.load("libbrotlidec.so.1")
+  local into, size = ffi.new("uint8_t[?]", 1048576), ffi.new("size_t[1]", 1048576)
+  assert(decoder.BrotliDecoderDecompress(#bytes, bytes, size, into) == 1, "not whole")
+  return ffi.string(into, size[0])
+end
+
+local function gunzip(bytes)
+  local path = os.tmpname()
+  local file = assert(io.open(path, "wb"))
+  file:write(bytes)
+  file:close()
+  local pipe = assert(io.popen("gzip -dc < '" .. path .. "'"))
+  local text = pipe:read("*a")
+  pipe:close()
+  os.remove(path)
+  return text
+end
+
+describe("compression", function()
+  local gw, answer_headers, body
+
+  before_each(function()
+    answer_headers, body = { ["Content-Type"] = "text/plain", ETag = '"one"' }, TEXT
+    gw = moongate.gateway { files = { ["gateway.lua"] = config },
+      backends = { origin = function() return 200, answer_headers, body end } }
+  end)
+
+  after_each(function()
+    gw:close()
+  end)
+
+  local function get(path, accept)
+    return gw:get(path, { headers = { ["Accept-Encoding"] = accept } })
+  end
+
+  it("is br where the client takes both", function()
+    local answer = get("/x", "gzip, deflate, br")
+    assert.equal("br", answer.headers["content-encoding"])
+    assert.equal("Accept-Encoding", answer.headers.vary)
+    assert.equal('W/"one"', answer.headers.etag)
+    assert.equal(TEXT, unbrotli(answer.body))
+    assert.is_true(#answer.body < #TEXT / 10)
+  end)
+
+  it("is gzip where the client takes that, or prefers it", function()
+    assert.equal(TEXT, gunzip(get("/x", "gzip").body))
+    local answer = get("/x", "br;q=0.5, gzip;q=0.9")
+    assert.equal("gzip", answer.headers["content-encoding"])
+    assert.equal(TEXT, gunzip(answer.body))
+  end)
+
+  it("goes over replies of the gateway, with their length", function()
+    local answer = get("/reply", "gzip")
+    assert.equal(("reply "):rep(500), gunzip(answer.body))
+    assert.equal(tostring(#answer.body), answer.headers["content-length"])
+  end)
+
+  for _, case in ipairs {
+    { "where the client does not say so", nil },
+    { "where it refuses", "br;q=0, gzip;q=0" },
+    { "where it prefers the bytes as they are", "identity, gzip;q=0.1" },
+  } do
+    it("is off " .. case[1] .. ", and Vary tells it all the same", function()
+      local answer = get("/x", case[2])
+      assert.is_nil(answer.headers["content-encoding"])
+      assert.equal("Accept-Encoding", answer.headers.vary)
+      assert.equal('"one"', answer.headers.etag)
+      assert.equal(TEXT, answer.body)
+    end)
+  end
+
+  for _, case in ipairs {
+    { "what is encoded already", { ["Content-Type"] = "text/plain", ["Content-Encoding"] = "zstd" } },
+    { "types that are compressed by themselves", { ["Content-Type"] = "image/png" } },
+    { "event streams", { ["Content-Type"] = "text/event-stream" } },
+    { "what says no-transform", { ["Content-Type"] = "text/plain",
+      ["Cache-Control"] = "public, no-transform" } },
+    { "what a digest was made of", { ["Content-Type"] = "text/plain",
+      ["Content-Digest"] = "sha-256=:AAAA:" } },
+  } do
+    it("leaves " .. case[1], function()
+      answer_headers = case[2]
+      local answer = get("/x", "br, gzip")
+      assert.equal(case[2]["Content-Encoding"], answer.headers["content-encoding"])
+      assert.equal(TEXT, answer.body)
+    end)
+  end
+
+  it("leaves short bodies", function()
+    body = "short"
+    assert.is_nil(get("/x", "br").headers["content-encoding"])
+  end)
+
+  it("is switched off by a route, and by streaming", function()
+    assert.is_nil(get("/off/x", "br").headers["content-encoding"])
+    assert.is_nil(get("/streaming/x", "br").headers["content-encoding"])
+  end)
+
+  it("follows the innermost configuration", function()
+    assert.is_nil(get("/gzip/x", "br, gzip").headers["content-encoding"])
+    answer_headers = { ["Content-Type"] = "application/x-own; v=1", Vary = "Origin" }
+    local answer = get("/gzip/x", "br, gzip")
+    assert.equal("gzip", answer.headers["content-encoding"])
+    assert.equal("Origin, Accept-Encoding", answer.headers.vary)
+  end)
+end)
