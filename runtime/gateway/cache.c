@@ -61,6 +61,8 @@ void moon_cache_end(struct moon_exchange *x)
 
 static struct moon_slice cache_field(const struct moon_exchange *x, enum moon_field_id id)
 {
+    if (moon_fields_find_id(&x->request.fields, id) == NULL)
+        return moon_slice(NULL, 0);
     return moon_fields_joined(&x->request.fields, moon_field_name(id));
 }
 
@@ -183,10 +185,9 @@ static enum moon_cache_answer cache_validate(struct moon_exchange *x,
 static enum moon_cache_answer cache_use(struct moon_exchange *x, struct moon_store_object *object)
 {
     struct moon_cache_state *cache = &x->cache;
-    int64_t now = moon_clock_wall_ms();
     if (x->ctx.is_background)
         return cache_validate(x, object);
-    switch (moon_freshness_reuse(&cache_facts(object)->fresh, &cache->request_cc, now)) {
+    switch (moon_freshness_reuse(&cache_facts(object)->fresh, &cache->request_cc, cache->now_ms)) {
     case MOON_REUSE_FRESH:
         cache->is_collapsed = cache->has_waited;
         return cache_serve(x, object, "hit");
@@ -210,7 +211,7 @@ static enum moon_cache_answer cache_find(struct moon_exchange *x)
     struct moon_store_object object;
     bool had_flight = cache->has_flight;
     enum moon_store_found found =
-        moon_store_find(cache_seat(x), cache->key, moon_clock_wall_ms(), cache_match, x, &object);
+        moon_store_find(cache_seat(x), cache->key, cache->now_ms, cache_match, x, &object);
     if (found == MOON_STORE_OBJECT)
         return cache_use(x, &object);
     if ((cache->request_cc.flags & MOON_CC_ONLY_IF_CACHED) != 0)
@@ -228,8 +229,7 @@ static enum moon_cache_answer cache_find(struct moon_exchange *x)
     if (answer != MOON_CACHE_GO_ON || !cache->has_flight || had_flight)
         return answer;
     // Between the look and the flight another may have filled it.
-    found =
-        moon_store_find(cache_seat(x), cache->key, moon_clock_wall_ms(), cache_match, x, &object);
+    found = moon_store_find(cache_seat(x), cache->key, cache->now_ms, cache_match, x, &object);
     if (found != MOON_STORE_OBJECT)
         return answer;
     cache_end_flight(x);
@@ -246,6 +246,7 @@ static int cache_push(struct moon_ctx *ctx, lua_State *co, void *op)
 static void cache_resume(void *owner)
 {
     struct moon_exchange *x = owner;
+    x->cache.now_ms = moon_clock_wall_ms();
     if (cache_find(x) != MOON_CACHE_WAITS)
         moon_async_done(&x->ctx, cache_push, &x->ctx);
 }
@@ -270,10 +271,13 @@ enum moon_cache_answer moon_cache_lookup(struct moon_ctx *ctx, const struct moon
     if (cache_seat(x) == NULL || cache->rule != NULL)
         return MOON_CACHE_GO_ON; // once a request
     cache->rule = rule;
-    cache->arrived_ms = moon_clock_wall_ms();
+    cache->arrived_ms = cache->now_ms = moon_clock_wall_ms();
+    cache->own_key = parts->key;
+    cache->path = x->request.path;
+    cache->query = x->request.query;
     moon_cache_control_init(&cache->request_cc);
     struct moon_store_key key;
-    if (!moon_cache_make_key(x, rule, parts, &key, &cache->uri_hash)) {
+    if (!moon_cache_make_key(x, rule, parts, &key)) {
         cache->rule = NULL;
         return MOON_CACHE_GO_ON;
     }
@@ -304,7 +308,7 @@ enum moon_rc moon_cache_before_call(struct moon_exchange *x)
     struct moon_response stored;
     if (cache->rule == NULL)
         return MOON_OK;
-    cache->asked_ms = moon_clock_wall_ms();
+    cache->asked_ms = cache->now_ms = moon_clock_wall_ms();
     if (cache->stale.seat == NULL)
         return MOON_OK;
     moon_response_init(&stored, &x->arena);
@@ -330,7 +334,7 @@ static void cache_fill_tags(struct moon_exchange *x, struct moon_store_info *inf
     struct moon_store *store = moon_store_of(cache_seat(x));
     const struct moon_cache_rule *rule = x->cache.rule;
     info->tags[info->tag_count++] = moon_store_tag(store, 0); // everything
-    info->tags[info->tag_count++] = moon_store_tag(store, x->cache.uri_hash);
+    info->tags[info->tag_count++] = moon_store_tag(store, moon_cache_name(x));
     for (size_t i = 0; i < rule->tag_count; i++)
         info->tags[info->tag_count++] = moon_store_tag(store, rule->tags[i]);
 }
@@ -461,8 +465,8 @@ static void cache_freshen(struct moon_exchange *x)
     cache->stale = (struct moon_store_object){0};
     if (cache->is_stored) {
         struct moon_store_object renewed;
-        if (moon_store_find(cache_seat(x), cache->key, moon_clock_wall_ms(), cache_match, x,
-                            &renewed) == MOON_STORE_OBJECT) {
+        if (moon_store_find(cache_seat(x), cache->key, cache->now_ms, cache_match, x, &renewed) ==
+            MOON_STORE_OBJECT) {
             moon_store_release(&object);
             object = renewed;
         }
@@ -515,7 +519,7 @@ static void cache_invalidate_location(struct moon_exchange *x, enum moon_field_i
 // RFC 9111 §4.4.
 static void cache_invalidate(struct moon_exchange *x)
 {
-    moon_store_purge(moon_store_of(cache_seat(x)), x->cache.uri_hash);
+    moon_store_purge(moon_store_of(cache_seat(x)), moon_cache_name(x));
     cache_invalidate_location(x, MOON_FIELD_LOCATION);
     cache_invalidate_location(x, MOON_FIELD_CONTENT_LOCATION);
 }
@@ -544,6 +548,7 @@ bool moon_cache_on_failure(struct moon_exchange *x)
 {
     if (x->cache.rule == NULL)
         return false;
+    x->cache.now_ms = moon_clock_wall_ms();
     if (x->cache.has_flight && x->cache.stale.seat == NULL)
         cache_mark(x, CACHE_MARK_FAILURE_MS);
     return cache_serve_on_error(x);
@@ -585,6 +590,7 @@ void moon_cache_on_response(struct moon_exchange *x)
     int status = x->response.status;
     if (cache->rule == NULL || status < 200)
         return;
+    cache->now_ms = moon_clock_wall_ms();
     if (!moon_method_is_safe(x->request.method) && status < 400)
         cache_invalidate(x);
     if (cache->stale.seat != NULL && status == 304) {

@@ -45,7 +45,8 @@ struct moon_cache_conditions {
 struct moon_cache_state {
     const struct moon_cache_rule *rule; // NULL: none
     struct moon_store_key key;
-    uint64_t uri_hash;
+    struct moon_slice own_key;     // in place of the URI; data NULL: none
+    struct moon_slice path, query; // at the look-up
     struct moon_cache_control request_cc;
     struct moon_cache_conditions client;
     struct moon_fields asked; // the request's fields at the look-up, before later policies
@@ -58,6 +59,7 @@ struct moon_cache_state {
     struct moon_store_info info; // of what is being written
     struct moon_flight_wait wait;
     int64_t arrived_ms;    // wall time of the look-up
+    int64_t now_ms;        // wall time of the last thing that happened
     int64_t asked_ms;      // when the backend was asked
     int64_t wait_until_ms; // monotonic
     bool has_waited;
@@ -100,10 +102,12 @@ void moon_cache_end_renewals(struct moon_gateway *gateway);
 
 // ---- inside (cache*.c) -------------------------------------------------------------------------
 
-/// Key of the request under a rule, and hash of its URI. @return false when memory is short
+/// Key of the request under a rule. @return false when memory is short
 bool moon_cache_make_key(struct moon_exchange *x, const struct moon_cache_rule *rule,
-                         const struct moon_cache_key_parts *parts, struct moon_store_key *key,
-                         uint64_t *uri_hash);
+                         const struct moon_cache_key_parts *parts, struct moon_store_key *key);
+
+/// What the object is purged by, beside its tags: hash of the URI, or of the rule's own key.
+uint64_t moon_cache_name(struct moon_exchange *x);
 
 /// Host and port of the request as keys have them. Arena.
 struct moon_slice moon_cache_authority(struct moon_exchange *x);

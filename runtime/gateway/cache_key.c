@@ -43,6 +43,8 @@ static void key_add_query(struct key_parts *parts, struct moon_exchange *x,
 struct moon_slice moon_cache_authority(struct moon_exchange *x)
 {
     struct moon_authority authority;
+    if (moon_slice_is(x->request.authority, x->request.host))
+        return x->request.host;
     if (!moon_uri_parse_authority(x->request.authority, &authority))
         return x->request.host;
     int usual = moon_slice_is(x->request.scheme, MOON_S("https")) ? 443 : 80;
@@ -52,8 +54,7 @@ struct moon_slice moon_cache_authority(struct moon_exchange *x)
 }
 
 bool moon_cache_make_key(struct moon_exchange *x, const struct moon_cache_rule *rule,
-                         const struct moon_cache_key_parts *given, struct moon_store_key *key,
-                         uint64_t *uri_hash)
+                         const struct moon_cache_key_parts *given, struct moon_store_key *key)
 {
     struct key_parts parts = {.count = 0};
     struct moon_slice text;
@@ -81,10 +82,15 @@ bool moon_cache_make_key(struct moon_exchange *x, const struct moon_cache_rule *
         return false;
     moon_hash128(KEY_SEED, text, hash);
     *key = (struct moon_store_key){hash[0], hash[1]};
-    *uri_hash = given->key.data != NULL ? moon_cache_tag_hash(MOON_S("key"), given->key)
-                                        : moon_cache_uri_hash(x->request.scheme, authority,
-                                                              x->request.path, x->request.query);
     return true;
+}
+
+uint64_t moon_cache_name(struct moon_exchange *x)
+{
+    if (x->cache.own_key.data != NULL)
+        return moon_cache_tag_hash(MOON_S("key"), x->cache.own_key);
+    return moon_cache_uri_hash(x->request.scheme, moon_cache_authority(x), x->cache.path,
+                               x->cache.query);
 }
 
 // ---- Vary --------------------------------------------------------------------------------------

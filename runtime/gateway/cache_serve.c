@@ -167,33 +167,71 @@ static const char *const serve_forward_names[] = {
     [MOON_CACHE_FWD_PARTIAL] = "partial",
 };
 
-void moon_cache_add_status(struct moon_exchange *x)
+/// Text put together in place: a hit needs no printf.
+struct serve_text {
+    char bytes[192];
+    size_t len;
+};
+
+static void text_add(struct serve_text *text, struct moon_slice s)
+{
+    size_t n = moon_min_size(s.len, sizeof(text->bytes) - text->len);
+    memcpy(text->bytes + text->len, s.data, n);
+    text->len += n;
+}
+
+static void text_add_number(struct serve_text *text, int64_t value)
+{
+    char digits[20];
+    size_t at = sizeof(digits);
+    uint64_t left = value < 0 ? (uint64_t)-value : (uint64_t)value;
+    do {
+        digits[--at] = (char)('0' + left % 10);
+        left /= 10;
+    } while (left > 0);
+    if (value < 0)
+        text_add(text, MOON_S("-"));
+    text_add(text, moon_slice(digits + at, sizeof(digits) - at));
+}
+
+static void status_text(const struct moon_exchange *x, struct serve_text *text)
 {
     const struct moon_cache_state *cache = &x->cache;
-    struct moon_fields *fields = &x->response.fields;
-    char text[160];
-    int n = snprintf(text, sizeof(text), "moongate");
-    bool is_asked = cache->asked_ms != 0;
-    if (!is_asked) {
-        int64_t left = moon_freshness_left_ms(&serve_facts(x)->fresh, moon_clock_wall_ms());
-        int64_t ttl = left > 0 ? (left + 999) / 1000 : -((-left + 999) / 1000);
-        n += snprintf(text + n, sizeof(text) - (size_t)n, "; hit; ttl=%lld", (long long)ttl);
+    text_add(text, MOON_S("moongate"));
+    if (cache->asked_ms == 0) {
+        int64_t left = moon_freshness_left_ms(&serve_facts(x)->fresh, cache->now_ms);
+        text_add(text, MOON_S("; hit; ttl="));
+        text_add_number(text, left > 0 ? (left + 999) / 1000 : -((-left + 999) / 1000));
     } else if (cache->forward != MOON_CACHE_FWD_NONE) {
-        n += snprintf(text + n, sizeof(text) - (size_t)n, "; fwd=%s",
-                      serve_forward_names[cache->forward]);
-        if (x->call.response.status >= 200)
-            n += snprintf(text + n, sizeof(text) - (size_t)n, "; fwd-status=%d",
-                          x->call.response.status);
+        text_add(text, MOON_S("; fwd="));
+        text_add(text, moon_slice_text(serve_forward_names[cache->forward]));
+        if (x->call.response.status >= 200) {
+            text_add(text, MOON_S("; fwd-status="));
+            text_add_number(text, x->call.response.status);
+        }
         if (cache->is_stored)
-            n += snprintf(text + n, sizeof(text) - (size_t)n, "; stored");
+            text_add(text, MOON_S("; stored"));
     }
     if (cache->is_collapsed)
-        n += snprintf(text + n, sizeof(text) - (size_t)n, "; collapsed");
-    struct moon_slice own = moon_slice(text, (size_t)n), value;
-    struct moon_slice before = moon_fields_joined(fields, MOON_S("cache-status"));
+        text_add(text, MOON_S("; collapsed"));
+}
+
+void moon_cache_add_status(struct moon_exchange *x)
+{
+    struct serve_text text = {.len = 0};
+    struct moon_slice before = {NULL, 0}, value;
+    status_text(x, &text);
+    if (!x->cache.is_serving) // what is stored has none
+        before = moon_fields_joined(&x->response.fields, MOON_S("cache-status"));
+    struct moon_slice own = moon_slice(text.bytes, text.len);
     struct moon_slice parts[3] = {before, before.len > 0 ? MOON_S(", ") : MOON_S(""), own};
-    if (moon_arena_join(&x->arena, parts, 3, &value))
+    if (!moon_arena_join(&x->arena, parts, 3, &value))
+        return;
+    if (before.len > 0)
         serve_set(x, MOON_S("Cache-Status"), value);
+    else if (moon_fields_add_known(&x->response.fields, MOON_FIELD_OTHER, MOON_S("Cache-Status"),
+                                   value) != MOON_OK)
+        moon_log_warn("no memory for Cache-Status request=%.*s", MOON_SLICE_ARG(x->ctx.id));
 }
 
 // ---- the whole ---------------------------------------------------------------------------------
@@ -210,12 +248,11 @@ static void serve_begin(struct moon_exchange *x)
 
 static void serve_age(struct moon_exchange *x)
 {
-    int64_t age = moon_freshness_age_ms(&serve_facts(x)->fresh, moon_clock_wall_ms()) / 1000;
-    char digits[24];
-    struct moon_slice text;
-    int n = snprintf(digits, sizeof(digits), "%lld", (long long)age);
-    if (!moon_arena_copy(&x->arena, moon_slice(digits, (size_t)n), &text) ||
-        moon_fields_add_id(&x->response.fields, MOON_FIELD_AGE, text) != MOON_OK)
+    struct serve_text text = {.len = 0};
+    struct moon_slice value;
+    text_add_number(&text, moon_freshness_age_ms(&serve_facts(x)->fresh, x->cache.now_ms) / 1000);
+    if (!moon_arena_copy(&x->arena, moon_slice(text.bytes, text.len), &value) ||
+        moon_fields_add_known(&x->response.fields, MOON_FIELD_AGE, MOON_S("Age"), value) != MOON_OK)
         moon_log_warn("no memory for Age request=%.*s", MOON_SLICE_ARG(x->ctx.id));
 }
 

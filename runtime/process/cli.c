@@ -33,6 +33,11 @@ static const struct moon_command cli_commands[] = {
      "Arguments and options are busted's own; `moongate test --help` shows them.\n", "", 0, 0,
      NULL},
     {"init", "DIR", "write a small configuration to start from", "", "f", 1, 1, moon_command_init},
+    {"import", "openapi|apim FILE", "write an API file from OpenAPI, or policies from Azure's XML",
+     "openapi: OpenAPI 2.0, 3.0 or 3.1, JSON or YAML. With --out=DIR/apis/NAME.lua the definition is\n"
+     "copied to DIR/openapi/. apim: a policy document of API Management; what could not be\n"
+     "translated is listed with its line.\n",
+     "of", 2, 2, moon_command_import},
     {"policy", "list | show NAME", "the built-in policies and their options", "", "j", 1, 2,
      moon_command_policy},
     {"docs", "DIR", "write configuration.md and policies.md, made from the schemas", "", "", 1, 1,

@@ -19,6 +19,7 @@ struct moon_cli {
     const char *arguments[MOON_CLI_ARGUMENTS]; // behind the command, without options
     int argument_count;
     int workers;            // -1: as configured
+    const char *out;        // file to write; NULL: standard output
     const char *ready_file; // NULL: none
     const char *networks[MOON_CLI_NETWORKS];
     int network_count;
@@ -55,5 +56,6 @@ int moon_command_status(const struct moon_cli *cli);
 int moon_command_top(const struct moon_cli *cli);
 int moon_command_policy(const struct moon_cli *cli);
 int moon_command_docs(const struct moon_cli *cli);
+int moon_command_import(const struct moon_cli *cli);
 int moon_command_init(const struct moon_cli *cli);
 int moon_command_version(const struct moon_cli *cli);

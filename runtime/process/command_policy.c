@@ -16,7 +16,7 @@ static const char policy_gateway[] =
     "return { listeners = { { address = \"127.0.0.1:0\" } }, sites = { { hosts = { \"*\" }, "
     "routes = { { path = \"/*\", reply = { status = 204 } } } } } }";
 
-static struct moon_loading *policy_load(void)
+struct moon_loading *moon_loading_plain(void)
 {
     struct moon_bundle *bundle;
     struct moon_loading *loading = NULL;
@@ -33,7 +33,7 @@ static struct moon_loading *policy_load(void)
 
 static int policy_print(const struct moon_cli *cli, const char *what, const char *name)
 {
-    struct moon_loading *loading = policy_load();
+    struct moon_loading *loading = moon_loading_plain();
     if (loading == NULL)
         return MOON_EXIT_FAILED;
     bool is_written;
@@ -82,7 +82,7 @@ static bool docs_write(struct moon_script *script, const char *dir, const char *
 
 int moon_command_docs(const struct moon_cli *cli)
 {
-    struct moon_loading *loading = policy_load();
+    struct moon_loading *loading = moon_loading_plain();
     if (loading == NULL)
         return MOON_EXIT_FAILED;
     struct moon_script *script = loading->worker.next->script;

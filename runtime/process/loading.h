@@ -16,4 +16,7 @@ struct moon_loading {
 /// @param error  what is wrong, on lines of their own; heap; written on failure
 MUST_CHECK enum moon_rc moon_loading_new(const struct moon_bundle *bundle,
                                          struct moon_loading **out, char **error);
+/// A configuration that serves nothing, for commands that need only what is inside the binary.
+/// @return NULL: what is wrong has been told
+struct moon_loading *moon_loading_plain(void);
 void moon_loading_free(struct moon_loading *loading); // accepts NULL

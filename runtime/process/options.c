@@ -44,6 +44,12 @@ static const char *option_ready_file(struct moon_cli *cli, const char *value)
     return NULL;
 }
 
+static const char *option_out(struct moon_cli *cli, const char *value)
+{
+    cli->out = value;
+    return NULL;
+}
+
 static const char *option_network(struct moon_cli *cli, const char *value)
 {
     if (cli->network_count == MOON_CLI_NETWORKS)
@@ -103,6 +109,7 @@ static const struct option options[] = {
     {'q', "quiet", NULL, "do not show at start what is served", option_quiet},
     {'j', "json", NULL, "answer in JSON", option_json},
     {'N', "network", "NAME", "the client is in this network (may be repeated)", option_network},
+    {'o', "out", "FILE", "write there instead of to standard output", option_out},
     {'i', "interval", "SECONDS", "between two looks", option_interval},
     {'f', "force", NULL, "overwrite files that are there", option_force},
     {'h', "help", NULL, "show this", option_help},

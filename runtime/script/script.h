@@ -83,6 +83,16 @@ char *moon_script_explain(struct moon_script *script, const char *method, const 
 char *moon_script_document(struct moon_script *script, const char *what, const char *name,
                            bool is_json, bool *is_written);
 
+/// `moongate import`: an API file, or a policy document, out of somebody else's format.
+///
+/// @param kind   "openapi" or "apim"
+/// @param out    where to write it; NULL: it is the answer
+/// @param notes  what somebody should look at, a line each; heap, freed by the caller
+/// @param is_done  false: the text says what is wrong
+/// @return heap, freed by the caller; NULL when no memory is left
+char *moon_script_import(struct moon_script *script, const char *kind, const char *file,
+                         const char *out, bool is_forced, char **notes, bool *is_done);
+
 enum moon_run {
     MOON_RUN_DONE,  // go on
     MOON_RUN_REPLY, // x->reply is the answer (is_refusal: through on_error)

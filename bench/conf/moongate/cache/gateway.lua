@@ -1,0 +1,19 @@
+-- SPDX-License-Identifier: Apache-2.0
+local p = require("moongate.policies")
+
+return {
+  name = "bench",
+  workers = 1,
+  access_log = false,
+  listeners = { { name = "in", address = "127.0.0.1:@PORT@" } },
+  limits = { connections = 20000, requests_per_connection = 0 },
+  backends = {
+    origin = {
+      targets = { "http://127.0.0.1:@ORIGIN@" },
+      keepalive = { idle = 2048, requests = 0 },
+    },
+  },
+  sites = { { hosts = { "*" }, routes = {
+    { path = "/*", backend = "origin", policies = { inbound = { p.cache { ttl = 3600 } } } },
+  } } },
+}
