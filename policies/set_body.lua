@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: Apache-2.0
 --- Replaces the body of the request or the response.
 local expression = require("moongate.expression")
+local template = require("moongate.template")
 
 local get, type = expression.get, type
 
@@ -11,13 +12,15 @@ local M = {
     .. "response's. `Content-Length` is set, `Content-Encoding` removed.",
   sections = { "inbound", "backend", "outbound", "on_error" },
   azure = "set-body",
-  differences = "No Liquid: a text with `${…}`, a function of `ctx`, or a table sent as JSON. A "
+  differences = "Lua in templates instead of Liquid; or a text with `${…}`, a function of `ctx`, "
+    .. "or a table sent as JSON. A "
     .. "function that reads the old body with `ctx.request:body()` does not consume it.",
   example = 'p.set_body { json = { ok = true } }',
 }
 
 M.schema = {
-  type = "object", additionalProperties = false, order = { "value", "json", "content_type", "needs" },
+  type = "object", additionalProperties = false,
+  order = { "value", "json", "template", "content_type", "needs_body" },
   properties = {
     value = {
       type = { "string", "function" },
@@ -25,6 +28,14 @@ M.schema = {
         .. "of `ctx`; a table that it gives is sent as JSON.",
     },
     json = { type = { "object", "array" }, description = "A table to send as JSON." },
+    template = {
+      type = "string",
+      description = "A template: `{{ ctx.request.query.name }}` writes a value, escaped for "
+        .. "`content_type` (JSON, XML and HTML, forms, CSV); `| raw`, `json`, `url`, `html`, "
+        .. "`upper`, "
+        .. "`lower`, `trim`, `length`, `base64` filter it. `{% if … %}`, `{% elsif … %}`, "
+        .. "`{% else %}`, `{% for x in … %}`, `{% end %}`, `{# … #}`.",
+    },
     content_type = { type = "string", description = "Media type; for JSON it is known." },
     needs_body = {
       type = "boolean", default = false,
@@ -33,7 +44,9 @@ M.schema = {
     },
   },
 }
-M.schema.order[4] = "needs_body"
+
+-- Here `{{ … }}` that is no named value is the template's own.
+M.templates = { template = true }
 
 function M.needs(conf)
   local keeps = conf.needs_body or false
@@ -45,8 +58,19 @@ local function encode(value)
 end
 
 function M.prepare(conf)
-  if (conf.value == nil) == (conf.json == nil) then
-    error("exactly one of value and json is needed", 0)
+  local given = 0
+  for _, name in ipairs({ "value", "json", "template" }) do
+    given = given + (conf[name] ~= nil and 1 or 0)
+  end
+  if given ~= 1 then
+    error("exactly one of value, json and template is needed", 0)
+  end
+  if conf.template then
+    local render, err = template.compile(conf.template, conf.content_type)
+    if not render then
+      error("template: " .. err, 0)
+    end
+    return { value = render, content_type = conf.content_type }
   end
   if conf.json then
     return { value = encode(conf.json), content_type = conf.content_type or "application/json" }

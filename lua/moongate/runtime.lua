@@ -43,6 +43,29 @@ local function cache_part()
     require("moongate.values").new(require("moongate.cache"), require("moongate.clock")))
 end
 
+local LEVEL = { verbose = "debug", information = "info", error = "error" }
+
+--- ctx:trace(message, fields, severity)
+local function trace_part()
+  local log = require("moongate.log")
+  return function(_, message, fields, severity)
+    local write = log[LEVEL[severity or "verbose"] or severity]
+    if not write then
+      error(("ctx:trace: severity must be verbose, information or error, got %q")
+        :format(tostring(severity)), 2)
+    end
+    local names, parts = {}, { tostring(message) }
+    for name in pairs(fields or {}) do
+      names[#names + 1] = tostring(name)
+    end
+    table.sort(names)
+    for _, name in ipairs(names) do
+      parts[#parts + 1] = ("%s=%q"):format(name, tostring(fields[name]))
+    end
+    write((table.concat(parts, " "):gsub("%c", " ")))
+  end
+end
+
 local function path_of(file, source)
   return file:sub(1, 1) == "/" and file or source.dir .. "/" .. file
 end
@@ -84,6 +107,7 @@ end
 ---@return (fun(ip: string): table?)? lookup
 function M.install(keys, plan, source)
   keys.http, keys.log, keys.cache = http_part(), log_part(), cache_part()
+  keys.trace = trace_part()
   return plan.geoip and geo_lookup(plan.geoip, source) or nil
 end
 

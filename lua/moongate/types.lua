@@ -140,6 +140,23 @@ local Ctx = {}
 ---@param seconds number
 function Ctx:sleep(seconds) end
 
+--- Writes a line about the request to the log.
+---@param message string
+---@param fields? table<string, any>
+---@param severity? "verbose"|"information"|"error"
+function Ctx:trace(message, fields, severity) end
+
+--- Calls the backend, in a `backend` section: `ctx.response` is its answer then.
+---@param timeout? number seconds until its head
+---@return true? ok
+---@return string? reason "BackendConnectionFailure", "Timeout"
+---@return string? message
+---@return integer? status
+function Ctx:forward(timeout) end
+
+--- Forgets the answer of `forward`, so that the request can be changed and sent again.
+function Ctx:drop_response() end
+
 ---@class moongate.HttpRequest
 ---@field method? string default GET
 ---@field url? string either a URL,

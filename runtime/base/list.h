@@ -42,7 +42,9 @@ static inline void moon_list_remove(struct moon_list *link)
 
 #define MOON_LIST_ENTRY(link, type, member) MOON_CONTAINER_OF(link, type, member)
 
+// NOLINTBEGIN(bugprone-macro-parentheses): `at` and `after` are declared here
 /// Walks the list; the current element may be removed inside.
 #define MOON_LIST_EACH(at, after, list)                                                            \
     for (struct moon_list *at = (list)->next, *after = at->next; at != (list);                     \
          at = after, after = at->next)
+// NOLINTEND(bugprone-macro-parentheses)

@@ -69,7 +69,10 @@ void moon_gateway_fini(struct moon_gateway *gateway)
 void moon_gateway_flip(struct moon_gateway *gateway, struct moon_generation *generation)
 {
     struct moon_generation *old = gateway->generation;
+    const struct moon_plan *plan = generation->plan;
     gateway->generation = generation;
+    moon_dns_configure(gateway->env.dns, plan->dns_servers, plan->dns_min_ttl_ms,
+                       plan->dns_max_ttl_ms);
     if (gateway->env.slot != NULL)
         atomic_store_explicit(&gateway->env.slot->generation, generation->number,
                               memory_order_relaxed);

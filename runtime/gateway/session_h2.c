@@ -427,6 +427,16 @@ static void conn_run(struct moon_h2_conn *conn)
     (void)conn_write(conn);
 }
 
+static void conn_begin_drain(struct moon_h2_conn *conn)
+{
+    conn->is_draining = true;
+    if (conn->stream_count == 0)
+        moon_h2_go_away(conn->h2);
+    else
+        moon_h2_notice(conn->h2);
+    conn_post(conn); // at the end of this turn of the loop
+}
+
 // May free the session.
 static void conn_turn(struct moon_h2_conn *conn)
 {
@@ -439,8 +449,8 @@ static void conn_turn(struct moon_h2_conn *conn)
     const struct moon_limits_conf *limits = conn_limits(conn);
     if (limits->requests_per_connection > 0 && s->requests >= limits->requests_per_connection &&
         !conn->is_draining)
-        moon_session_h2_drain(s);
-    else if (conn->is_broken || !moon_h2_is_open(conn->h2))
+        conn_begin_drain(conn);
+    if (conn->is_broken || !moon_h2_is_open(conn->h2))
         conn_close(conn, MOON_ERR_CLIENT_CLOSED);
     else
         conn_set_timer(conn);
@@ -562,10 +572,5 @@ void moon_session_h2_drain(struct moon_session *s)
     struct moon_h2_conn *conn = s->h2;
     if (conn->is_draining)
         return;
-    conn->is_draining = true;
-    if (conn->stream_count == 0)
-        moon_h2_go_away(conn->h2);
-    else
-        moon_h2_notice(conn->h2);
-    conn_turn(conn);
+    conn_begin_drain(conn);
 }

@@ -249,7 +249,7 @@ static int h2_send_data(nghttp2_session *session, nghttp2_frame *frame, const ui
     char *at = h2->out->data + h2->out->end;
     memcpy(at, head, H2_FRAME_HEAD_BYTES);
     const char *from = stream->now.len > 0 ? stream->now.data : moon_buf_slice(&stream->out).data;
-    if (length > 0)
+    if (length > 0 && from != NULL)
         memcpy(at + H2_FRAME_HEAD_BYTES, from, length);
     moon_buf_wrote(h2->out, H2_FRAME_HEAD_BYTES + length);
     stream->sent_bytes += length;

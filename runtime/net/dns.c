@@ -62,6 +62,7 @@ struct moon_dns {
     struct moon_list pending;  // SRV and PTR queries that c-ares has
     struct moon_list finished; // to be called back outside of c-ares
     struct moon_task deliver;
+    int64_t min_ttl_ms, max_ttl_ms;
 };
 
 // Queries and their delivery
@@ -187,10 +188,17 @@ static struct dns_entry *entry_get(struct moon_dns *dns, const char *name)
     return entry;
 }
 
-/// Copies the addresses. @return the lowest TTL in milliseconds, clamped
-static int64_t answer_fill(struct moon_dns_answer *answer, const struct ares_addrinfo *found)
+static int64_t dns_clamp(const struct moon_dns *dns, int64_t ttl_ms)
 {
-    int64_t ttl_ms = DNS_TTL_MOST_MS;
+    ttl_ms = ttl_ms < dns->max_ttl_ms ? ttl_ms : dns->max_ttl_ms;
+    return ttl_ms > dns->min_ttl_ms ? ttl_ms : dns->min_ttl_ms;
+}
+
+/// Copies the addresses. @return the lowest TTL in milliseconds, clamped
+static int64_t answer_fill(const struct moon_dns *dns, struct moon_dns_answer *answer,
+                           const struct ares_addrinfo *found)
+{
+    int64_t ttl_ms = INT64_MAX;
     *answer = (struct moon_dns_answer){.rc = MOON_OK};
     for (const struct ares_addrinfo_node *node = found->nodes;
          node != NULL && answer->count < MOON_DNS_ADDRESSES; node = node->ai_next) {
@@ -201,7 +209,7 @@ static int64_t answer_fill(struct moon_dns_answer *answer, const struct ares_add
         if ((int64_t)node->ai_ttl * 1000 < ttl_ms)
             ttl_ms = (int64_t)node->ai_ttl * 1000;
     }
-    return ttl_ms > DNS_TTL_LEAST_MS ? ttl_ms : DNS_TTL_LEAST_MS;
+    return dns_clamp(dns, ttl_ms);
 }
 
 static void entry_succeed(struct dns_entry *entry, const struct moon_dns_answer *answer,
@@ -249,7 +257,9 @@ static void entry_answered(void *arg, int status, int timeouts, struct ares_addr
     (void)timeouts;
     struct dns_entry *entry = arg;
     struct moon_dns_answer answer = {.count = 0};
-    int64_t ttl_ms = found == NULL || status != ARES_SUCCESS ? 0 : answer_fill(&answer, found);
+    int64_t ttl_ms = found == NULL || status != ARES_SUCCESS
+                         ? 0
+                         : answer_fill(entry->dns, &answer, found);
     if (found != NULL)
         ares_freeaddrinfo(found);
     entry->is_querying = false;
@@ -374,10 +384,7 @@ static void srv_answered(void *arg, int status, int timeouts, unsigned char *rep
         query->records = records;
         query->record_count = moon_dns_read_srv(
             moon_slice((const char *)reply, (size_t)(len > 0 ? len : 0)), records, &query->ttl_ms);
-        if (query->ttl_ms < DNS_TTL_LEAST_MS)
-            query->ttl_ms = DNS_TTL_LEAST_MS;
-        if (query->ttl_ms > DNS_TTL_MOST_MS)
-            query->ttl_ms = DNS_TTL_MOST_MS;
+        query->ttl_ms = dns_clamp(query->dns, query->ttl_ms);
         query->rc = query->record_count > 0 ? MOON_OK : MOON_ERR_DNS;
     }
     query_answered(query, status);
@@ -438,6 +445,8 @@ struct moon_dns *moon_dns_new(struct moon_loop *loop, const char *servers)
     if (dns == NULL)
         return NULL;
     dns->loop = loop;
+    dns->min_ttl_ms = DNS_TTL_LEAST_MS;
+    dns->max_ttl_ms = DNS_TTL_MOST_MS;
     for (size_t i = 0; i < DNS_BUCKETS; i++)
         moon_list_init(&dns->buckets[i]);
     moon_list_init(&dns->used);
@@ -450,6 +459,14 @@ struct moon_dns *moon_dns_new(struct moon_loop *loop, const char *servers)
         return NULL;
     }
     return dns;
+}
+
+void moon_dns_configure(struct moon_dns *dns, struct moon_slice servers, int64_t min_ttl_ms,
+                        int64_t max_ttl_ms)
+{
+    dns->min_ttl_ms = min_ttl_ms > DNS_TTL_LEAST_MS ? min_ttl_ms : DNS_TTL_LEAST_MS;
+    dns->max_ttl_ms = max_ttl_ms > dns->min_ttl_ms ? max_ttl_ms : dns->min_ttl_ms;
+    moon_dns_channel_set_servers(&dns->channel, servers);
 }
 
 void moon_dns_free(struct moon_dns *dns)

@@ -24,6 +24,10 @@ typedef void moon_dns_fn(void *owner, const struct moon_dns_answer *answer);
 
 /// @param servers  "127.0.0.1:5353,..." or NULL for /etc/resolv.conf
 struct moon_dns *moon_dns_new(struct moon_loop *loop, const char *servers);
+/// Other servers and limits on the time to live from now on; what is known stays.
+/// @param servers  as for moon_dns_new; borrowed
+void moon_dns_configure(struct moon_dns *dns, struct moon_slice servers, int64_t min_ttl_ms,
+                        int64_t max_ttl_ms);
 void moon_dns_free(struct moon_dns *dns); // accepts NULL; pending queries are not called back
 
 /// Answers from the cache without a callback, or starts a query.

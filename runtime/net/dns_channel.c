@@ -136,14 +136,30 @@ void moon_dns_channel_fini(struct dns_channel *channel)
     ares_library_cleanup();
 }
 
+void moon_dns_channel_set_servers(struct dns_channel *channel, struct moon_slice servers)
+{
+    struct moon_slice old = moon_slice_text(channel->servers);
+    if (moon_slice_is(old, servers))
+        return;
+    char *copy = servers.len > 0 ? strndup(servers.data, servers.len) : NULL;
+    if (servers.len > 0 && copy == NULL)
+        return;
+    free(channel->servers);
+    channel->servers = copy;
+    channel->is_outdated = true;
+}
+
 void moon_dns_channel_check(struct dns_channel *channel)
 {
     int64_t now_ms = moon_loop_now_ms(channel->loop);
-    if (channel->under_way > 0 || now_ms - channel->checked_ms < DNS_CHECK_MS)
+    if (channel->under_way > 0 ||
+        (!channel->is_outdated && now_ms - channel->checked_ms < DNS_CHECK_MS))
         return;
     channel->checked_ms = now_ms;
     bool has_changed =
-        channel->servers == NULL && channel_conf_changed_ns() != channel->conf_changed_ns;
+        channel->is_outdated ||
+        (channel->servers == NULL && channel_conf_changed_ns() != channel->conf_changed_ns);
+    channel->is_outdated = false;
     if (channel->ares != NULL && !has_changed)
         return;
     channel_close(channel);

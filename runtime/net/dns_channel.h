@@ -17,6 +17,7 @@ struct dns_channel {
     struct moon_list sockets;
     struct moon_timer timeout;
     size_t under_way; // queries that c-ares has
+    bool is_outdated;  // other servers were set
     int64_t checked_ms;
     int64_t conf_changed_ns; // of /etc/resolv.conf, when the channel was made
 };
@@ -24,6 +25,9 @@ struct dns_channel {
 MUST_CHECK enum moon_rc moon_dns_channel_init(struct dns_channel *channel, struct moon_loop *loop,
                                               const char *servers);
 void moon_dns_channel_fini(struct dns_channel *channel);
+
+/// Asks these servers from the next query on; those of the system where empty.
+void moon_dns_channel_set_servers(struct dns_channel *channel, struct moon_slice servers);
 
 /// Before a query: a fresh channel where the system's servers have changed.
 void moon_dns_channel_check(struct dns_channel *channel);

@@ -575,6 +575,29 @@ static void plan_read_logs(struct plan_reader *r)
     }
 }
 
+static void plan_read_dns(struct plan_reader *r)
+{
+    struct moon_plan *plan = r->plan;
+    plan->dns_min_ttl_ms = 1000;
+    plan->dns_max_ttl_ms = 300 * 1000;
+    if (!plan_enter(r, "dns"))
+        return;
+    plan->dns_min_ttl_ms = plan_number(r, "min_ttl_ms", 1000);
+    plan->dns_max_ttl_ms = plan_number(r, "max_ttl_ms", 300 * 1000);
+    if (plan_enter(r, "servers")) {
+        size_t n = plan_count(r);
+        for (size_t i = 0; !r->has_failed && i < n; i++) {
+            plan_element(r, i);
+            struct moon_slice parts[3] = {plan->dns_servers, i > 0 ? MOON_S(",") : MOON_S(""),
+                                          plan_copy(r, -1)};
+            plan_leave(r);
+            plan_join(r, parts, 3, &plan->dns_servers);
+        }
+        plan_leave(r);
+    }
+    plan_leave(r);
+}
+
 static void plan_read_redis(struct plan_reader *r)
 {
     struct moon_plan *plan = r->plan;
@@ -626,7 +649,7 @@ struct moon_plan *moon_plan_read(lua_State *L, int index, const char *dir, char 
         plan_leave(&r);
     }
     static void (*const readers[])(struct plan_reader *) = {
-        plan_read_logs,     plan_read_redis, plan_read_networks, plan_read_listeners,
+        plan_read_logs,     plan_read_dns,      plan_read_redis, plan_read_networks, plan_read_listeners,
         plan_read_backends, plan_read_leaves,   plan_read_subscriptions,
     };
     for (size_t i = 0; !r.has_failed && i < MOON_COUNT(readers); i++)

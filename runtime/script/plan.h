@@ -118,7 +118,8 @@ struct moon_plan {
     struct moon_slice user;
     struct moon_slice access_log; // path; "-": standard output; empty: off
     struct moon_slice error_log, error_log_level;
-    struct moon_slice dns_servers;
+    struct moon_slice dns_servers; // "127.0.0.1:5353,..."; empty: /etc/resolv.conf
+    int64_t dns_min_ttl_ms, dns_max_ttl_ms;
     struct moon_slice redis_url;
     struct moon_slice redis_user, redis_password, redis_prefix;
     int64_t redis_timeout_ms, redis_connect_ms;

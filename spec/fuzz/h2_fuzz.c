@@ -51,8 +51,8 @@ static void fuzz_answer(struct fuzz_stream *stream)
     moon_response_init(&response, &stream->arena);
     response.status = stream->h2.head_rc == MOON_OK ? 200 : moon_rc_status(stream->h2.head_rc);
     size_t len = stream->h2.id % 4 == 1 ? sizeof(body) : 5;
-    enum moon_rc rc = moon_h2_write_head(&stream->h2, &response, moon_slice(body, len), false,
-                                         &fuzz_out, 65536);
+    enum moon_rc rc =
+        moon_h2_write_head(&stream->h2, &response, moon_slice(body, len), false, &fuzz_out, 65536);
     if (rc == MOON_OK || rc == MOON_AGAIN)
         rc = moon_h2_write_body(&stream->h2, moon_slice(body, 3), true, &stream->request.trailers,
                                 &fuzz_out, 65536);

@@ -167,8 +167,6 @@ return f.record("A named backend: where requests are sent.", {
   { "auth", auth },
   { "dns", f.record("How names are resolved.", {
     { "family", f.enum("Address family.", { "auto", "ipv4", "ipv6" }, "auto") },
-    { "min_ttl", f.seconds("Floor of a name's time to live.", { default = 1 }) },
-    { "max_ttl", f.seconds("Ceiling of a name's time to live.", { default = 300 }) },
   }, { default = {} }) },
   { "host", f.str('Host field sent: "target" (the target\'s), "client" (the client\'s), or a name.',
     { default = "client" }) },

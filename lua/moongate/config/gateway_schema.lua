@@ -208,6 +208,12 @@ return f.record("The gateway: `gateway.lua`.", {
       { "debug", "info", "notice", "warning", "error" }, "info") },
   }, { default = {} }) },
   { "redis", redis },
+  { "dns", f.record("How names of backends are resolved.", {
+    { "servers", f.list("Name servers, `address` or `address:port`; those of /etc/resolv.conf where "
+      .. "left out.", f.str("A server."), { minItems = 1 }) },
+    { "min_ttl", f.seconds("Floor of a name's time to live.", { default = 1 }) },
+    { "max_ttl", f.seconds("Ceiling of a name's time to live.", { default = 300, minimum = 1 }) },
+  }, { default = {} }) },
   { "cache", f.record("The store of cached responses and values, in memory shared by the workers.", {
     { "bytes", f.bytes("Its size; changed by a restart, not by a reload.",
       { default = 67108864, minimum = 1048576 }) },

@@ -226,7 +226,10 @@ function M:from_record(record, scope, section, path)
   local conf, is_table = record.conf, type(record.conf) == "table"
   if is_table then
     conf = self.named:expand_all(conf, path, records.is_policy, function(at, message, near_miss)
-      self:fail(record, scope, at, { message = message, hint = near_miss })
+      local field = at:sub(#path + 2)
+      if not (module.templates and module.templates[field]) then
+        self:fail(record, scope, at, { message = message, hint = near_miss })
+      end
     end)
   end
   local shared, own = {}, conf

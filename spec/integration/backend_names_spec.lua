@@ -1,0 +1,80 @@
+-- SPDX-License-Identifier: Apache-2.0
+--- Backends by name: several addresses, service names that move.
+
+local gateway = require("spec.support.gateway")
+
+local has_node = gateway.run("command -v node"):find("node", 1, true) ~= nil
+
+local CONFIG = [[
+return {
+  name = "spec", workers = 0,
+  dns = { servers = { "127.0.0.1:5353" } },
+  listeners = { { name = "http", address = "127.0.0.1:8080" } },
+  backends = {
+    two = { targets = { "http://two.test:8081" }, retries = 0, keepalive = { idle = 0 } },
+    service = { targets = { { url = "http://_http._tcp.api.test", srv = true } } },
+  },
+  sites = { { hosts = { "*" }, routes = {
+    { path = "/two", backend = "two" }, { path = "/*", backend = "service" } } } },
+}
+]]
+
+describe("a backend by name", function()
+  local gw, port, dir, node
+
+  if not (has_node and gateway.is_there()) then
+    pending("needs node and a built gateway")
+    return
+  end
+
+  setup(function()
+    dir = gateway.run("mktemp -d /tmp/moongate-spec.XXXXXX"):match("%S+")
+    node = tonumber((gateway.run(("node spec/support/names.js >'%s/ports' 2>/dev/null & echo $!")
+      :format(dir)):match("%d+")))
+    local text
+    for _ = 1, 100 do
+      text = gateway.run(("cat '%s/ports'"):format(dir))
+      if text:find("second", 1, true) then
+        break
+      end
+      gateway.run("sleep 0.05")
+    end
+    gateway.run("mkdir -p '" .. dir .. "/config'")
+    local file = assert(io.open(dir .. "/config/gateway.lua", "wb"))
+    file:write(CONFIG)
+    file:close()
+    port = gateway.free_ports(1)
+    gw = gateway.start({ from = dir .. "/config", port = port, replace = { ["8080"] = tostring(port),
+      ["8081"] = text:match("origin=(%d+)"), ["5353"] = text:match("dns=(%d+)") } })
+  end)
+
+  teardown(function()
+    if gw then
+      gw:stop()
+    end
+    gateway.run(("kill %d; rm -rf '%s'"):format(node or 0, dir))
+  end)
+
+  local function get(path)
+    return (gateway.run(("curl -s -m 10 http://127.0.0.1:%d%s"):format(port, path)))
+  end
+
+  it("is reached at its next address where the first refuses, within one try", function()
+    for _ = 1, 6 do
+      assert.equal("origin", get("/two"))
+    end
+  end)
+
+  it("has the targets of its SRV records, and follows them", function()
+    local seen = {}
+    for _ = 1, 6 do
+      seen[get("/")] = true
+    end
+    assert.same({ first = true, second = true }, seen)
+    get("/move")
+    gateway.run("sleep 1.6")
+    for _ = 1, 6 do
+      assert.equal("second", get("/"))
+    end
+  end)
+end)
