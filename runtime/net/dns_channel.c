@@ -84,11 +84,13 @@ static void channel_socket_changed(void *arg, ares_socket_t fd, int is_read, int
 
 static bool channel_open(struct dns_channel *channel)
 {
-    struct ares_options options = {.timeout = DNS_TIMEOUT_MS,
+    static char lookups[] = "fb"; // /etc/hosts, then name servers, whatever nsswitch.conf says
+    struct ares_options options = {.lookups = lookups,
+                                   .timeout = DNS_TIMEOUT_MS,
                                    .tries = DNS_TRIES,
                                    .sock_state_cb = channel_socket_changed,
                                    .sock_state_cb_data = channel};
-    int mask = ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | ARES_OPT_SOCK_STATE_CB;
+    int mask = ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | ARES_OPT_LOOKUPS | ARES_OPT_SOCK_STATE_CB;
     channel->conf_changed_ns = channel_conf_changed_ns();
     int status = ares_init_options(&channel->ares, &options, mask);
     if (status != ARES_SUCCESS) {

@@ -63,7 +63,7 @@ static int dns_push_name(lua_State *L, const char *name)
         return 1;
     }
     lua_pushnil(L);
-    lua_pushstring(L, name != NULL ? "no name" : "no answer in time");
+    lua_pushstring(L, name != NULL ? "no name" : "no answer");
     return 2;
 }
 
@@ -72,7 +72,7 @@ static int dns_push_addresses(lua_State *L, const struct moon_dns_answer *answer
 {
     if (answer->rc != MOON_OK) {
         lua_pushnil(L);
-        lua_pushstring(L, answer->rc == MOON_AGAIN ? "no answer in time" : "no address");
+        lua_pushstring(L, answer->rc == MOON_AGAIN ? "no answer" : "no address");
         return 2;
     }
     lua_createtable(L, (int)answer->count, 0);
@@ -101,8 +101,9 @@ static void dns_named(void *owner, enum moon_rc rc, const char *name)
 {
     struct dns_op *op = owner;
     op->query = NULL;
-    dns_remember(&op->ip, rc == MOON_OK ? name : "");
-    op->name = rc == MOON_OK ? name : ""; // lent: until the callback returns
+    if (rc == MOON_OK)
+        dns_remember(&op->ip, name);
+    op->name = rc == MOON_OK ? name : NULL; // lent: until the callback returns
     dns_op_end(op);
 }
 
@@ -165,7 +166,7 @@ static int dns_reverse(lua_State *L)
     op->ip = ip;
     op->is_reverse = true;
     if (moon_dns_resolve_ptr(x->script->env.dns, &ip, dns_named, op, &op->query) != MOON_AGAIN)
-        return dns_push_name(L, "");
+        return dns_push_name(L, NULL);
     return dns_wait(L, op);
 }
 

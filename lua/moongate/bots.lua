@@ -1,0 +1,36 @@
+-- SPDX-License-Identifier: Apache-2.0
+--- Bots whose operators say how to tell them: the text in the user agent, and the domains that their
+--- addresses' names lie in (forward-confirmed reverse DNS). From the operators' own documentation.
+
+return {
+  { text = "Googlebot", name = "googlebot", category = "search",
+    domains = { ".googlebot.com", ".google.com" } },
+  { text = "GoogleOther", name = "googleother", category = "search",
+    domains = { ".googlebot.com", ".google.com" } },
+  { text = "AdsBot-Google", name = "adsbot-google", category = "advertising",
+    domains = { ".googlebot.com", ".google.com" } },
+  { text = "Mediapartners-Google", name = "mediapartners-google", category = "advertising",
+    domains = { ".googlebot.com", ".google.com" } },
+  { text = "bingbot", name = "bingbot", category = "search", domains = { ".search.msn.com" } },
+  { text = "adidxbot", name = "adidxbot", category = "advertising", domains = { ".search.msn.com" } },
+  { text = "BingPreview", name = "bingpreview", category = "search",
+    domains = { ".search.msn.com" } },
+  { text = "Applebot", name = "applebot", category = "search", domains = { ".applebot.apple.com" } },
+  { text = "YandexBot", name = "yandexbot", category = "search",
+    domains = { ".yandex.ru", ".yandex.net", ".yandex.com" } },
+  { text = "Baiduspider", name = "baiduspider", category = "search",
+    domains = { ".baidu.com", ".baidu.jp" } },
+  { text = "Yahoo! Slurp", name = "slurp", category = "search", domains = { ".crawl.yahoo.net" } },
+  { text = "SeznamBot", name = "seznambot", category = "search", domains = { ".seznam.cz" } },
+  { text = "PetalBot", name = "petalbot", category = "search", domains = { ".petalsearch.com" } },
+  { text = "MojeekBot", name = "mojeekbot", category = "search", domains = { ".mojeek.com" } },
+  { text = "Qwantbot", name = "qwantbot", category = "search", domains = { ".qwant.com" } },
+  { text = "Pinterestbot", name = "pinterestbot", category = "social",
+    domains = { ".pinterest.com" } },
+  { text = "LinkedInBot", name = "linkedinbot", category = "social", domains = { ".linkedin.com" } },
+  { text = "AhrefsBot", name = "ahrefsbot", category = "link_checker",
+    domains = { ".ahrefs.com", ".ahrefs.net" } },
+  { text = "SemrushBot", name = "semrushbot", category = "link_checker",
+    domains = { ".semrush.com" } },
+  { text = "CCBot", name = "ccbot", category = "archive", domains = { ".crawl.commoncrawl.org" } },
+}
