@@ -352,8 +352,10 @@ struct moon_ctx *moon_async_ctx(lua_State *L)
 {
     struct moon_script *script = moon_script_of(L);
     struct moon_ctx *x = script->current;
-    if (x == NULL)
+    if (x == NULL) {
         luaL_error(L, "this waits, and can be used only while a request is handled");
+        return NULL; // not reached
+    }
     if (x->runner->co != L && run_branch_of(x, L) == NULL)
         luaL_error(L, "this waits, and cannot be used inside a coroutine of the policy");
     return x;
