@@ -32,7 +32,7 @@ return {
   backends = { origin = { targets = { "http://127.0.0.1:%d" } } },
   sites = { { name = "all", hosts = { "*" }, routes = { { path = "/*", backend = "origin" } } } },
   policies = { inbound = { p.waf {
-    ruleset = "%s", mode = "detection", max_body_bytes = 13107200, inspect_response = true,
+    ruleset = "%s", profile = "crs", mode = "detection", max_body_bytes = 13107200, inspect_response = true,
     paranoia = 4, setup = 'SecAction "id:1,phase:1,nolog,pass,t:none,%s"',
     audit_log = { file = "%s", format = "modsecurity" },
   } } },
