@@ -21,7 +21,7 @@ struct moon_generation {
     struct moon_script *script;
     const struct moon_plan *plan;
     struct moon_router *router;
-    struct moon_backend **backends; // as in the plan
+    struct moon_backend **backends;                      // as in the plan
     struct moon_tls_server *tls[MOON_GATEWAY_LISTENERS]; // by listener; NULL: plain
 };
 
