@@ -241,7 +241,7 @@ static enum moon_run run_result(struct moon_ctx *x, lua_State *co)
         lua_settop(co, 0);
         return MOON_RUN_DONE;
     }
-    if (x->is_cached && lua_isboolean(co, 1)) {
+    if (x->is_cached && x->section == MOON_SECTION_INBOUND && lua_isboolean(co, 1)) {
         lua_settop(co, 0);
         return MOON_RUN_CACHED;
     }
