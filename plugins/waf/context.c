@@ -90,12 +90,12 @@ static bool has_sentences(struct waf_str s, bool has_code)
             common += is_common((struct waf_str){s.p + start, i - start});
         }
         i += i == start;
+        if (!has_code && words >= PROSE_WORDS_LEAST && common >= 2 &&
+            common * PROSE_COMMON_PART >= words && words * 16 >= i) {
+            return true;
+        }
     }
-    if (has_code) {
-        return words >= 3 && common >= 1;
-    }
-    return words >= PROSE_WORDS_LEAST && common >= 2 && common * PROSE_COMMON_PART >= words &&
-           words * 16 >= s.n;
+    return has_code && words >= 3 && common >= 1;
 }
 
 /// Whether people wrote it: plain words, sentences with the words that every sentence has, or
@@ -115,11 +115,12 @@ static bool is_prose(struct waf_str s)
     }
     struct waf_str first = {s.p, s.n < PROSE_FIRST ? s.n : PROSE_FIRST};
     const char *fence = memmem(s.p, s.n, "```", 3);
-    if (fence != NULL && (has_sentences((struct waf_str){s.p, (size_t)(fence - s.p)}, true) ||
-                          has_sentences(s, false))) {
+    if (fence != NULL && has_sentences((struct waf_str){s.p, (size_t)(fence - s.p)}, true)) {
         return true;
     }
-    return has_sentences(first, false) || has_sentences(s, false) || is_far_script(s);
+    struct waf_str last = {s.p + (s.n - first.n), first.n};
+    return has_sentences(first, false) || (s.n > first.n && has_sentences(last, false)) ||
+           is_far_script(s);
 }
 
 void waf_context_xml(struct waf_tx *tx, struct waf_str body)
