@@ -4,6 +4,7 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "gateway/access_log.h"
+#include "gateway/addresses.h"
 #include "gateway/cache.h"
 #include "gateway/mirror.h"
 #include "gateway/proxied.h"
@@ -47,6 +48,8 @@ void moon_gateway_init(struct moon_gateway *gateway, const struct moon_script_en
     moon_list_init(&gateway->renewals);
     moon_list_init(&gateway->mirrors);
     moon_random_bytes(&gateway->id_salt, sizeof(gateway->id_salt));
+    gateway->addresses = moon_addresses_new();
+    MOON_ASSERT(gateway->addresses != NULL);
     gateway_make_metrics(gateway);
 }
 
@@ -63,6 +66,7 @@ void moon_gateway_fini(struct moon_gateway *gateway)
     moon_generation_release(gateway->generation);
     gateway->generation = NULL;
     moon_exchange_trim(gateway);
+    moon_addresses_free(gateway->addresses);
     moon_access_log_free(gateway->access_log);
 }
 
