@@ -266,10 +266,12 @@ static enum try_next try_after_failure(struct moon_call *call, enum moon_rc rc)
         try_note_tried(call);
     }
     enum try_next next = TRY_GIVE_UP;
+    // Going on to another target costs the one that cannot be connected to nothing: no budget.
+    bool is_passed_on = try_is_connect(rc) && try_has_untried(call);
     if (is_free && was_stale)
         next = TRY_NOW;
     else if (is_free && call->retries < conf->retries && try_is_retried_on(&conf->retry, rc) &&
-             try_take_budget(call))
+             (is_passed_on || try_take_budget(call)))
         next = try_again(call, try_is_connect(rc));
     if (next != TRY_GIVE_UP)
         try_reset(call);
