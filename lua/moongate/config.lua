@@ -534,6 +534,11 @@ function Load:run()
   end
   self:flatten()
   self:review()
+  for _, api in ipairs(self.apis) do
+    if api.definition then
+      api.definition:release()
+    end
+  end
 end
 
 --- Loads a configuration.
