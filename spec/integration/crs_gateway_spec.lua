@@ -69,6 +69,9 @@ end
 local function run_tests(version)
   local origin_port, origin_pid = start_origin(version.origin)
   local log = process.run("mktemp /tmp/moongate-crs.XXXXXX"):match("%S+")
+  finally(function()
+    process.run(("kill %d; rm -f '%s'"):format(origin_pid, log))
+  end)
   local gw = process.start({
     workers = 1,
     files = { ["gateway.lua"] = SITE:format(origin_port, version.ruleset, version.settings, log) },
@@ -79,7 +82,6 @@ local function run_tests(version)
     :format(shared, given("CRS_TESTS") or version.tests, gw:port("http"), log, only, version.arguments, out))
   local result = exists(out) and json.decode(process.read(out))
   gw:stop()
-  process.run(("kill %d; rm -f '%s'"):format(origin_pid, log))
   return result, said
 end
 
