@@ -14,8 +14,8 @@ local M = {
   sections = { "inbound" },
   azure = "validate-graphql-request",
   differences = "Rules name fields by their path from the root: `/Query/user/email`, `/Mutation`; "
-    .. "types of inner fields are not known here. Introspection is refused unless allowed. Batches are refused "
-    .. "unless allowed. `max_complexity` counts the fields asked for.",
+    .. "types of inner fields are not known here. Introspection is refused unless allowed, batches "
+    .. "too. `max_complexity` counts the fields asked for.",
   statuses = { ["400"] = "with GraphQL's `errors`" },
   example = [[p.graphql_guard {
   max_depth = 5, max_complexity = 100,

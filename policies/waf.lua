@@ -2,6 +2,7 @@
 --- Inspects requests and responses with the Core Rule Set, or other ModSecurity rules.
 local reply = require("moongate.reply")
 local waf = require("moongate.waf")
+local waf_api = require("moongate.waf_api")
 
 local M = {
   name = "waf",
@@ -67,7 +68,7 @@ local condition = {
 
 M.schema = {
   type = "object", additionalProperties = false,
-  order = { "ruleset", "mode", "paranoia", "detection_paranoia", "inbound_threshold",
+  order = { "ruleset", "profile", "mode", "paranoia", "detection_paranoia", "inbound_threshold",
     "outbound_threshold", "allowed_methods", "exclusions", "custom_rules", "setup", "directives",
     "inspect_body", "max_body_bytes", "over_limit", "inspect_response", "max_response_bytes",
     "audit_log" },
@@ -78,6 +79,9 @@ M.schema = {
         .. "with wildcards, read in order. `none`: custom rules only.",
       items = { type = "string", minLength = 1, description = "A file, with wildcards." },
     },
+    profile = { enum = { "api", "crs" }, default = "api",
+      description = "`api`: values decoded, prose told from input of machines, rules of ours beside "
+        .. "the Core Rule Set's; docs/waf-api-profile.md. `crs`: its verdicts exactly." },
     mode = { enum = { "detection", "prevention" }, default = "prevention",
       description = "`detection`: log only." },
     paranoia = { type = "integer", minimum = 1, maximum = 4,
@@ -91,7 +95,7 @@ M.schema = {
       description = "Anomaly score at which a response is refused; the rule set's own (4) if not "
         .. "said." },
     allowed_methods = strings("Methods that the rule set lets through; its own if not said "
-      .. "(GET, HEAD, POST, OPTIONS).", "A method."),
+      .. "(GET, HEAD, POST, OPTIONS; with the profile `api` PUT, PATCH, DELETE too).", "A method."),
     exclusions = {
       type = "array", minItems = 1, description = "What is not to be looked at.",
       items = {
@@ -222,6 +226,13 @@ local function absolute(path, env)
     return path
   end
   return (env.dir or folder_of(env.file)) .. "/" .. path
+end
+
+--- Whether the rules are the Core Rule Set, to which a profile can add.
+local function is_crs(conf, env)
+  local ruleset = conf.ruleset or "crs"
+  return ruleset == "crs" or type(ruleset) == "string" and ruleset ~= "none"
+    and waf.exists(absolute(ruleset, env) .. "/rules")
 end
 
 --- The files of the rule set, in the order they are read.
@@ -465,7 +476,14 @@ function M.prepare(conf, env)
   if conf.setup then
     sources[#sources + 1] = { name = "setup", text = conf.setup }
   end
+  local has_profile = conf.profile ~= "crs" and is_crs(conf, env)
+  if has_profile then
+    sources[#sources + 1] = { name = "profile", text = waf_api.before(conf.allowed_methods) }
+  end
   ruleset_sources(conf, env, sources)
+  if has_profile then
+    sources[#sources + 1] = { name = "profile", text = waf_api.after }
+  end
   if conf.directives then
     sources[#sources + 1] = { name = "directives", text = conf.directives }
   end

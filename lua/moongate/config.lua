@@ -400,7 +400,8 @@ function Load:operation(api, name, path)
   return operation
 end
 
-function Load:api_scopes()
+--- Examples and definitions of operations, for policies of every scope.
+function Load:read_examples()
   self.examples, self.listings.env.definitions = {}, {}
   for _, api in ipairs(self.apis) do
     self.examples[api.name] = {}
@@ -410,6 +411,9 @@ function Load:api_scopes()
     end
   end
   self.listings.env.examples = self.examples
+end
+
+function Load:api_scopes()
   for _, api in ipairs(self.apis) do
     self:need(self.backend_index, "backend", api.backend, api.file, "backend")
     local names = products_of(self.gateway.products, api.name)
@@ -502,6 +506,7 @@ function Load:make_plan()
   env.log = function(text)
     self.warnings:add({ file = "gateway.lua", message = tostring(text) })
   end
+  self:read_examples()
   self.scope_gateway = self:scope("gateway", g.name, "gateway", "gateway.lua", "policies", g)
   self:sites()
   self:products()
@@ -534,6 +539,11 @@ function Load:run()
   end
   self:flatten()
   self:review()
+  for _, api in ipairs(self.apis) do
+    if api.definition then
+      api.definition:release()
+    end
+  end
 end
 
 --- Loads a configuration.

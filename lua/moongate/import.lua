@@ -118,6 +118,8 @@ function M.run(kind, file, options)
     return import_openapi(file, options)
   elseif kind == "apim" then
     return import_apim(file, options)
+  elseif kind == "waf_log" then -- for `moongate waf report`
+    return require("moongate.waf_report").run(file)
   end
   return nil, ("cannot import %q: openapi or apim"):format(kind)
 end

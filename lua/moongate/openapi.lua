@@ -543,6 +543,29 @@ function Definition:validator(place, direction)
   return known
 end
 
+local function forget_content(content)
+  for _, one in pairs(content) do
+    one.schema, one.example = nil, nil
+  end
+end
+
+--- Lets go of the documents, once everything is compiled: what is left is small.
+function Definition:release()
+  self.documents, self.texts, self.root, self.sets, self.validators = {}, {}, nil, nil, {}
+  for _, operation in ipairs(self.operations) do
+    for _, parameter in ipairs(operation.parameters) do
+      parameter.schema = nil
+    end
+    forget_content(operation.body and operation.body.content or {})
+    for _, response in pairs(operation.responses) do
+      forget_content(response.content)
+      for _, header in pairs(response.headers) do
+        header.schema = nil
+      end
+    end
+  end
+end
+
 local SAMPLES = { string = "string", integer = 0, number = 0, boolean = true,
   ["date-time"] = "2024-01-01T00:00:00Z", date = "2024-01-01", uuid =
   "00000000-0000-4000-8000-000000000000", uri = "https://example.test/", email =

@@ -33,6 +33,10 @@ void waf_arg_add(struct waf_tx *tx, struct waf_str name, struct waf_str value,
     a->name = waf_text_new(tx, name, WAF_REQUEST);
     a->value = waf_text_new(tx, value, WAF_REQUEST);
     a->origin = origin;
+    a->is_prose = false;
+    if (tx->rules->options.values) {
+        waf_context_arg(tx, a);
+    }
 }
 
 // '+' and %XX; a percent sign that starts no escape stays, and is told.
@@ -122,6 +126,9 @@ void waf_body_process(struct waf_tx *tx)
         waf_body_json(tx, body);
         break;
     case WAF_PROCESSOR_XML:
+        if (tx->rules->options.values) {
+            waf_context_xml(tx, body);
+        }
         waf_body_xml(tx, body);
         break;
     case WAF_PROCESSOR_UNKNOWN:

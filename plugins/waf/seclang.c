@@ -215,6 +215,7 @@ enum option {
     OPT_SEPARATOR,
     OPT_COOKIES,
     OPT_TIMEOUT,
+    OPT_VALUES,
 };
 
 static bool option_switch(struct waf_compiler *c, struct waf_str w, bool *out)
@@ -241,6 +242,8 @@ static bool d_option(struct waf_compiler *c, const struct waf_str *w, unsigned n
         return option_switch(c, w[0], &o->request_body);
     case OPT_RESPONSE_BODY:
         return option_switch(c, w[0], &o->response_body);
+    case OPT_VALUES:
+        return option_switch(c, w[0], &o->values);
     case OPT_REQUEST_ACTION:
         return option_action(c, w[0], &o->request_partial);
     case OPT_RESPONSE_ACTION:
@@ -397,6 +400,7 @@ static const struct directive {
     {"SecRuleEngine", d_engine, 0, 1, 1, false},
     {"SecRequestBodyAccess", d_option, OPT_REQUEST_BODY, 1, 1, false},
     {"SecResponseBodyAccess", d_option, OPT_RESPONSE_BODY, 1, 1, false},
+    {"SecMoonValues", d_option, OPT_VALUES, 1, 1, false}, // ours: context.c
     {"SecRequestBodyLimit", d_option, OPT_REQUEST_LIMIT, 1, 1, false},
     {"SecRequestBodyNoFilesLimit", d_option, OPT_REQUEST_NOFILES, 1, 1, false},
     {"SecRequestBodyInMemoryLimit", d_accept, 0, 1, 1, false},

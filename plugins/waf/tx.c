@@ -255,6 +255,9 @@ static void choose_processor(struct waf_tx *tx)
 static void phase_request_headers(struct waf_tx *tx)
 {
     waf_parse_query(tx, tx->query, WAF_FROM_QUERY);
+    if (tx->rules->options.values) {
+        waf_context_request(tx);
+    }
     choose_processor(tx);
     run(tx, 1);
 }

@@ -87,8 +87,19 @@ static void add_args(struct adder *a, bool query, bool body, bool json, bool nam
     for (uint32_t i = 0; i < a->tx->args.n; i++) {
         const struct waf_arg *g = WAF_AT(&a->tx->args, struct waf_arg, i);
         bool in = g->origin == WAF_FROM_QUERY ? query : g->origin == WAF_FROM_BODY ? body : json;
-        if (in) {
+        bool is_apart = g->is_prose && !names; // ARGS_PROSE has it
+        if (in && !is_apart) {
             add(a, g->name->s, names ? g->name : g->value);
+        }
+    }
+}
+
+static void add_prose(struct adder *a)
+{
+    for (uint32_t i = 0; i < a->tx->args.n; i++) {
+        const struct waf_arg *g = WAF_AT(&a->tx->args, struct waf_arg, i);
+        if (g->is_prose) {
+            add(a, g->name->s, g->value);
         }
     }
 }
@@ -429,6 +440,9 @@ static void build_many(struct adder *a)
     case WAF_VAR_ARGS_POST_NAMES:
         add_args(a, false, true, false, true);
         break;
+    case WAF_VAR_ARGS_PROSE:
+        add_prose(a);
+        break;
     case WAF_VAR_REQUEST_HEADERS:
         add_headers(a, &tx->headers, false);
         break;
@@ -482,6 +496,7 @@ void waf_forget_lists(struct waf_tx *tx, unsigned phase)
                                         WAF_VAR_ARGS_NAMES,
                                         WAF_VAR_ARGS_POST,
                                         WAF_VAR_ARGS_POST_NAMES,
+                                        WAF_VAR_ARGS_PROSE,
                                         WAF_VAR_FILES,
                                         WAF_VAR_FILES_COMBINED_SIZE,
                                         WAF_VAR_FILES_NAMES,

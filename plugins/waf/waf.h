@@ -199,6 +199,7 @@ struct waf_store;
 struct waf_options {
     int engine; // enum waf_mode
     bool request_body, response_body;
+    bool values; // context.c
     size_t request_limit, request_nofiles_limit, response_limit;
     bool request_partial, response_partial;
     size_t json_depth, arguments_limit, file_limit;
@@ -239,7 +240,7 @@ struct waf_ruleset {
     uint32_t code_count, code_cap;
     struct waf_pm **pms;
     uint32_t pm_count, pm_cap;
-    uint64_t hash; // of all sources
+    uint64_t hash;  // of all sources
     uint64_t print; // names, sizes and times of the sources
     bool has_includes;
     bool wants_request_body_raw;
@@ -278,6 +279,7 @@ enum waf_origin { WAF_FROM_QUERY, WAF_FROM_BODY, WAF_FROM_JSON };
 struct waf_arg {
     struct waf_text *name, *value;
     enum waf_origin origin;
+    bool is_prose; // told apart by SecMoonValues only
 };
 
 struct waf_header {
@@ -485,6 +487,12 @@ void waf_parse_query(struct waf_tx *tx, struct waf_str s, enum waf_origin origin
 void waf_parse_cookies(struct waf_tx *tx, struct waf_str header);
 void waf_arg_add(struct waf_tx *tx, struct waf_str name, struct waf_str value,
                  enum waf_origin origin);
+/// SecMoonValues: what an argument holds once decoded, and whether it is prose; may move `arg`.
+void waf_context_arg(struct waf_tx *tx, struct waf_arg *arg);
+/// .. segments of the path and values of the application's own header fields, as arguments.
+void waf_context_request(struct waf_tx *tx);
+/// .. and the document type of an XML body, as `xml.dtd`.
+void waf_context_xml(struct waf_tx *tx, struct waf_str body);
 void waf_body_multipart(struct waf_tx *tx, struct waf_str body);
 void waf_body_json(struct waf_tx *tx, struct waf_str body);
 void waf_body_xml(struct waf_tx *tx, struct waf_str body);

@@ -409,7 +409,7 @@ void moon_cache_on_body(struct moon_exchange *x, struct moon_slice data, bool is
 static bool cache_is_kept(enum moon_field_id id)
 {
     return id == MOON_FIELD_CONTENT_LENGTH || id == MOON_FIELD_CONTENT_ENCODING ||
-           id == MOON_FIELD_CONTENT_RANGE || id == MOON_FIELD_CONTENT_TYPE;
+           id == MOON_FIELD_CONTENT_RANGE;
 }
 
 static bool cache_merge(struct moon_exchange *x, struct moon_response *merged)

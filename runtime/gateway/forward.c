@@ -88,10 +88,10 @@ static enum moon_rc forward_add_forwarded(struct moon_exchange *x)
     return rc;
 }
 
-static enum moon_rc forward_add_via(struct moon_exchange *x, struct moon_fields *fields,
-                                    int major, int minor)
+static enum moon_rc forward_add_via(struct moon_exchange *x, struct moon_fields *fields, int major,
+                                    int minor)
 {
-    struct moon_slice own = major == 2 ? MOON_S("2 moongate")
+    struct moon_slice own = major == 2   ? MOON_S("2 moongate")
                             : minor == 0 ? MOON_S("1.0 moongate")
                                          : MOON_S("1.1 moongate");
     const struct moon_field *old = moon_fields_find_id(fields, MOON_FIELD_VIA);
@@ -272,9 +272,8 @@ static enum moon_rc forward_set_affinity(struct moon_exchange *x,
     if (conf->ttl_ms > 0)
         (void)snprintf(age, sizeof(age), "; Max-Age=%lld", (long long)(conf->ttl_ms / 1000));
     struct moon_slice value = moon_arena_printf(
-        &x->arena, "%.*s=%016llx; Path=/; HttpOnly; SameSite=Lax%s%s",
-        MOON_SLICE_ARG(conf->cookie), (unsigned long long)x->call.target->key, age,
-        is_secure ? "; Secure" : "");
+        &x->arena, "%.*s=%016llx; Path=/; HttpOnly; SameSite=Lax%s%s", MOON_SLICE_ARG(conf->cookie),
+        (unsigned long long)x->call.target->key, age, is_secure ? "; Secure" : "");
     return value.len == 0 ? MOON_ERR_MEMORY
                           : moon_fields_add_id(&x->response.fields, MOON_FIELD_SET_COOKIE, value);
 }
@@ -538,6 +537,6 @@ void moon_forward_log_failure(struct moon_exchange *x)
         return; // the access log says it
     default:
         moon_log_debug("request failed: %s client=%.*s request=%.*s", moon_rc_text(x->failure),
-                      (int)x->client->ip_len, x->client->ip_text, MOON_SLICE_ARG(x->ctx.id));
+                       (int)x->client->ip_len, x->client->ip_text, MOON_SLICE_ARG(x->ctx.id));
     }
 }

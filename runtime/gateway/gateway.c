@@ -4,9 +4,10 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "gateway/access_log.h"
+#include "gateway/addresses.h"
 #include "gateway/cache.h"
-#include "gateway/proxied.h"
 #include "gateway/mirror.h"
+#include "gateway/proxied.h"
 #include "gateway/session.h"
 
 #include <unistd.h>
@@ -16,21 +17,21 @@ static void gateway_make_metrics(struct moon_gateway *gateway)
     struct moon_metrics *metrics = gateway->env.metrics;
     struct moon_slice none = {"", 0};
     gateway->metrics = (struct moon_gateway_metrics){
-        .connections = moon_metrics_series(metrics, MOON_METRIC_COUNTER,
-                                           "moongate_connections_total",
-                                           "Client connections accepted.", none),
-        .bytes_in = moon_metrics_series(metrics, MOON_METRIC_COUNTER,
-                                        "moongate_request_body_bytes_total",
-                                        "Bytes of request bodies.", none),
-        .bytes_out = moon_metrics_series(metrics, MOON_METRIC_COUNTER,
-                                         "moongate_response_body_bytes_total",
-                                         "Bytes of response bodies.", none),
-        .refused = moon_metrics_series(metrics, MOON_METRIC_COUNTER,
-                                       "moongate_connections_refused_total",
-                                       "Connections closed at once: over a limit.", none),
-        .mirrors_dropped = moon_metrics_series(metrics, MOON_METRIC_COUNTER,
-                                               "moongate_mirrors_dropped_total",
-                                               "Copies not sent: too many under way.", none),
+        .connections =
+            moon_metrics_series(metrics, MOON_METRIC_COUNTER, "moongate_connections_total",
+                                "Client connections accepted.", none),
+        .bytes_in =
+            moon_metrics_series(metrics, MOON_METRIC_COUNTER, "moongate_request_body_bytes_total",
+                                "Bytes of request bodies.", none),
+        .bytes_out =
+            moon_metrics_series(metrics, MOON_METRIC_COUNTER, "moongate_response_body_bytes_total",
+                                "Bytes of response bodies.", none),
+        .refused =
+            moon_metrics_series(metrics, MOON_METRIC_COUNTER, "moongate_connections_refused_total",
+                                "Connections closed at once: over a limit.", none),
+        .mirrors_dropped =
+            moon_metrics_series(metrics, MOON_METRIC_COUNTER, "moongate_mirrors_dropped_total",
+                                "Copies not sent: too many under way.", none),
     };
 }
 
@@ -47,6 +48,8 @@ void moon_gateway_init(struct moon_gateway *gateway, const struct moon_script_en
     moon_list_init(&gateway->renewals);
     moon_list_init(&gateway->mirrors);
     moon_random_bytes(&gateway->id_salt, sizeof(gateway->id_salt));
+    gateway->addresses = moon_addresses_new();
+    MOON_ASSERT(gateway->addresses != NULL);
     gateway_make_metrics(gateway);
 }
 
@@ -63,6 +66,7 @@ void moon_gateway_fini(struct moon_gateway *gateway)
     moon_generation_release(gateway->generation);
     gateway->generation = NULL;
     moon_exchange_trim(gateway);
+    moon_addresses_free(gateway->addresses);
     moon_access_log_free(gateway->access_log);
 }
 
@@ -76,6 +80,8 @@ void moon_gateway_flip(struct moon_gateway *gateway, struct moon_generation *gen
     if (gateway->env.slot != NULL)
         atomic_store_explicit(&gateway->env.slot->generation, generation->number,
                               memory_order_relaxed);
+    for (size_t i = 0; old != NULL && i < old->plan->backend_count; i++)
+        moon_backend_drain(old->backends[i], plan->backends, plan->backend_count);
     moon_generation_release(old);
 }
 
@@ -127,8 +133,7 @@ static struct moon_gateway_listener *gateway_free_listener(struct moon_gateway *
 
 static void gateway_set_listener(struct moon_gateway_listener *listener, int index)
 {
-    const struct moon_listener_conf *conf =
-        &listener->gateway->generation->plan->listeners[index];
+    const struct moon_listener_conf *conf = &listener->gateway->generation->plan->listeners[index];
     listener->index = index;
     listener->is_management = conf->is_management;
     if (!moon_slice_copy_text(conf->address, listener->address, sizeof(listener->address)))

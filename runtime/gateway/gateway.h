@@ -21,7 +21,7 @@ struct moon_generation {
     struct moon_script *script;
     const struct moon_plan *plan;
     struct moon_router *router;
-    struct moon_backend **backends; // as in the plan
+    struct moon_backend **backends;                      // as in the plan
     struct moon_tls_server *tls[MOON_GATEWAY_LISTENERS]; // by listener; NULL: plain
 };
 
@@ -65,6 +65,7 @@ struct moon_gateway {
     struct moon_list sessions; // all client connections
     struct moon_list proxied;  // connections whose PROXY header is awaited
     size_t session_count;
+    struct moon_addresses *addresses; // connections of each client address
     struct moon_session *current_session; // whose callback runs; NULL once it was freed there
     struct moon_list exchange_pool;
     size_t exchange_pool_count;

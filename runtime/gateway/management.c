@@ -15,10 +15,10 @@ static void management_reply(struct moon_exchange *x, int status, struct moon_sl
     struct moon_reply *reply = &x->ctx.reply;
     *reply = (struct moon_reply){.status = status};
     moon_fields_init(&reply->fields, &x->arena);
-    bool is_good = moon_arena_copy(&x->arena, body, &reply->body) &&
-                   moon_fields_add(&reply->fields, MOON_S("Content-Type"), type) == MOON_OK &&
-                   moon_fields_add(&reply->fields, MOON_S("Cache-Control"), MOON_S("no-store")) ==
-                       MOON_OK;
+    bool is_good =
+        moon_arena_copy(&x->arena, body, &reply->body) &&
+        moon_fields_add(&reply->fields, MOON_S("Content-Type"), type) == MOON_OK &&
+        moon_fields_add(&reply->fields, MOON_S("Cache-Control"), MOON_S("no-store")) == MOON_OK;
     if (!is_good)
         reply->status = 503;
 }
@@ -108,6 +108,24 @@ static void management_cache(struct moon_json *json, const struct moon_store *st
     moon_json_end(json);
 }
 
+static void management_breakers(struct moon_json *json, struct moon_healths *healths)
+{
+    static const char *const states[] = {"closed", "open", "half_open"};
+    size_t at = 0;
+    const struct moon_circuit *circuit;
+    moon_json_array_at(json, "breakers");
+    while ((circuit = moon_circuit_next(moon_healths_circuits(healths), &at)) != NULL) {
+        moon_json_object(json);
+        moon_json_text(json, "backend", moon_slice_text(circuit->name));
+        moon_json_text(json, "state", moon_slice_text(states[atomic_load(&circuit->state)]));
+        moon_json_number(json, "calls", atomic_load(&circuit->total));
+        moon_json_number(json, "failures", atomic_load(&circuit->failed));
+        moon_json_number(json, "refused", (int64_t)atomic_load(&circuit->refused));
+        moon_json_end(json);
+    }
+    moon_json_end(json);
+}
+
 static void management_status(struct moon_exchange *x)
 {
     struct moon_json json;
@@ -128,14 +146,14 @@ static void management_status(struct moon_exchange *x)
         moon_json_number(&json, "reloads", (int64_t)atomic_load(&board->reloads_ok));
         moon_json_number(&json, "reloads_failed", (int64_t)atomic_load(&board->reloads_failed));
         if (board->last_reload_error[0] != '\0')
-            moon_json_text(&json, "last_reload_error",
-                           moon_slice_text(board->last_reload_error));
+            moon_json_text(&json, "last_reload_error", moon_slice_text(board->last_reload_error));
         management_workers(&json, board);
     }
     moon_json_number(&json, "routes", (int64_t)plan->leaf_count);
     if (x->gateway->env.flights != NULL && x->gateway->env.flights->seat != NULL)
         management_cache(&json, moon_store_of(x->gateway->env.flights->seat));
     management_targets(&json, x->gateway->env.upstreams->healths);
+    management_breakers(&json, x->gateway->env.upstreams->healths);
     moon_json_end(&json);
     x->arena.ceiling_bytes = MANAGEMENT_BYTES;
     management_reply(x, 200, MOON_S("application/json"), moon_slice(text, moon_json_len(&json)));
@@ -172,8 +190,8 @@ static void management_purge_one(struct moon_exchange *x, struct moon_slice name
 static void management_purge(struct moon_exchange *x)
 {
     struct moon_slice rest = x->request.query, name, value;
-    bool is_good = rest.len > 0 && x->gateway->env.flights != NULL &&
-                   x->gateway->env.flights->seat != NULL;
+    bool is_good =
+        rest.len > 0 && x->gateway->env.flights != NULL && x->gateway->env.flights->seat != NULL;
     while (is_good && moon_query_next(&rest, &name, &value))
         management_purge_one(x, name, moon_uri_decode(&x->arena, value, true), &is_good);
     if (is_good)
@@ -190,8 +208,8 @@ struct management_route {
 };
 
 static const struct management_route management_routes[] = {
-    {"GET", "/health", management_health}, {"GET", "/status", management_status},
-    {"GET", "/metrics", management_metrics}, {"POST", "/reload", management_reload},
+    {"GET", "/health", management_health},      {"GET", "/status", management_status},
+    {"GET", "/metrics", management_metrics},    {"POST", "/reload", management_reload},
     {"POST", "/cache/purge", management_purge},
 };
 
@@ -203,8 +221,8 @@ bool moon_management_is(const struct moon_exchange *x)
 
 bool moon_management_answer(struct moon_exchange *x)
 {
-    struct moon_slice method = x->request.method == MOON_METHOD_HEAD
-                                   ? MOON_S("GET") : x->request.method_name;
+    struct moon_slice method =
+        x->request.method == MOON_METHOD_HEAD ? MOON_S("GET") : x->request.method_name;
     for (size_t i = 0; i < MOON_COUNT(management_routes); i++) {
         const struct management_route *route = &management_routes[i];
         if (!moon_slice_is(x->request.path, moon_slice_text(route->path)))

@@ -119,10 +119,10 @@ void moon_mirror_send(struct moon_exchange *x, const struct moon_mirror_conf *co
     moon_list_push_back(&gateway->mirrors, &mirror->link);
     gateway->mirror_count++;
     moon_call_init(&mirror->call, gateway->env.upstreams, &mirror->arena, &mirror_events, mirror);
-    bool is_good = mirror_copy(mirror, &x->request, &target, &body) &&
-                   mirror_set_host(mirror, backend->conf) &&
-                   moon_call_start(&mirror->call, backend, &mirror->request, target, body, true) ==
-                       MOON_OK;
+    bool is_good =
+        mirror_copy(mirror, &x->request, &target, &body) &&
+        mirror_set_host(mirror, backend->conf) &&
+        moon_call_start(&mirror->call, backend, &mirror->request, target, body, true) == MOON_OK;
     if (!is_good)
         mirror_end(mirror);
 }

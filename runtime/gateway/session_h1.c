@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/clock.h"
 #include "base/log.h"
+#include "gateway/addresses.h"
 #include "gateway/body.h"
 #include "gateway/client.h"
 #include "gateway/session.h"
@@ -38,6 +39,8 @@ static void session_free(struct moon_session *s)
     moon_h1_body_fini(&s->body);
     moon_list_remove(&s->link);
     gateway->session_count--;
+    if (s->is_address_counted)
+        moon_addresses_leave(gateway->addresses, &s->client.peer_ip);
     if (gateway->env.slot != NULL)
         atomic_store_explicit(&gateway->env.slot->connections, (int64_t)gateway->session_count,
                               memory_order_relaxed);
@@ -515,6 +518,20 @@ static void session_set_client(struct moon_session *s, const struct sockaddr *pe
         plan->trusted_proxies != NULL && moon_ipset_has(plan->trusted_proxies, &s->client.peer_ip);
 }
 
+// Counts a connection against its address' limit; proxies that are trusted speak for many.
+static bool session_is_welcome(struct moon_session *s, const struct sockaddr *peer)
+{
+    const struct moon_plan *plan = s->gateway->generation->plan;
+    size_t most = plan->limits.connections_per_address;
+    uint16_t port;
+    struct moon_ip ip = moon_ip_from_sockaddr(peer, &port);
+    if (most == 0 || s->listener->is_management || peer->sa_family == AF_UNIX ||
+        (plan->trusted_proxies != NULL && moon_ipset_has(plan->trusted_proxies, &ip)))
+        return true;
+    s->is_address_counted = moon_addresses_enter(s->gateway->addresses, &ip, most);
+    return s->is_address_counted;
+}
+
 struct moon_session *moon_session_new(struct moon_gateway_listener *listener, int fd,
                                       const struct sockaddr *peer)
 {
@@ -525,14 +542,24 @@ struct moon_session *moon_session_new(struct moon_gateway_listener *listener, in
         (void)close(fd);
         return NULL;
     }
-    struct moon_tls_server *tls = generation->tls[listener->index];
-    s->stream = moon_stream_accept(gateway->env.loop, fd, tls, &session_events, s);
-    if (s->stream == NULL) {
+    s->gateway = gateway;
+    s->listener = listener;
+    if (!session_is_welcome(s, peer)) {
+        moon_metrics_add(gateway->env.metrics, gateway->metrics.refused, 1);
+        (void)close(fd);
         free(s);
         return NULL;
     }
-    s->gateway = gateway;
-    s->listener = listener;
+    struct moon_tls_server *tls = generation->tls[listener->index];
+    s->stream = moon_stream_accept(gateway->env.loop, fd, tls, &session_events, s);
+    if (s->stream == NULL) {
+        uint16_t port;
+        struct moon_ip ip = moon_ip_from_sockaddr(peer, &port);
+        if (s->is_address_counted)
+            moon_addresses_leave(gateway->addresses, &ip);
+        free(s);
+        return NULL;
+    }
     if (tls != NULL) {
         s->tls_generation = generation;
         moon_generation_acquire(generation);

@@ -446,6 +446,8 @@ static void conn_turn(struct moon_h2_conn *conn)
     conn->is_turning = true;
     conn_run(conn);
     conn->is_turning = false;
+    if (conn->stream_count == 0)
+        moon_buf_relax(&conn->out); // an idle connection holds no buffer
     const struct moon_limits_conf *limits = conn_limits(conn);
     if (limits->requests_per_connection > 0 && s->requests >= limits->requests_per_connection &&
         !conn->is_draining)

@@ -145,9 +145,8 @@ static int h2c_on_data(nghttp2_session *session, uint8_t flags, int32_t id, cons
     (void)arg;
     struct moon_h2c_stream *stream = h2c_stream(session, id);
     if (stream == NULL)
-        return nghttp2_session_consume_connection(session, len) == 0
-                   ? 0
-                   : NGHTTP2_ERR_CALLBACK_FAILURE;
+        return nghttp2_session_consume_connection(session, len) == 0 ? 0
+                                                                     : NGHTTP2_ERR_CALLBACK_FAILURE;
     if (moon_buf_append(&stream->in, moon_slice((const char *)data, len)) != MOON_OK)
         return NGHTTP2_ERR_CALLBACK_FAILURE;
     h2c_tell(stream, MOON_H2C_BODY);
@@ -268,8 +267,7 @@ static enum moon_rc h2c_fill_head(struct h2c_head *head, const struct moon_reque
     if (head->names == NULL)
         return MOON_ERR_MEMORY;
     h2c_set(head, MOON_S(":method"), request->method_name);
-    h2c_set(head, MOON_S(":scheme"),
-            request->scheme.len > 0 ? request->scheme : MOON_S("http"));
+    h2c_set(head, MOON_S(":scheme"), request->scheme.len > 0 ? request->scheme : MOON_S("http"));
     h2c_set(head, MOON_S(":authority"), authority);
     h2c_set(head, MOON_S(":path"), path);
     h2c_set_fields(head, fields);
@@ -414,9 +412,8 @@ static bool h2c_submit_settings(struct moon_h2c *h2)
     };
     return nghttp2_submit_settings(h2->session, NGHTTP2_FLAG_NONE, settings,
                                    MOON_COUNT(settings)) == 0 &&
-           nghttp2_session_set_local_window_size(
-               h2->session, NGHTTP2_FLAG_NONE, 0,
-               (int32_t)h2->limits.connection_window_bytes) == 0;
+           nghttp2_session_set_local_window_size(h2->session, NGHTTP2_FLAG_NONE, 0,
+                                                 (int32_t)h2->limits.connection_window_bytes) == 0;
 }
 
 enum moon_rc moon_h2c_new(const struct moon_h2c_limits *limits, struct moon_h2c **out)
@@ -482,8 +479,8 @@ enum moon_rc moon_h2c_produce(struct moon_h2c *h2, struct moon_buf *out, size_t 
 
 size_t moon_h2c_room(const struct moon_h2c *h2)
 {
-    uint32_t most = nghttp2_session_get_remote_settings(
-        h2->session, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
+    uint32_t most =
+        nghttp2_session_get_remote_settings(h2->session, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
     if (h2->is_failed || h2->is_going_away ||
         nghttp2_session_check_request_allowed(h2->session) == 0)
         return 0;
@@ -492,7 +489,8 @@ size_t moon_h2c_room(const struct moon_h2c *h2)
 
 bool moon_h2c_is_open(const struct moon_h2c *h2)
 {
-    return !h2->is_failed && (nghttp2_session_want_read(h2->session) != 0 ||
-                              nghttp2_session_want_write(h2->session) != 0) &&
+    return !h2->is_failed &&
+           (nghttp2_session_want_read(h2->session) != 0 ||
+            nghttp2_session_want_write(h2->session) != 0) &&
            (!h2->is_going_away || h2->open > 0);
 }

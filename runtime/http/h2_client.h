@@ -32,8 +32,8 @@ enum moon_h2c_event {
 struct moon_h2c_stream {
     struct moon_list link; // in the list of those with events
     struct moon_h2c *h2;
-    struct moon_response *response; // the owner's
-    struct moon_arena *arena;       // of the response
+    struct moon_response *response;     // the owner's
+    struct moon_arena *arena;           // of the response
     const struct moon_fields *trailers; // of the request, while it is written; may be NULL
     enum moon_method method;
     int32_t id;
@@ -42,13 +42,13 @@ struct moon_h2c_stream {
     enum moon_rc head_rc; // MOON_OK, or what is wrong with the head
     size_t head_bytes;
     bool is_head_whole;
-    bool is_in_ended;  // END_STREAM has come
-    bool is_out_last;  // nothing comes behind `out`
-    bool is_out_ended; // END_STREAM went out
-    bool is_deferred;  // nghttp2 waits for moon_h2c_write
-    bool is_closed;    // nghttp2 has forgotten it
-    struct moon_buf in; // body not read yet
-    size_t lent;        // of `in`, behind what moon_h2c_read gave out
+    bool is_in_ended;    // END_STREAM has come
+    bool is_out_last;    // nothing comes behind `out`
+    bool is_out_ended;   // END_STREAM went out
+    bool is_deferred;    // nghttp2 waits for moon_h2c_write
+    bool is_closed;      // nghttp2 has forgotten it
+    struct moon_buf in;  // body not read yet
+    size_t lent;         // of `in`, behind what moon_h2c_read gave out
     struct moon_buf out; // request body that the windows did not take yet
 };
 

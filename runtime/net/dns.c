@@ -257,9 +257,8 @@ static void entry_answered(void *arg, int status, int timeouts, struct ares_addr
     (void)timeouts;
     struct dns_entry *entry = arg;
     struct moon_dns_answer answer = {.count = 0};
-    int64_t ttl_ms = found == NULL || status != ARES_SUCCESS
-                         ? 0
-                         : answer_fill(entry->dns, &answer, found);
+    int64_t ttl_ms =
+        found == NULL || status != ARES_SUCCESS ? 0 : answer_fill(entry->dns, &answer, found);
     if (found != NULL)
         ares_freeaddrinfo(found);
     entry->is_querying = false;

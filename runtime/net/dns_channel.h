@@ -17,7 +17,7 @@ struct dns_channel {
     struct moon_list sockets;
     struct moon_timer timeout;
     size_t under_way; // queries that c-ares has
-    bool is_outdated;  // other servers were set
+    bool is_outdated; // other servers were set
     int64_t checked_ms;
     int64_t conf_changed_ns; // of /etc/resolv.conf, when the channel was made
 };

@@ -38,6 +38,9 @@ static const struct moon_command cli_commands[] = {
      "copied to DIR/openapi/. apim: a policy document of API Management; what could not be\n"
      "translated is listed with its line.\n",
      "of", 2, 2, moon_command_import},
+    {"waf", "report LOG", "show which WAF rules fired on what, and the exclusion that silences each",
+     "LOG: what `audit_log` of p.waf wrote, in either form, or the gateway's own log.\n", "", 2, 2,
+     moon_command_waf},
     {"policy", "list | show NAME", "the built-in policies and their options", "", "j", 1, 2,
      moon_command_policy},
     {"docs", "DIR", "write configuration.md and policies.md, made from the schemas", "", "", 1, 1,

@@ -57,5 +57,6 @@ int moon_command_top(const struct moon_cli *cli);
 int moon_command_policy(const struct moon_cli *cli);
 int moon_command_docs(const struct moon_cli *cli);
 int moon_command_import(const struct moon_cli *cli);
+int moon_command_waf(const struct moon_cli *cli);
 int moon_command_init(const struct moon_cli *cli);
 int moon_command_version(const struct moon_cli *cli);

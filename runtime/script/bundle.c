@@ -96,6 +96,7 @@ static enum moon_rc bundle_add_file(struct bundle_walk *walk, const char *full,
         free(path);
         return MOON_ERR_MEMORY;
     }
+    // NOLINTNEXTLINE(clang-analyzer-unix.Malloc): both are the bundle's now
     return bundle_add(walk->bundle, path, text, len);
 }
 

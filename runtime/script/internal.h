@@ -109,6 +109,7 @@ void moon_script_open_http(lua_State *L);
 void moon_script_open_counters(lua_State *L);
 void moon_script_open_cache(lua_State *L);
 void moon_script_open_leases(lua_State *L);
+void moon_script_open_sink(lua_State *L);
 void moon_script_open_tally(lua_State *L);
 void moon_script_open_metrics(lua_State *L);
 void moon_script_open_plugins(lua_State *L);

@@ -3,9 +3,10 @@
 /// Reads the tables that lua/moongate/config.lua returns into the structs of script/plan.h. The
 /// tables are checked already; what is missing here means "not configured".
 
+#include "script/plan.h"
+
 #include "net/digest.h"
 #include "script/internal.h"
-#include "script/plan.h"
 #include "script/plan_read.h"
 
 enum { PLAN_ARENA_BYTES = 256 << 20 };
@@ -81,7 +82,7 @@ void plan_element(struct plan_reader *r, size_t i)
 }
 
 void plan_join(struct plan_reader *r, const struct moon_slice *parts, size_t n,
-                      struct moon_slice *out)
+               struct moon_slice *out)
 {
     if (!moon_arena_join(&r->plan->arena, parts, n, out))
         r->has_failed = true;
@@ -175,8 +176,8 @@ static void plan_limits(struct plan_reader *r, struct moon_limits_conf *limits)
         r, "requests_per_connection", (int64_t)limits->requests_per_connection);
     limits->streams = (uint32_t)plan_number(r, "streams", (int64_t)limits->streams);
     limits->connections = (size_t)plan_number(r, "connections", (int64_t)limits->connections);
-    limits->connections_per_address = (size_t)plan_number(
-        r, "connections_per_address", (int64_t)limits->connections_per_address);
+    limits->connections_per_address =
+        (size_t)plan_number(r, "connections_per_address", (int64_t)limits->connections_per_address);
     limits->policy_cpu_ms = plan_number(r, "policy_cpu_ms", limits->policy_cpu_ms);
     limits->policy_memory_bytes =
         (size_t)plan_number(r, "policy_memory_bytes", (int64_t)limits->policy_memory_bytes);
@@ -206,8 +207,7 @@ static void plan_certificates(struct plan_reader *r, struct moon_tls_server_conf
     if (!plan_enter(r, "certificates"))
         return;
     tls->certificate_count = plan_count(r);
-    struct moon_tls_certificate_conf *list =
-        plan_alloc(r, tls->certificate_count, sizeof(*list));
+    struct moon_tls_certificate_conf *list = plan_alloc(r, tls->certificate_count, sizeof(*list));
     for (size_t i = 0; !r->has_failed && i < tls->certificate_count; i++) {
         plan_element(r, i);
         list[i].certificate = plan_file(r, "certificate").data;
@@ -529,8 +529,7 @@ static void plan_index_keys(struct plan_reader *r)
             memcpy(&at, plan->subscriptions[i].keys[k], sizeof(at));
             while (plan->key_slots[at & (slots - 1)] != 0)
                 at++;
-            plan->key_slots[at & (slots - 1)] =
-                (uint32_t)(i * MOON_SUBSCRIPTION_KEYS + k + 1);
+            plan->key_slots[at & (slots - 1)] = (uint32_t)(i * MOON_SUBSCRIPTION_KEYS + k + 1);
         }
     }
 }
@@ -649,8 +648,8 @@ struct moon_plan *moon_plan_read(lua_State *L, int index, const char *dir, char 
         plan_leave(&r);
     }
     static void (*const readers[])(struct plan_reader *) = {
-        plan_read_logs,     plan_read_dns,      plan_read_redis, plan_read_networks, plan_read_listeners,
-        plan_read_backends, plan_read_leaves,   plan_read_subscriptions,
+        plan_read_logs,      plan_read_dns,      plan_read_redis,  plan_read_networks,
+        plan_read_listeners, plan_read_backends, plan_read_leaves, plan_read_subscriptions,
     };
     for (size_t i = 0; !r.has_failed && i < MOON_COUNT(readers); i++)
         readers[i](&r);

@@ -21,10 +21,10 @@ enum moon_section {
 /// Names of limits are those of the configuration; sizes in bytes, durations in milliseconds.
 struct moon_limits_conf {
     size_t head_bytes, uri_bytes, header_count;
-    int64_t body_bytes; // -1: no limit
+    int64_t body_bytes;         // -1: no limit
     size_t buffered_body_bytes; // what a policy may have in memory
     int64_t head_timeout_ms, body_timeout_ms, idle_timeout_ms, send_timeout_ms, linger_ms;
-    int64_t drain_timeout_ms; // of a stopping worker
+    int64_t drain_timeout_ms;         // of a stopping worker
     uint64_t requests_per_connection; // 0: no limit
     size_t connections;               // of one worker
     uint32_t streams;                 // of one HTTP/2 connection, at the same time
@@ -71,7 +71,7 @@ struct moon_reply_conf {
 
 /// Where a request can end up: host, path pattern and method, and what is done there.
 struct moon_leaf {
-    int id; // 1-based, as in the plan
+    int id;                               // 1-based, as in the plan
     struct moon_slice host, path, method; // patterns
     const int *listeners;                 // indices; NULL: all
     size_t listener_count;
@@ -100,7 +100,7 @@ struct moon_subscription {
     struct moon_slice id, product, api, name, state;
     uint8_t keys[MOON_SUBSCRIPTION_KEYS][32]; // SHA-256
     size_t key_count;
-    int fact_ref, product_ref; // Lua tables made at first use (script/ctx.c); 0: none yet
+    int fact_ref, product_ref;     // Lua tables made at first use (script/ctx.c); 0: none yet
     const struct moon_slice *apis; // of the product; empty: all
     size_t api_count;
 };
@@ -113,7 +113,7 @@ struct moon_network_conf {
 struct moon_plan {
     struct moon_arena arena;
     struct moon_slice name, region, dir;
-    int workers; // 0: as many as cores
+    int workers;        // 0: as many as cores
     bool is_in_process; // workers = 0
     struct moon_slice user;
     struct moon_slice access_log; // path; "-": standard output; empty: off
@@ -137,7 +137,7 @@ struct moon_plan {
     size_t leaf_count;
     struct moon_subscription *subscriptions;
     size_t subscription_count;
-    uint32_t *key_slots; // 1-based numbers of keys; 0: free
+    uint32_t *key_slots;   // 1-based numbers of keys; 0: free
     size_t key_slot_count; // a power of two
     size_t shared_counters, shared_cache_bytes;
     int deployment_ref;

@@ -27,10 +27,9 @@ static void backend_target(struct plan_reader *r, struct moon_target_conf *targe
     int n = snprintf(port, sizeof(port), ":%d", target->port);
     bool is_v6 = moon_slice_find(target->host, ':') < target->host.len;
     bool is_default_port = target->port == (target->is_tls ? 443 : 80);
-    struct moon_slice parts[5] = {target->is_tls ? MOON_S("https://") : MOON_S("http://"),
-                                  is_v6 ? MOON_S("[") : MOON_S(""), target->host,
-                                  is_v6 ? MOON_S("]") : MOON_S(""),
-                                  moon_slice(port, n > 0 ? (size_t)n : 0)};
+    struct moon_slice parts[5] = {
+        target->is_tls ? MOON_S("https://") : MOON_S("http://"), is_v6 ? MOON_S("[") : MOON_S(""),
+        target->host, is_v6 ? MOON_S("]") : MOON_S(""), moon_slice(port, n > 0 ? (size_t)n : 0)};
     plan_join(r, parts, 5, &target->identity);
     plan_join(r, parts + 1, is_default_port ? 3 : 4, &target->authority);
 }
@@ -122,8 +121,10 @@ static void backend_retry(struct plan_reader *r, struct moon_backend_conf *backe
 {
     struct moon_retry_conf *retry = &backend->retry;
     backend->retries = (int)plan_number(r, "retries", 1);
-    *retry = (struct moon_retry_conf){.on_connect = true, .on_reset = true,
-                                      .budget_percent = 20, .backoff_ms = 25,
+    *retry = (struct moon_retry_conf){.on_connect = true,
+                                      .on_reset = true,
+                                      .budget_percent = 20,
+                                      .backoff_ms = 25,
                                       .max_backoff_ms = 250};
     if (!plan_enter(r, "retry"))
         return;

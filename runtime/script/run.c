@@ -164,17 +164,21 @@ static int run_stack_depth(lua_State *co)
     return low;
 }
 
-// The chain function's frame: its source and the line of the policy that is being called. It is the
-// outermost, or nearly so.
+// The chain function's frame: its source and the line of the policy that is being called. Chains are
+// the outermost functions, children's chains (`when`, `retry`) inside them: the innermost counts.
 static bool run_find_chain(lua_State *co, lua_Debug *at)
 {
     int depth = run_stack_depth(co);
-    for (int level = depth - 1; level >= 0 && level >= depth - 8; level--) {
-        if (lua_getstack(co, level, at) == 1 && lua_getinfo(co, "Sl", at) != 0 &&
-            strncmp(at->source, "=chain:", 7) == 0)
-            return true;
+    bool is_found = false;
+    for (int level = depth - 1; level >= 0 && level >= depth - 64; level--) {
+        lua_Debug frame;
+        if (lua_getstack(co, level, &frame) == 1 && lua_getinfo(co, "Sl", &frame) != 0 &&
+            strncmp(frame.source, "=chain:", 7) == 0) {
+            *at = frame;
+            is_found = true;
+        }
     }
-    return false;
+    return is_found;
 }
 
 static void run_set_error(struct moon_ctx *x, lua_State *co)
@@ -241,7 +245,7 @@ static enum moon_run run_result(struct moon_ctx *x, lua_State *co)
         lua_settop(co, 0);
         return MOON_RUN_DONE;
     }
-    if (x->is_cached && lua_isboolean(co, 1)) {
+    if (x->is_cached && x->section == MOON_SECTION_INBOUND && lua_isboolean(co, 1)) {
         lua_settop(co, 0);
         return MOON_RUN_CACHED;
     }
@@ -352,8 +356,10 @@ struct moon_ctx *moon_async_ctx(lua_State *L)
 {
     struct moon_script *script = moon_script_of(L);
     struct moon_ctx *x = script->current;
-    if (x == NULL)
+    if (x == NULL) {
         luaL_error(L, "this waits, and can be used only while a request is handled");
+        return NULL; // not reached
+    }
     if (x->runner->co != L && run_branch_of(x, L) == NULL)
         luaL_error(L, "this waits, and cannot be used inside a coroutine of the policy");
     return x;

@@ -258,6 +258,7 @@ static void state_open_libraries(struct moon_script *script)
     moon_script_open_counters(L);
     moon_script_open_cache(L);
     moon_script_open_leases(L);
+    moon_script_open_sink(L);
     moon_script_open_tally(L);
     moon_script_open_metrics(L);
     moon_script_open_plugins(L);

@@ -10,9 +10,8 @@ struct moon_circuits {
 
 struct moon_circuits *moon_circuits_new(struct moon_region *region, size_t count)
 {
-    struct moon_circuits *circuits =
-        moon_region_carve(region, "circuits",
-                          sizeof(struct moon_circuits) + count * sizeof(struct moon_circuit));
+    struct moon_circuits *circuits = moon_region_carve(
+        region, "circuits", sizeof(struct moon_circuits) + count * sizeof(struct moon_circuit));
     if (circuits != NULL)
         circuits->cap = count;
     return circuits;

@@ -9,7 +9,7 @@
 struct moon_healths {
     struct moon_lock lock; // held to make a target; looking up takes none
     struct moon_circuits *circuits;
-    _Atomic int64_t prober;        // worker number + 1; 0: none
+    _Atomic int64_t prober; // worker number + 1; 0: none
     _Atomic int64_t prober_until_us;
     size_t cap;
     _Atomic size_t count;

@@ -22,19 +22,20 @@ struct moon_health_share {
 /// One target. Fields are independent atomics; a reader may see a mix of old and new.
 struct moon_health {
     _Alignas(64) _Atomic uint64_t identity; // hash; 0: free
-    char name[120];                   // for /status
-    _Atomic int state;                // of active probes: enum moon_health_state
-    _Atomic int64_t ejected_until_us; // passive: not used before (monotonic, clock of moon_clock_us)
-    _Atomic int64_t ejected_for_us;   // how long the last ejection was
-    _Atomic uint32_t ejections;       // in a row: the time grows with them
-    _Atomic uint32_t failures;        // consecutive, passive
+    char name[120];                         // for /status
+    _Atomic int state;                      // of active probes: enum moon_health_state
+    _Atomic int64_t
+        ejected_until_us;           // passive: not used before (monotonic, clock of moon_clock_us)
+    _Atomic int64_t ejected_for_us; // how long the last ejection was
+    _Atomic uint32_t ejections;     // in a row: the time grows with them
+    _Atomic uint32_t failures;      // consecutive, passive
     _Atomic uint32_t probe_passes, probe_failures; // consecutive, active
-    _Atomic int64_t probed_until_us;  // `state` is past then: nobody probes any more
-    _Atomic int64_t in_flight;        // requests, all workers
+    _Atomic int64_t probed_until_us;               // `state` is past then: nobody probes any more
+    _Atomic int64_t in_flight;                     // requests, all workers
     _Atomic int64_t connections;
     _Atomic uint64_t requests, errors;
     _Atomic int64_t changed_wall_ms;
-    _Atomic int64_t up_since_us;      // for slow start
+    _Atomic int64_t up_since_us;           // for slow start
     char reason[MOON_HEALTH_REASON_BYTES]; // why it is in this state
     struct moon_health_share shares[MOON_HEALTH_WORKERS];
 };

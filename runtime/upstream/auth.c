@@ -9,8 +9,8 @@ enum {
     AUTH_ANSWER_BYTES = 65536,
     AUTH_ARENA_BYTES = 256 << 10,
     AUTH_TIMEOUT_MS = 10000,
-    AUTH_PAUSE_MS = 1000,       // after a failure
-    AUTH_LIFE_MS = 300 * 1000,  // where the server does not say
+    AUTH_PAUSE_MS = 1000,      // after a failure
+    AUTH_LIFE_MS = 300 * 1000, // where the server does not say
     AUTH_LIFE_MOST_S = 86400,
     AUTH_EARLY_MOST_MS = 60000, // renewed this long before the end, or a fifth of its life
 };
@@ -62,8 +62,7 @@ static void auth_finish(struct moon_auth *auth, enum moon_rc rc)
 
 static void auth_fail(struct moon_auth *auth, const char *why)
 {
-    moon_log_warn("backend %.*s: no token from %.*s: %s",
-                  MOON_SLICE_ARG(auth->backend->conf->name),
+    moon_log_warn("backend %.*s: no token from %.*s: %s", MOON_SLICE_ARG(auth->backend->conf->name),
                   MOON_SLICE_ARG(auth->backend->conf->auth.token_url), why);
     // A token that is still good serves on.
     bool is_good = moon_buf_len(&auth->token) > 0 && auth_now(auth) < auth->expires_ms;
@@ -176,8 +175,8 @@ static enum moon_rc auth_fetch(struct moon_auth *auth)
     moon_call_init(&auth->call, auth->backend->upstreams, &auth->arena, &auth_events, auth);
     auth->call.is_retry_allowed = true; // asking twice does no harm
     if (rc == MOON_OK)
-        rc = moon_call_start(&auth->call, auth->server, request, auth->path, conf->token_body,
-                             true);
+        rc =
+            moon_call_start(&auth->call, auth->server, request, auth->path, conf->token_body, true);
     auth->is_fetching = rc == MOON_OK;
     return rc;
 }
@@ -250,10 +249,9 @@ static bool auth_make_conf(struct moon_auth *auth, const struct moon_url *url)
     struct moon_target_conf *target = &auth->target;
     bool is_tls = moon_slice_is(url->scheme, MOON_S("https"));
     bool is_v6 = url->authority.is_ip_literal;
-    struct moon_slice identity =
-        moon_arena_printf(&auth->lasting, "%s://%s%.*s%s:%d", is_tls ? "https" : "http",
-                          is_v6 ? "[" : "", MOON_SLICE_ARG(url->authority.host), is_v6 ? "]" : "",
-                          url->port);
+    struct moon_slice identity = moon_arena_printf(
+        &auth->lasting, "%s://%s%.*s%s:%d", is_tls ? "https" : "http", is_v6 ? "[" : "",
+        MOON_SLICE_ARG(url->authority.host), is_v6 ? "]" : "", url->port);
     *target = (struct moon_target_conf){.url = identity,
                                         .identity = identity,
                                         .authority = url->authority_text,

@@ -34,8 +34,7 @@ static struct moon_group *group_acquire(struct moon_upstreams *upstreams,
         moon_list_push_back(&upstreams->groups, &group->link);
     }
     if (conf->breaker.is_on && group->circuit == NULL)
-        group->circuit =
-            moon_circuit_get(moon_healths_circuits(upstreams->healths), conf->name);
+        group->circuit = moon_circuit_get(moon_healths_circuits(upstreams->healths), conf->name);
     group->users++;
     return group;
 }
@@ -50,12 +49,11 @@ static void group_release(struct moon_group *group)
 }
 
 static enum moon_rc members_add(struct moon_backend *backend, struct moon_members *members,
-                                const struct moon_target_conf *conf, char *error,
-                                size_t error_cap)
+                                const struct moon_target_conf *conf, char *error, size_t error_cap)
 {
     struct moon_target *target = &members->targets[members->count];
-    enum moon_rc rc = moon_pool_acquire(backend->upstreams, backend->conf, conf, error, error_cap,
-                                        &target->pool);
+    enum moon_rc rc =
+        moon_pool_acquire(backend->upstreams, backend->conf, conf, error, error_cap, &target->pool);
     if (rc != MOON_OK)
         return rc;
     target->conf = conf;
@@ -67,8 +65,8 @@ static enum moon_rc members_add(struct moon_backend *backend, struct moon_member
 }
 
 enum moon_rc moon_members_new(struct moon_backend *backend, const struct moon_target_conf *confs,
-                              size_t count, struct moon_arena *arena, char *error,
-                              size_t error_cap, struct moon_members **out)
+                              size_t count, struct moon_arena *arena, char *error, size_t error_cap,
+                              struct moon_members **out)
 {
     enum moon_rc rc = MOON_ERR_MEMORY;
     struct moon_members *members = calloc(1, sizeof(*members));
@@ -145,6 +143,31 @@ enum moon_rc moon_backend_new(struct moon_upstreams *upstreams,
 fail:
     moon_backend_free(backend);
     return rc;
+}
+
+static bool backend_has_target(const struct moon_backend_conf *confs, size_t count,
+                               struct moon_slice identity)
+{
+    for (size_t i = 0; i < count; i++) {
+        for (size_t k = 0; k < confs[i].target_count; k++) {
+            if (moon_slice_is(confs[i].targets[k].identity, identity))
+                return true;
+        }
+    }
+    return false;
+}
+
+void moon_backend_drain(struct moon_backend *backend, const struct moon_backend_conf *newer,
+                        size_t count)
+{
+    if (backend->conf->drain_ms == 0 || backend->service != NULL)
+        return;
+    int64_t until = moon_loop_now_ms(backend->upstreams->loop) + backend->conf->drain_ms;
+    for (size_t i = 0; i < backend->members->count; i++) {
+        struct moon_target *target = &backend->members->targets[i];
+        if (!backend_has_target(newer, count, target->conf->identity))
+            target->drain_until_ms = until;
+    }
 }
 
 void moon_backend_free(struct moon_backend *backend)

@@ -52,8 +52,8 @@ static int64_t balance_weight(const struct balance *b, const struct moon_target 
     int64_t slow_us = b->backend->conf->slow_start_ms * 1000;
     if (slow_us == 0 || target->pool->health == NULL)
         return weight;
-    int64_t up_us = b->now_us - atomic_load_explicit(&target->pool->health->up_since_us,
-                                                     memory_order_relaxed);
+    int64_t up_us =
+        b->now_us - atomic_load_explicit(&target->pool->health->up_since_us, memory_order_relaxed);
     if (up_us >= slow_us)
         return weight;
     int64_t percent = up_us < 0 ? 0 : up_us * 100 / slow_us;

@@ -14,6 +14,9 @@ void call_arm(struct moon_call *call, int64_t after_ms, enum moon_rc meaning)
     int64_t at = call->stage_deadline_ms < call->total_deadline_ms ? call->stage_deadline_ms
                                                                    : call->total_deadline_ms;
     at = call->try_deadline_ms < at ? call->try_deadline_ms : at;
+    if (call->target != NULL && call->target->drain_until_ms != 0 &&
+        call->target->drain_until_ms < at)
+        at = call->target->drain_until_ms;
     if (at == INT64_MAX)
         moon_timer_stop(&call->timer);
     else
@@ -24,7 +27,9 @@ static void call_timeout(struct moon_timer *timer)
 {
     struct moon_call *call = timer->owner;
     int64_t now = moon_loop_now_ms(call->upstreams->loop);
-    if (now >= call->total_deadline_ms) {
+    bool is_drained = call->target != NULL && call->target->drain_until_ms != 0 &&
+                      now >= call->target->drain_until_ms;
+    if (now >= call->total_deadline_ms || is_drained) {
         call_failed(call, MOON_ERR_TOTAL_TIMEOUT);
     } else if (call->state == MOON_CALL_WAITING) {
         call_resume_try(call);
@@ -102,8 +107,7 @@ static enum moon_rc call_admit(struct moon_call *call)
     if (conf->breaker.is_on && group->circuit != NULL) {
         struct moon_circuit_rule rule = call_circuit_rule(&conf->breaker);
         int64_t now_us = moon_loop_now_ms(call->upstreams->loop) * 1000, wait_us;
-        if (!moon_circuit_admit(group->circuit, &rule, now_us, &call->is_circuit_probe,
-                                &wait_us)) {
+        if (!moon_circuit_admit(group->circuit, &rule, now_us, &call->is_circuit_probe, &wait_us)) {
             call->retry_after_ms = (wait_us + 999) / 1000;
             return MOON_ERR_BREAKER_OPEN;
         }

@@ -17,9 +17,9 @@
 
 enum moon_call_state {
     MOON_CALL_IDLE,
-    MOON_CALL_PREPARING,   // targets are looked up, or a token is fetched
-    MOON_CALL_PENDING,     // the pool is full
-    MOON_CALL_WAITING,     // before a further try
+    MOON_CALL_PREPARING, // targets are looked up, or a token is fetched
+    MOON_CALL_PENDING,   // the pool is full
+    MOON_CALL_WAITING,   // before a further try
     MOON_CALL_RESOLVING,
     MOON_CALL_CONNECTING,
     MOON_CALL_SENDING, // request under way, no answer yet
@@ -29,9 +29,9 @@ enum moon_call_state {
 };
 
 struct moon_call_events {
-    void (*on_head)(void *owner);     // call->response is whole
-    void (*on_body)(void *owner);     // moon_call_read has more, an end or an error
-    void (*on_writable)(void *owner); // moon_call_write may go on
+    void (*on_head)(void *owner);                    // call->response is whole
+    void (*on_body)(void *owner);                    // moon_call_read has more, an end or an error
+    void (*on_writable)(void *owner);                // moon_call_write may go on
     void (*on_failed)(void *owner, enum moon_rc rc); // there will be no head
     void (*on_interim)(void *owner); // call->response is an interim (1xx) one; NULL: passed over
 };
@@ -55,32 +55,32 @@ struct moon_call {
     struct moon_slice first_body;       // lent by the owner until it calls moon_call_write
     bool is_first_last;                 // first_body is all of it
 
-    struct moon_target *target; // counted as in flight while not NULL
-    struct moon_members *members; // that it is one of; counted
+    struct moon_target *target;          // counted as in flight while not NULL
+    struct moon_members *members;        // that it is one of; counted
     const struct moon_members *tried_of; // what choice.tried counts
-    struct moon_choice choice;    // hash and affinity: the owner's
+    struct moon_choice choice;           // hash and affinity: the owner's
     const struct call_transport *transport;
-    struct moon_uconn *conn;      // HTTP/1.1: its own
-    struct call_stream *stream;   // HTTP/2: its place on a shared connection
+    struct moon_uconn *conn;    // HTTP/1.1: its own
+    struct call_stream *stream; // HTTP/2: its place on a shared connection
     struct moon_dns_query *query;
     struct call_dial *dial; // several addresses are tried
     struct moon_waiter waiter;
     int tries, retries;
-    bool is_probe;        // of active health checks: counts for nothing else
-    bool is_counted;      // in the group's `active`
-    bool is_retrying;     // in the group's `retrying`
+    bool is_probe;         // of active health checks: counts for nothing else
+    bool is_counted;       // in the group's `active`
+    bool is_retrying;      // in the group's `retrying`
     bool is_circuit_probe; // its outcome closes the breaker or opens it again
-    bool is_queued;       // `waiter` is on the pool's list
-    bool is_h2_leader;    // makes the connection that others wait for
-    bool is_reused;       // the connection served a call before
+    bool is_queued;        // `waiter` is on the pool's list
+    bool is_h2_leader;     // makes the connection that others wait for
+    bool is_reused;        // the connection served a call before
     bool is_head_sent;
-    bool is_body_sent;    // the last byte of the request
-    bool was_written;     // moon_call_write was used: no more tries
-    bool is_send_broken;  // the target stopped reading; its answer may still come
+    bool is_body_sent;   // the last byte of the request
+    bool was_written;    // moon_call_write was used: no more tries
+    bool is_send_broken; // the target stopped reading; its answer may still come
     bool has_response_bytes;
     bool is_upgrade_asked;
-    bool is_retry_allowed; // by the owner, for methods that are not idempotent
-    bool is_closed;        // the connection ended, for the reason in closed_rc; what came before
+    bool is_retry_allowed;  // by the owner, for methods that are not idempotent
+    bool is_closed;         // the connection ended, for the reason in closed_rc; what came before
     enum moon_rc closed_rc; // is read first
 
     struct moon_timer timer;
@@ -110,9 +110,8 @@ void moon_call_init(struct moon_call *call, struct moon_upstreams *upstreams,
 /// @return MOON_OK, MOON_ERR_NO_TARGET, MOON_ERR_OVERLOAD, MOON_ERR_BREAKER_OPEN,
 ///         MOON_ERR_QUEUE_FULL
 MUST_CHECK enum moon_rc moon_call_start(struct moon_call *call, struct moon_backend *backend,
-                                        const struct moon_request *request,
-                                        struct moon_slice path, struct moon_slice first_body,
-                                        bool is_first_last);
+                                        const struct moon_request *request, struct moon_slice path,
+                                        struct moon_slice first_body, bool is_first_last);
 
 /// What the call waited for before its first try is there, or will not come. May end the call.
 void moon_call_prepared(struct moon_call *call, enum moon_rc rc);

@@ -128,8 +128,8 @@ static enum moon_rc connect_unix(struct moon_call *call)
     if (!moon_slice_copy_text(path, address.sun_path, sizeof(address.sun_path)))
         return MOON_ERR_CONNECT;
     struct moon_uconn *conn;
-    enum moon_rc rc = moon_pool_connect(call->target->pool, (struct sockaddr *)&address,
-                                        sizeof(address), &conn);
+    enum moon_rc rc =
+        moon_pool_connect(call->target->pool, (struct sockaddr *)&address, sizeof(address), &conn);
     if (rc == MOON_OK)
         connect_begin(call, conn);
     return rc;

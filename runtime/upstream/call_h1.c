@@ -20,8 +20,8 @@ static struct moon_h1_limits h1_limits(const struct moon_call *call)
 }
 
 // Wraps data as the framing demands and writes it behind `head`.
-static enum moon_rc h1_send(struct moon_call *call, struct moon_slice head,
-                              struct moon_slice data, bool is_last)
+static enum moon_rc h1_send(struct moon_call *call, struct moon_slice head, struct moon_slice data,
+                            bool is_last)
 {
     struct iovec iov[5];
     int n = 0;
@@ -36,7 +36,7 @@ static enum moon_rc h1_send(struct moon_call *call, struct moon_slice head,
     if (data.len > 0)
         iov[n++] = (struct iovec){(void *)(uintptr_t)data.data, data.len};
     if (data.len > 0 && is_chunked)
-        iov[n++] = (struct iovec){(void *)(uintptr_t)"\r\n", 2};
+        iov[n++] = (struct iovec){(void *)(uintptr_t) "\r\n", 2};
     if (is_last && is_chunked) {
         enum moon_rc rc = moon_h1_write_last_chunk(&tail, &call->request->trailers);
         if (rc != MOON_OK) {
@@ -88,8 +88,7 @@ static enum moon_rc h1_parse_head(struct moon_call *call, size_t head_len)
         return MOON_ERR_MEMORY;
     moon_response_init(&call->response, call->arena);
     struct moon_h1_limits limits = h1_limits(call);
-    enum moon_rc rc = moon_h1_parse_response(&call->response, head, call->request->method,
-                                             &limits);
+    enum moon_rc rc = moon_h1_parse_response(&call->response, head, call->request->method, &limits);
     if (rc == MOON_OK)
         moon_buf_consume(&call->conn->in, head_len);
     return rc;
@@ -101,8 +100,8 @@ static enum moon_rc h1_read_head(struct moon_call *call)
     struct moon_h1_limits limits = h1_limits(call);
     for (int interim = 0; interim < H1_MAX_INTERIM; interim++) {
         size_t head_len;
-        enum moon_rc rc = moon_h1_scan(&call->scan, moon_buf_slice(&call->conn->in), &limits,
-                                       &head_len);
+        enum moon_rc rc =
+            moon_h1_scan(&call->scan, moon_buf_slice(&call->conn->in), &limits, &head_len);
         if (rc == MOON_AGAIN)
             return rc;
         if (rc == MOON_OK)
@@ -160,7 +159,6 @@ static enum moon_rc h1_read(struct moon_call *call, struct moon_slice *data, boo
     *is_done = true;
     return MOON_OK;
 }
-
 
 static void h1_head_is_whole(struct moon_call *call)
 {
@@ -281,8 +279,7 @@ static bool h1_keep(struct moon_call *call)
         call->used = 0;
     }
     bool is_reusable = call->state == MOON_CALL_BODY && call->body.is_done && call->is_body_sent &&
-                       !call->is_send_broken && !call->is_closed &&
-                       call->response.is_keep_alive &&
+                       !call->is_send_broken && !call->is_closed && call->response.is_keep_alive &&
                        call->response.framing != MOON_FRAMING_CLOSE &&
                        moon_stream_queued(conn->stream) == 0 && moon_buf_len(&conn->in) == 0;
     if (!is_reusable)

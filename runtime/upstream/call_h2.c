@@ -338,9 +338,8 @@ static enum moon_rc h2_send(struct moon_call *call)
     call->is_head_sent = true;
     call->state = MOON_CALL_SENDING;
     call_arm(call, call->backend->conf->send_ms, MOON_ERR_UPSTREAM_SEND_TIMEOUT);
-    enum moon_rc rc = moon_h2c_request(stream->conn->h2, &stream->h2, &call->response,
-                                       call->arena, &request,
-                                       host != NULL ? host->value : conf->authority, path,
+    enum moon_rc rc = moon_h2c_request(stream->conn->h2, &stream->h2, &call->response, call->arena,
+                                       &request, host != NULL ? host->value : conf->authority, path,
                                        call->first_body, is_last);
     if (rc != MOON_OK) {
         stream->h2.is_closed = true;

@@ -46,7 +46,9 @@ static void try_enter_target(struct moon_call *call, struct moon_target *target)
 
 void call_uncount(struct moon_call *call)
 {
-    struct moon_group *group = call->backend == NULL ? NULL : call->backend->group;
+    if (call->backend == NULL)
+        return; // nothing was counted
+    struct moon_group *group = call->backend->group;
     if (call->is_retrying)
         group->retrying--;
     if (call->is_counted)
@@ -92,9 +94,9 @@ static void try_circuit_done(struct moon_call *call, bool is_failure, int64_t op
     if (!breaker->is_on || circuit == NULL)
         return;
     struct moon_circuit_rule rule = call_circuit_rule(breaker);
-    bool has_changed = moon_circuit_done(circuit, &rule,
-                                         moon_loop_now_ms(call->upstreams->loop) * 1000,
-                                         call->is_circuit_probe, is_failure, open_us);
+    bool has_changed =
+        moon_circuit_done(circuit, &rule, moon_loop_now_ms(call->upstreams->loop) * 1000,
+                          call->is_circuit_probe, is_failure, open_us);
     call->is_circuit_probe = false;
     if (!has_changed)
         return;
@@ -230,8 +232,7 @@ static bool try_has_untried(const struct moon_call *call)
 static void try_note_tried(struct moon_call *call)
 {
     if (call->target != NULL && call->members == call->backend->members)
-        call->choice.tried |= UINT64_C(1)
-                              << ((size_t)(call->target - call->members->targets) & 63);
+        call->choice.tried |= UINT64_C(1) << ((size_t)(call->target - call->members->targets) & 63);
 }
 
 // Another target at once where the last did not even take the request; else after a while.
@@ -265,10 +266,12 @@ static enum try_next try_after_failure(struct moon_call *call, enum moon_rc rc)
         try_note_tried(call);
     }
     enum try_next next = TRY_GIVE_UP;
+    // Going on to another target costs the one that cannot be connected to nothing: no budget.
+    bool is_passed_on = try_is_connect(rc) && try_has_untried(call);
     if (is_free && was_stale)
         next = TRY_NOW;
     else if (is_free && call->retries < conf->retries && try_is_retried_on(&conf->retry, rc) &&
-             try_take_budget(call))
+             (is_passed_on || try_take_budget(call)))
         next = try_again(call, try_is_connect(rc));
     if (next != TRY_GIVE_UP)
         try_reset(call);
@@ -365,8 +368,7 @@ void call_failed(struct moon_call *call, enum moon_rc rc)
 bool call_retry_status(struct moon_call *call)
 {
     const struct moon_backend_conf *conf = call->backend->conf;
-    if (!moon_status_is_in(conf->retry.statuses, conf->retry.status_count,
-                           call->response.status) ||
+    if (!moon_status_is_in(conf->retry.statuses, conf->retry.status_count, call->response.status) ||
         !try_is_repeatable(call) || call->retries >= conf->retries || !try_take_budget(call))
         return false;
     try_note_tried(call);

@@ -32,7 +32,7 @@ struct moon_target_conf {
     struct moon_slice identity;  // "http://127.0.0.1:9101": health and pools are found by it
     struct moon_slice authority; // for Host: port left out where it is the scheme's own
     struct moon_slice host;      // name or address to connect to; "unix:PATH" has a NUL behind it
-    struct moon_slice path;      // prefix of every request's path; empty, or "/base" without a final '/'
+    struct moon_slice path; // prefix of every request's path; empty, or "/base" without a final '/'
     int port;
     bool is_tls;
     bool is_srv;  // `host` is a service name: its SRV records are the targets
@@ -56,20 +56,20 @@ static inline bool moon_status_is_in(const struct moon_status_range *ranges, siz
 }
 
 struct moon_probe_conf {
-    struct moon_slice path; // empty: no active probes
+    struct moon_slice path;         // empty: no active probes
     struct moon_slice method, host; // host empty: the target's own
     int64_t interval_ms, timeout_ms;
     const struct moon_status_range *statuses; // those that count as success
     size_t status_count;
-    struct moon_slice body; // must be in the first 16 KiB of the answer; empty: not looked at
+    struct moon_slice body;    // must be in the first 16 KiB of the answer; empty: not looked at
     uint32_t passes, failures; // thresholds
 };
 
 struct moon_outlier_conf {
-    uint32_t failures;        // consecutive; 0: off
-    int64_t ejection_ms;      // grows with each ejection in a row
-    int64_t max_ejection_ms;  // 0: ten times ejection_ms
-    int max_ejected_percent;  // of the members; one may always go where there are others
+    uint32_t failures;       // consecutive; 0: off
+    int64_t ejection_ms;     // grows with each ejection in a row
+    int64_t max_ejection_ms; // 0: ten times ejection_ms
+    int max_ejected_percent; // of the members; one may always go where there are others
 };
 
 struct moon_retry_conf {
@@ -95,7 +95,7 @@ struct moon_breaker_conf {
     uint32_t failures;
     uint32_t ratio_permille;
     int64_t window_ms, open_ms;
-    uint32_t probes; // let through while half open; all must pass
+    uint32_t probes;                          // let through while half open; all must pass
     const struct moon_status_range *statuses; // those that count as failure
     size_t status_count;
     bool takes_retry_after; // the target's Retry-After is how long it stays open
@@ -110,8 +110,8 @@ struct moon_affinity_conf {
 struct moon_auth_conf {
     const struct moon_field *fields; // "Authorization" of `basic` among them
     size_t field_count;
-    struct moon_slice query; // "name=value&..." percent-encoded; empty: none
-    struct moon_slice token_url; // OAuth2 client credentials; empty: none
+    struct moon_slice query;                   // "name=value&..." percent-encoded; empty: none
+    struct moon_slice token_url;               // OAuth2 client credentials; empty: none
     struct moon_slice token_basic, token_body; // Authorization and form of the token request
 };
 
@@ -133,7 +133,7 @@ enum moon_family { MOON_FAMILY_ANY, MOON_FAMILY_V4, MOON_FAMILY_V6 };
 
 struct moon_backend_tls_conf {
     bool is_verified;
-    struct moon_slice min_version; // "1.2", "1.3"
+    struct moon_slice min_version;                       // "1.2", "1.3"
     struct moon_slice ca, certificate, key, server_name; // files; empty: none. NUL-terminated
 };
 
@@ -147,12 +147,12 @@ struct moon_backend_conf {
     enum moon_host_mode host_mode;
     struct moon_slice host_fixed;
     int64_t connect_ms, send_ms, first_byte_ms, idle_ms, total_ms;
-    int retries; // further tries after the first
-    bool is_forwarded; // add X-Forwarded-*, Forwarded and Via
+    int retries;             // further tries after the first
+    bool is_forwarded;       // add X-Forwarded-*, Forwarded and Via
     size_t idle_connections; // kept per worker and target
     int64_t idle_timeout_ms;
-    uint64_t max_calls;    // of one connection; 0: no limit
-    int64_t lifetime_ms;   // of one connection; 0: no limit
+    uint64_t max_calls;  // of one connection; 0: no limit
+    int64_t lifetime_ms; // of one connection; 0: no limit
     int64_t slow_start_ms;
     int panic_percent;      // of usable members below which health is not looked at; 0: off
     size_t max_requests;    // in flight, this worker; 0: no limit

@@ -299,6 +299,11 @@ void moon_limits_status(const struct moon_limits *limits, struct moon_limits_sta
     };
 }
 
+struct moon_redis *moon_limits_redis(struct moon_limits *limits)
+{
+    return limits->redis;
+}
+
 bool moon_limits_has_store(const struct moon_limits *limits)
 {
     return limits->redis != NULL;

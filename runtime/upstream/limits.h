@@ -124,6 +124,9 @@ struct moon_limit_result moon_limits_local(struct moon_counters *counters,
 /// False when every limit counts on this node only.
 bool moon_limits_has_store(const struct moon_limits *limits);
 
+/// The connection, for other commands than those of limits; NULL: there is none. Borrowed.
+struct moon_redis *moon_limits_redis(struct moon_limits *limits);
+
 /// The callback will not be called. The call is counted all the same, where it was sent.
 void moon_limits_cancel(struct moon_limits_query *query);
 

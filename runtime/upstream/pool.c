@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "upstream/probe.h"
-
 #include "base/hash.h"
 #include "base/log.h"
+#include "upstream/probe.h"
 
 enum { UCONN_IN_BYTES = 65536 + 16384 };
 
@@ -102,8 +101,7 @@ static void pool_wake(struct moon_task *task)
         bool has_conn = !moon_list_is_empty(&pool->idle) || !moon_list_is_empty(&pool->h2);
         if (!has_conn && !has_room)
             return;
-        struct moon_waiter *first =
-            MOON_LIST_ENTRY(pool->waiting.next, struct moon_waiter, link);
+        struct moon_waiter *first = MOON_LIST_ENTRY(pool->waiting.next, struct moon_waiter, link);
         moon_pool_stop_waiting(pool, first);
         pool->users++;
         first->on_ready(first);
@@ -238,19 +236,17 @@ static char *pool_identity(const struct moon_backend_conf *conf,
     const struct moon_backend_tls_conf *tls = &conf->tls;
     struct moon_buf text;
     moon_buf_init(&text, 65536);
-    enum moon_rc rc = moon_buf_printf(
-        &text, "%.*s|%d|%d|%.*s|%.*s|%.*s|%.*s", MOON_SLICE_ARG(target->identity), (int)conf->protocol,
-        target->is_tls ? tls->is_verified : 0, MOON_SLICE_ARG(tls->ca),
-        MOON_SLICE_ARG(tls->certificate), MOON_SLICE_ARG(tls->server_name),
-        MOON_SLICE_ARG(tls->min_version));
-    char *copy =
-        rc == MOON_OK ? strndup(moon_buf_slice(&text).data, moon_buf_len(&text)) : NULL;
+    enum moon_rc rc =
+        moon_buf_printf(&text, "%.*s|%d|%d|%.*s|%.*s|%.*s|%.*s", MOON_SLICE_ARG(target->identity),
+                        (int)conf->protocol, target->is_tls ? tls->is_verified : 0,
+                        MOON_SLICE_ARG(tls->ca), MOON_SLICE_ARG(tls->certificate),
+                        MOON_SLICE_ARG(tls->server_name), MOON_SLICE_ARG(tls->min_version));
+    char *copy = rc == MOON_OK ? strndup(moon_buf_slice(&text).data, moon_buf_len(&text)) : NULL;
     moon_buf_fini(&text);
     return copy;
 }
 
-static enum moon_rc pool_new(struct moon_upstreams *upstreams,
-                             const struct moon_backend_conf *conf,
+static enum moon_rc pool_new(struct moon_upstreams *upstreams, const struct moon_backend_conf *conf,
                              const struct moon_target_conf *target, char *identity, char *error,
                              size_t error_cap, struct moon_pool **out)
 {
@@ -280,8 +276,8 @@ static enum moon_rc pool_new(struct moon_upstreams *upstreams,
 
 enum moon_rc moon_pool_acquire(struct moon_upstreams *upstreams,
                                const struct moon_backend_conf *conf,
-                               const struct moon_target_conf *target, char *error,
-                               size_t error_cap, struct moon_pool **out)
+                               const struct moon_target_conf *target, char *error, size_t error_cap,
+                               struct moon_pool **out)
 {
     char *identity = pool_identity(conf, target);
     if (identity == NULL)

@@ -97,9 +97,8 @@ static void probe_saw(struct probe *probe, bool is_well, const char *reason)
     struct moon_health *health = probe->backend->members->targets[0].pool->health;
     int64_t valid_ms = 3 * conf->interval_ms + conf->timeout_ms + 2 * PROBE_LEASE_MS;
     probe_end_call(probe);
-    if (health != NULL &&
-        moon_health_probed(health, is_well, conf->passes, conf->failures, moon_clock_us(),
-                           valid_ms * 1000, reason))
+    if (health != NULL && moon_health_probed(health, is_well, conf->passes, conf->failures,
+                                             moon_clock_us(), valid_ms * 1000, reason))
         probe_tell(probe, is_well, reason);
     probe_gauge(probe, true);
     probe_schedule(probe);
@@ -180,8 +179,8 @@ static enum moon_rc probe_request(struct probe *probe)
     request->scheme = probe->target.is_tls ? MOON_S("https") : MOON_S("http");
     request->path = conf->path;
     request->content_length = -1;
-    enum moon_rc rc = moon_fields_add(&request->fields, MOON_S("User-Agent"),
-                                      MOON_S("moongate-probe"));
+    enum moon_rc rc =
+        moon_fields_add(&request->fields, MOON_S("User-Agent"), MOON_S("moongate-probe"));
     if (rc == MOON_OK && conf->host.len > 0)
         rc = moon_fields_add_id(&request->fields, MOON_FIELD_HOST, conf->host);
     request->authority = conf->host;
@@ -207,8 +206,8 @@ static void probe_tick(struct moon_timer *timer)
     probe->is_running = true;
     moon_timer_set(&probe->timer, probe_conf(probe)->timeout_ms);
     if (rc == MOON_OK)
-        rc = moon_call_start(&probe->call, probe->backend, &probe->request,
-                             probe_conf(probe)->path, moon_slice(NULL, 0), true);
+        rc = moon_call_start(&probe->call, probe->backend, &probe->request, probe_conf(probe)->path,
+                             moon_slice(NULL, 0), true);
     if (rc != MOON_OK)
         probe_failed(probe, rc);
 }
@@ -242,10 +241,10 @@ static int probe_series(const struct moon_backend *backend, const struct moon_ta
     int id = -1;
     if (moon_metrics_label(&labels, "backend", backend->conf->name) == MOON_OK &&
         moon_metrics_label(&labels, "target", target->identity) == MOON_OK)
-        id = moon_metrics_series(backend->upstreams->metrics, MOON_METRIC_GAUGE,
-                                 "moongate_target_up",
-                                 "1 where a target takes requests: not down by probes, not ejected.",
-                                 moon_buf_slice(&labels));
+        id = moon_metrics_series(
+            backend->upstreams->metrics, MOON_METRIC_GAUGE, "moongate_target_up",
+            "1 where a target takes requests: not down by probes, not ejected.",
+            moon_buf_slice(&labels));
     moon_buf_fini(&labels);
     return id;
 }
@@ -360,7 +359,6 @@ void moon_probe_lease(struct moon_timer *timer)
     {
         struct moon_prober *prober = MOON_LIST_ENTRY(at, struct moon_prober, link);
         MOON_LIST_EACH(one, next, &prober->probes)
-        probe_gauge(MOON_LIST_ENTRY(one, struct probe, link),
-                    upstreams->is_prober);
+        probe_gauge(MOON_LIST_ENTRY(one, struct probe, link), upstreams->is_prober);
     }
 }

@@ -98,9 +98,9 @@ static enum moon_rc service_rebuild(struct moon_service *service)
         moon_arena_reset(&arena);
         return MOON_OK;
     }
-    enum moon_rc rc = confs == NULL ? MOON_ERR_MEMORY
-                                    : moon_members_new(backend, confs, n, &arena, error,
-                                                       sizeof(error), &members);
+    enum moon_rc rc =
+        confs == NULL ? MOON_ERR_MEMORY
+                      : moon_members_new(backend, confs, n, &arena, error, sizeof(error), &members);
     if (rc != MOON_OK) {
         moon_arena_reset(&arena);
         return rc;
@@ -163,8 +163,8 @@ static void service_answered(void *owner, enum moon_rc rc, const struct moon_dns
 static void service_ask(struct moon_timer *timer)
 {
     struct service_name *name = timer->owner;
-    enum moon_rc rc = moon_dns_resolve_srv(name->service->backend->upstreams->dns,
-                                           name->conf->host, service_answered, name, &name->query);
+    enum moon_rc rc = moon_dns_resolve_srv(name->service->backend->upstreams->dns, name->conf->host,
+                                           service_answered, name, &name->query);
     if (rc != MOON_OK && rc != MOON_AGAIN)
         moon_timer_set(timer, SERVICE_RETRY_MS);
 }

@@ -23,15 +23,15 @@ struct moon_upstreams {
     struct moon_loop *loop;
     struct moon_dns *dns;
     struct moon_healths *healths;
-    struct moon_list pools;       // struct moon_pool
-    struct moon_list groups;      // struct moon_group
-    struct moon_list probers;     // struct moon_prober, one a backend; newest last
-    struct moon_timer lease;      // asks to be the one that probes
+    struct moon_list pools;   // struct moon_pool
+    struct moon_list groups;  // struct moon_group
+    struct moon_list probers; // struct moon_prober, one a backend; newest last
+    struct moon_timer lease;  // asks to be the one that probes
     bool is_prober;
-    struct moon_metrics *metrics; // NULL: none
-    struct moon_list tls_clients; // shared by equal settings
+    struct moon_metrics *metrics;   // NULL: none
+    struct moon_list tls_clients;   // shared by equal settings
     struct moon_call *current_call; // whose callback runs; NULL once it has ended there
-    uint64_t connects, reuses;    // for the metric upstream_reuse
+    uint64_t connects, reuses;      // for the metric upstream_reuse
 };
 
 void moon_upstreams_init(struct moon_upstreams *upstreams, struct moon_loop *loop,
@@ -55,7 +55,7 @@ struct moon_uconn {
     struct moon_call *call; // NULL while idle
     struct moon_ip ip;      // where it goes to, when that came from a name
     bool has_ip;
-    uint64_t calls;         // begun on it
+    uint64_t calls; // begun on it
     int64_t idle_since_ms, made_at_ms;
 };
 
@@ -64,7 +64,7 @@ struct moon_pool {
     struct moon_list link;
     struct moon_upstreams *upstreams;
     size_t users;
-    char *identity; // target and TLS profile
+    char *identity;        // target and TLS profile
     struct moon_list idle; // newest first
     size_t idle_count;
     size_t open_count;
@@ -75,12 +75,12 @@ struct moon_pool {
     struct moon_timer sweep;
     struct moon_list waiting; // struct moon_waiter: first in, first out
     size_t waiting_count;
-    struct moon_task wake;    // hands connections to those that wait
-    struct moon_list h2;      // struct moon_h2_conn: that take streams
-    bool is_h2_connecting;    // others wait for it: they may share it
-    bool is_h1_only;          // ALPN said so: `auto` asks no more
-    size_t next_address;      // of a name's addresses, in turns
-    uint64_t addresses;       // hash of the set that the name had last
+    struct moon_task wake;      // hands connections to those that wait
+    struct moon_list h2;        // struct moon_h2_conn: that take streams
+    bool is_h2_connecting;      // others wait for it: they may share it
+    bool is_h1_only;            // ALPN said so: `auto` asks no more
+    size_t next_address;        // of a name's addresses, in turns
+    uint64_t addresses;         // hash of the set that the name had last
     struct moon_health *health; // NULL when the table is full
     struct moon_tls_client *tls;
     char *server_name;
@@ -93,6 +93,7 @@ struct moon_target {
     bool is_literal;
     bool is_unix;
     uint64_t key;           // of its identity, the same on every node: Maglev, affinity
+    int64_t drain_until_ms; // removed by a reload: what it has ends by then; 0: not so
     int64_t current_weight; // smooth weighted round robin
 };
 
@@ -112,7 +113,7 @@ struct moon_group {
     struct moon_list link;
     size_t users;
     char *name;
-    size_t active, retrying; // calls
+    size_t active, retrying;      // calls
     struct moon_circuit *circuit; // NULL: the table is full
 };
 
@@ -128,7 +129,7 @@ struct moon_backend {
     struct moon_service *service; // NULL: the targets are those of the configuration
     struct moon_prober *prober;
     struct moon_auth *auth; // NULL: no token is needed
-    size_t target_count;          // of the configuration
+    size_t target_count;    // of the configuration
 };
 
 /// @param error  text for people: which file or name is wrong
@@ -137,12 +138,17 @@ MUST_CHECK enum moon_rc moon_backend_new(struct moon_upstreams *upstreams,
                                          size_t error_cap, struct moon_backend **out);
 void moon_backend_free(struct moon_backend *backend); // accepts NULL
 
+/// A newer configuration has these backends: calls of targets that it has no more end within
+/// drain_ms.
+void moon_backend_drain(struct moon_backend *backend, const struct moon_backend_conf *newer,
+                        size_t count);
+
 /// Builds a set of targets; their pools are found or made.
 /// @param arena  where confs lie that DNS told of; taken on success. NULL: the configuration's
 MUST_CHECK enum moon_rc moon_members_new(struct moon_backend *backend,
                                          const struct moon_target_conf *confs, size_t count,
-                                         struct moon_arena *arena,
-                                         char *error, size_t error_cap, struct moon_members **out);
+                                         struct moon_arena *arena, char *error, size_t error_cap,
+                                         struct moon_members **out);
 void moon_members_release(struct moon_members *members); // accepts NULL
 
 /// What a choice depends on.

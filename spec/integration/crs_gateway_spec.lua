@@ -32,7 +32,7 @@ return {
   backends = { origin = { targets = { "http://127.0.0.1:%d" } } },
   sites = { { name = "all", hosts = { "*" }, routes = { { path = "/*", backend = "origin" } } } },
   policies = { inbound = { p.waf {
-    ruleset = "%s", mode = "detection", max_body_bytes = 13107200, inspect_response = true,
+    ruleset = "%s", profile = "crs", mode = "detection", max_body_bytes = 13107200, inspect_response = true,
     paranoia = 4, setup = 'SecAction "id:1,phase:1,nolog,pass,t:none,%s"',
     audit_log = { file = "%s", format = "modsecurity" },
   } } },
@@ -69,6 +69,9 @@ end
 local function run_tests(version)
   local origin_port, origin_pid = start_origin(version.origin)
   local log = process.run("mktemp /tmp/moongate-crs.XXXXXX"):match("%S+")
+  finally(function()
+    process.run(("kill %d; rm -f '%s'"):format(origin_pid, log))
+  end)
   local gw = process.start({
     workers = 1,
     files = { ["gateway.lua"] = SITE:format(origin_port, version.ruleset, version.settings, log) },
@@ -79,7 +82,6 @@ local function run_tests(version)
     :format(shared, given("CRS_TESTS") or version.tests, gw:port("http"), log, only, version.arguments, out))
   local result = exists(out) and json.decode(process.read(out))
   gw:stop()
-  process.run(("kill %d; rm -f '%s'"):format(origin_pid, log))
   return result, said
 end
 

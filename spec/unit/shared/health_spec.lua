@@ -11,6 +11,12 @@ struct moon_health *moon_health_get(struct moon_healths *healths, struct moon_sl
 void moon_health_success(struct moon_health *health);
 bool moon_health_failure(struct moon_health *health, uint32_t threshold, int64_t base_ms,
                          int64_t max_ms, bool may_eject, int64_t now_us, const char *reason);
+void moon_healths_bind(struct moon_healths *healths, int worker);
+bool moon_healths_lease(struct moon_healths *healths, int64_t now_us, int64_t for_us);
+void moon_health_enter(struct moon_health *health);
+bool moon_health_probed(struct moon_health *health, bool is_well, uint32_t passes,
+                        uint32_t failures, int64_t now_us, int64_t valid_us, const char *reason);
+bool moon_health_is_probed_down(const struct moon_health *health, int64_t now_us);
 bool moon_health_is_usable(const struct moon_health *health, int64_t now_us);
 const struct moon_health *moon_health_next(const struct moon_healths *healths, size_t *at);
 ]])
@@ -71,6 +77,38 @@ describe("health", function()
       end
     end)
     assert.equal(1, tonumber(count[1] + count[2] + count[3] + count[4]))
+  end)
+
+  it("counts a failure without ejecting where too many are out", function()
+    local h = get("http://a")
+    assert.is_false(C.moon_health_failure(h, 1, 1000, 0, false, 0, "reset"))
+    assert.is_true(C.moon_health_is_usable(h, 1))
+  end)
+
+  it("changes by probes past their thresholds, and only while they go on", function()
+    local h = get("http://a")
+    assert.is_true(C.moon_health_probed(h, true, 2, 2, 0, 100, "status 200"))
+    assert.is_false(C.moon_health_probed(h, false, 2, 2, 10, 100, "status 503"))
+    assert.is_true(C.moon_health_probed(h, false, 2, 2, 20, 100, "status 503"))
+    assert.is_true(C.moon_health_is_probed_down(h, 119))
+    assert.is_false(C.moon_health_is_probed_down(h, 120)) -- nobody probes any more
+    assert.is_false(C.moon_health_probed(h, true, 2, 2, 30, 100, "status 200"))
+    assert.is_true(C.moon_health_probed(h, true, 2, 2, 40, 100, "status 200"))
+    assert.is_true(C.moon_health_is_usable(h, 41))
+  end)
+
+  it("gives the lease to one worker, and to another when it is not renewed", function()
+    C.moon_healths_bind(healths, 1)
+    assert.is_true(C.moon_healths_lease(healths, 0, 100))
+    C.moon_healths_bind(healths, 2)
+    assert.is_false(C.moon_healths_lease(healths, 99, 100))
+    assert.is_true(C.moon_healths_lease(healths, 101, 100))
+    C.moon_healths_bind(healths, 1)
+    assert.is_false(C.moon_healths_lease(healths, 150, 100))
+    C.moon_healths_bind(healths, 2) -- restarted: its lease is free
+    C.moon_healths_bind(healths, 1)
+    assert.is_true(C.moon_healths_lease(healths, 151, 100))
+    C.moon_healths_bind(healths, 0)
   end)
 
   it("gives no state where the table is full, and says so", function()

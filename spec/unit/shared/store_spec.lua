@@ -50,6 +50,7 @@ void moon_store_flight_end(struct moon_store_seat *seat, struct moon_store_key k
 int moon_store_seat_fd(const struct moon_store_seat *seat);
 void moon_store_figures(const struct moon_store *store, struct moon_store_figures *out);
 long read(int fd, void *into, size_t n);
+void abort(void);
 ]])
 
 local NONE, OBJECT = 0, 3
@@ -252,6 +253,25 @@ describe("store", function()
     assert.is_true(figures(store).used_bytes > 0)
     C.moon_store_seat_free(C.moon_store_seat_new(store, 0))
     assert.equal(0, tonumber(figures(store).used_bytes))
+  end)
+
+  it("drops a shard in which a worker died, and does without it for a while", function()
+    put(seat, 1, "a")
+    local _, held = take(other, 1)
+    local pid = shared.child(function()
+      local own = C.moon_store_seat_new(store, 0)
+      local die = ffi.cast(
+        "bool (*)(const struct moon_store_info *, struct moon_slice, void *)", ffi.C.abort)
+      C.moon_store_find(own, key(1), 0, die, nil, ffi.new("struct moon_store_object"))
+    end)
+    assert.equal(6, shared.wait(pid) % 128) -- SIGABRT, under the lock
+    assert.equal(NONE, (take(other, 1)))
+    assert.equal(1, tonumber(figures(store).dropped_shards))
+    assert.is_false(C.moon_store_is_intact(held))
+    C.moon_store_release(held)
+    assert.is_false(put(other, 2, "b"))
+    C.moon_store_seat_free(C.moon_store_seat_new(store, 0))
+    assert.equal(NONE, (take(other, 1)))
   end)
 
   it("survives workers that are killed at any instruction", function()

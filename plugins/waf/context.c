@@ -1,0 +1,393 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the profile for APIs (SecMoonValues On) sees in values beside their bytes: texts in base64 or
+// encoded twice are arguments of their own, beside the one that holds them; prose is told from
+// input of machines, and kept apart; path and header values count as arguments.
+#include "waf/waf.h"
+
+enum {
+    DEPTH_MAX = 3,          // encodings inside one another
+    BASE64_LEAST = 12,      // shorter texts are names, ids, words
+    PROSE_WORDS_LEAST = 8,  // words by which a text can be known as prose
+    PROSE_FIRST = 400,      // bytes that decide for a long text
+    PROSE_COMMON_PART = 10, // one in so many words is of those that every sentence has
+};
+
+// The commonest words of the languages that the corpus has; without them a text is no prose.
+static const char COMMON[] =
+    " the a an and to of in is are was for with on that this it you i my we our your be can how "
+    "what please not "
+    "do when if as or have has but at by from will would there which "
+    "der die das und ist nicht ich ein eine zu mit auf den im von wir sie es bitte für wie "
+    "le la les et est un une de des je vous nous pour dans que qui pas du en au sur avec s'il "
+    "el los las y es un una por para que con se mi su no lo del al como "
+    "il di che e non per una sono con il mi si nel "
+    "o os um uma para com não em por que do da "
+    "het een van en dat niet ik met voor op te "
+    "och att det som en på är för jag inte med "
+    "i w na nie się z do to że jest ";
+
+static bool is_common(struct waf_str word)
+{
+    char key[16];
+    if (word.n == 0 || word.n > sizeof key - 3) {
+        return false;
+    }
+    key[0] = ' ';
+    for (size_t i = 0; i < word.n; i++) {
+        char c = word.p[i];
+        key[i + 1] = c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c;
+    }
+    key[word.n + 1] = ' ';
+    return memmem(COMMON, sizeof COMMON - 1, key, word.n + 2) != NULL;
+}
+
+static bool is_letter(unsigned char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c >= 0x80 || c == '\'';
+}
+
+// Texts of scripts without spaces: mostly letters of three bytes and more.
+static bool is_far_script(struct waf_str s)
+{
+    size_t high = 0;
+    for (size_t i = 0; i < s.n; i++) {
+        high += (unsigned char)s.p[i] >= 0x80;
+    }
+    return s.n >= 24 && high * 2 > s.n;
+}
+
+// Letters, digits and the marks of plain writing, with a gap between two words: no language of
+// machines can be written so, but for the words of SQL, which a rule of ARGS_PROSE looks for.
+static bool is_plain(struct waf_str s)
+{
+    bool has_gap = false;
+    for (size_t i = 0; i < s.n; i++) {
+        unsigned char c = (unsigned char)s.p[i];
+        bool is_gap = c == ' ' || c == '+' || c == '@';
+        if (!is_gap && (c == '\'' || (!is_letter(c) && !waf_is_digit(c) &&
+                                      (c == '\0' || strchr(".,!?:-", c) == NULL)))) {
+            return false;
+        }
+        if (c == '-' && i + 1 < s.n && s.p[i + 1] == '-') {
+            return false;
+        }
+        has_gap |= is_gap && i > 0 && i + 1 < s.n;
+    }
+    return has_gap;
+}
+
+static bool has_sentences(struct waf_str s, bool has_code)
+{
+    size_t words = 0, common = 0;
+    for (size_t i = 0; i < s.n;) {
+        size_t start = i;
+        while (i < s.n && is_letter((unsigned char)s.p[i])) {
+            i++;
+        }
+        if (i > start && (start == 0 || waf_is_space((unsigned char)s.p[start - 1])) &&
+            (i == s.n || memchr(" \t\r\n.,;:!?)", s.p[i], 11) != NULL)) {
+            words++;
+            common += is_common((struct waf_str){s.p + start, i - start});
+        }
+        i += i == start;
+        if (!has_code && words >= PROSE_WORDS_LEAST && common >= 2 &&
+            common * PROSE_COMMON_PART >= words && words * 16 >= i) {
+            return true;
+        }
+    }
+    return has_code && words >= 3 && common >= 1;
+}
+
+/// Whether people wrote it: plain words, sentences with the words that every sentence has, or
+/// sentences around code between fences. A value that begins as one that breaks out of a quotation
+/// or of a tag is none, whatever follows; what a long text begins with decides for it.
+static bool is_prose(struct waf_str s)
+{
+    size_t lead = 0;
+    while (lead < s.n && waf_is_space((unsigned char)s.p[lead])) {
+        lead++;
+    }
+    if (is_plain(s)) {
+        return true;
+    }
+    if (lead == s.n || memchr("'\")};|&$%<", s.p[lead], 10) != NULL) {
+        return false;
+    }
+    struct waf_str first = {s.p, s.n < PROSE_FIRST ? s.n : PROSE_FIRST};
+    const char *fence = memmem(s.p, s.n, "```", 3);
+    if (fence != NULL && has_sentences((struct waf_str){s.p, (size_t)(fence - s.p)}, true)) {
+        return true;
+    }
+    struct waf_str last = {s.p + (s.n - first.n), first.n};
+    return has_sentences(first, false) || (s.n > first.n && has_sentences(last, false)) ||
+           is_far_script(s);
+}
+
+void waf_context_xml(struct waf_tx *tx, struct waf_str body)
+{
+    static const char *const MARKS[] = {"<!DOCTYPE", "<!ENTITY", "encoding=\"UTF-7",
+                                        "encoding='UTF-7"};
+    for (size_t i = 0; i < sizeof MARKS / sizeof MARKS[0]; i++) {
+        const char *at = body.n == 0 ? NULL : memmem(body.p, body.n, MARKS[i], strlen(MARKS[i]));
+        if (at != NULL) {
+            size_t left = (size_t)(body.p + body.n - at);
+            waf_arg_add(tx, WAF_LIT("xml.dtd"), (struct waf_str){at, left < 256 ? left : 256},
+                        WAF_FROM_BODY);
+            return;
+        }
+    }
+}
+
+static int base64_digit(char c)
+{
+    if (c >= 'A' && c <= 'Z') {
+        return c - 'A';
+    }
+    if (c >= 'a' && c <= 'z') {
+        return c - 'a' + 26;
+    }
+    if (c >= '0' && c <= '9') {
+        return c - '0' + 52;
+    }
+    return c == '+' || c == '-' || c == ' ' ? 62 : c == '/' || c == '_' ? 63 : -1;
+}
+
+// Binary data decodes to anything; text does to text. @return false when it is no text
+static bool is_text(struct waf_str s)
+{
+    bool has_mark = false;
+    for (size_t i = 0; i < s.n; i++) {
+        unsigned char c = (unsigned char)s.p[i];
+        if (c == 0x7F || (c < 0x20 && c != '\t' && c != '\r' && c != '\n')) {
+            return false;
+        }
+        if (c >= 0x80) {
+            size_t more = c >= 0xF0 ? 3 : c >= 0xE0 ? 2 : c >= 0xC2 ? 1 : s.n;
+            if (more > s.n - i - 1) {
+                return false;
+            }
+            for (; more > 0; more--) {
+                if (((unsigned char)s.p[++i] & 0xC0) != 0x80) {
+                    return false;
+                }
+            }
+        }
+        has_mark |= c < 0x80 && !waf_is_digit(c) && !is_letter(c);
+    }
+    return has_mark;
+}
+
+static bool base64_text(struct waf_tx *tx, struct waf_str s, struct waf_str *out)
+{
+    while (s.n > 0 && s.p[s.n - 1] == '=') {
+        s.n--;
+    }
+    if (s.n < BASE64_LEAST || s.n % 4 == 1) {
+        return false;
+    }
+    for (size_t i = 0; i < s.n; i++) {
+        if (base64_digit(s.p[i]) < 0) {
+            return false;
+        }
+    }
+    char *p = waf_alloc(&tx->arena, s.n);
+    unsigned bits = 0, have = 0;
+    size_t n = 0;
+    for (size_t i = 0; i < s.n; i++) {
+        bits = (bits << 6 | (unsigned)base64_digit(s.p[i])) & 0xFFFFFF;
+        have += 6;
+        if (have >= 8) {
+            have -= 8;
+            p[n++] = (char)(bits >> have);
+        }
+    }
+    *out = (struct waf_str){p, n};
+    return is_text(*out);
+}
+
+// @return whether an escape was there
+static bool percent_text(struct waf_tx *tx, struct waf_str s, struct waf_str *out)
+{
+    size_t n = 0;
+    char *p = NULL;
+    for (size_t i = 0; i < s.n; i++) {
+        int hi = s.p[i] == '%' && i + 2 < s.n ? waf_hex((unsigned char)s.p[i + 1]) : -1;
+        int lo = hi >= 0 ? waf_hex((unsigned char)s.p[i + 2]) : -1;
+        if (lo >= 0 && p == NULL) {
+            p = waf_alloc(&tx->arena, s.n);
+            memcpy(p, s.p, i);
+            for (size_t k = 0; k < i; k++) {
+                p[k] = p[k] == '+' ? ' ' : p[k];
+            }
+            n = i;
+        }
+        if (p != NULL) {
+            p[n++] = lo >= 0 ? (char)(hi * 16 + lo) : s.p[i] == '+' ? ' ' : s.p[i];
+        }
+        i += lo >= 0 ? 2 : 0;
+    }
+    *out = (struct waf_str){p, n};
+    return p != NULL;
+}
+
+static void add(struct waf_tx *tx, struct waf_str name, struct waf_str value,
+                enum waf_origin origin)
+{
+    if (tx->args.n < tx->rules->options.arguments_limit) {
+        struct waf_arg *a = waf_push(&tx->arena, &tx->args, sizeof *a);
+        *a = (struct waf_arg){.name = waf_text_new(tx, name, WAF_REQUEST),
+                              .value = waf_text_new(tx, value, WAF_REQUEST),
+                              .origin = origin,
+                              .is_prose = is_prose(value)};
+    }
+}
+
+// Each quoted text of a document as an argument, without its quotes.
+static void add_strings(struct waf_tx *tx, struct waf_str name, struct waf_str s,
+                        enum waf_origin origin)
+{
+    for (size_t i = 0; i < s.n; i++) {
+        if (s.p[i] != '"') {
+            continue;
+        }
+        size_t start = ++i;
+        while (i < s.n && s.p[i] != '"') {
+            i += s.p[i] == '\\' && i + 1 < s.n ? 2 : 1;
+        }
+        size_t stop = i < s.n ? i : s.n;
+        add(tx, name, (struct waf_str){s.p + start, stop - start}, origin);
+    }
+}
+
+static bool is_json(struct waf_str s)
+{
+    return s.n > 4 && ((s.p[0] == '{' && s.p[1] == '"') ||
+                       (s.p[0] == '[' && (s.p[1] == '"' || s.p[1] == '{')));
+}
+
+// A document of GraphQL: its own words and braces, none of the marks of other languages.
+static bool is_graphql(struct waf_str s)
+{
+    static const char *const WORDS[] = {"query", "mutation", "subscription", "fragment"};
+    while (s.n > 0 && waf_is_space((unsigned char)s.p[0])) {
+        s.p++;
+        s.n--;
+    }
+    bool begins = s.n > 1 && s.p[0] == '{' &&
+                  (waf_is_space((unsigned char)s.p[1]) || is_letter((unsigned char)s.p[1]));
+    for (size_t i = 0; i < sizeof WORDS / sizeof WORDS[0]; i++) {
+        size_t n = strlen(WORDS[i]);
+        begins |= s.n > n && memcmp(s.p, WORDS[i], n) == 0 && !is_letter((unsigned char)s.p[n]);
+    }
+    if (!begins || memchr(s.p, '{', s.n) == NULL || memchr(s.p, '}', s.n) == NULL) {
+        return false;
+    }
+    bool is_quoted = false;
+    for (size_t i = 0; i < s.n; i++) {
+        char c = s.p[i];
+        is_quoted ^= c == '"';
+        if (!is_quoted && (c == '\0' || strchr(";`<>'\\%*/", c) != NULL)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/// Adds what `value` holds once decoded, under the same name: of a document its texts.
+static void add_decoded(struct waf_tx *tx, struct waf_str name, struct waf_str value,
+                        enum waf_origin origin)
+{
+    struct waf_str inner;
+    for (int depth = 0; depth < DEPTH_MAX; depth++) {
+        if (!percent_text(tx, value, &inner) && !base64_text(tx, value, &inner)) {
+            return;
+        }
+        if (is_json(inner)) {
+            add_strings(tx, name, inner, origin);
+            return;
+        }
+        add(tx, name, inner, origin);
+        value = inner;
+    }
+}
+
+void waf_context_arg(struct waf_tx *tx, struct waf_arg *arg)
+{
+    struct waf_str name = arg->name->s, value = arg->value->s, inner;
+    enum waf_origin origin = arg->origin;
+    if (is_graphql(value)) {
+        arg->is_prose = true;
+        add_strings(tx, name, value, origin); // moves `arg`
+        return;
+    }
+    arg->is_prose = is_prose(percent_text(tx, value, &inner) ? inner : value);
+    add_decoded(tx, name, value, origin);
+    if (percent_text(tx, name, &inner) || base64_text(tx, name, &inner)) {
+        add(tx, name, inner, origin);
+    }
+}
+
+// Fields whose form is their standard's; what others hold is the application's to read.
+static bool is_own_field(struct waf_str name)
+{
+    static const char STANDARD[] =
+        " accept authorization baggage cache-control connection content-disposition "
+        "content-encoding content-language "
+        "content-length content-type cookie date digest dnt etag expect forwarded from host "
+        "if-match "
+        "if-modified-since if-none-match if-range if-unmodified-since keep-alive max-forwards "
+        "origin pragma "
+        "prefer priority proxy-authorization range referer save-data signature soapaction te "
+        "traceparent "
+        "tracestate trailer transfer-encoding upgrade upgrade-insecure-requests user-agent via "
+        "want-digest "
+        "x-forwarded-for x-forwarded-host x-forwarded-proto x-real-ip x-requested-with "
+        "x-request-id "
+        "x-amz-date x-amz-content-sha256 x-client-data x-api-key x-csrf-token x-xsrf-token ";
+    char key[64] = {0};
+    if (name.n > sizeof key - 2) {
+        return true;
+    }
+    key[0] = ' ';
+    for (size_t i = 0; i < name.n; i++) {
+        char c = name.p[i];
+        key[i + 1] = c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c;
+    }
+    key[name.n + 1] = ' ';
+    return memmem(key, 5, " sec-", 5) == NULL && memmem(key, 8, " accept-", 8) == NULL &&
+           memmem(key, 16, " access-control-", 16) == NULL &&
+           memmem(STANDARD, sizeof STANDARD - 1, key, name.n + 2) == NULL;
+}
+
+void waf_context_request(struct waf_tx *tx)
+{
+    struct waf_str path = tx->path;
+    for (size_t i = 0; i < path.n;) {
+        while (i < path.n && path.p[i] == '/') {
+            i++;
+        }
+        size_t start = i;
+        while (i < path.n && path.p[i] != '/') {
+            i++;
+        }
+        add_decoded(tx, WAF_LIT("url.path"), (struct waf_str){path.p + start, i - start},
+                    WAF_FROM_QUERY);
+    }
+    struct waf_str whole = {path.p + (path.n > 0), path.n - (path.n > 0)}, inner;
+    if (whole.n > 0) {
+        add(tx, WAF_LIT("url.path"), whole, WAF_FROM_QUERY);
+        if (percent_text(tx, whole, &inner) && memchr(inner.p, '/', inner.n) != NULL) {
+            add_decoded(tx, WAF_LIT("url.path"), whole, WAF_FROM_QUERY);
+        } else if (memchr(whole.p, '/', whole.n) != NULL && base64_text(tx, whole, &inner)) {
+            add_decoded(tx, WAF_LIT("url.path"), whole, WAF_FROM_QUERY);
+        }
+    }
+    for (uint32_t i = 0; i < tx->headers.n; i++) {
+        const struct waf_header *h = WAF_AT(&tx->headers, struct waf_header, i);
+        if (is_own_field(h->name)) {
+            add(tx, waf_printf(&tx->arena, "header.%.*s", (int)h->name.n, h->name.p), h->value->s,
+                WAF_FROM_QUERY);
+            add_decoded(tx, h->name, h->value->s, WAF_FROM_QUERY);
+        }
+    }
+}

@@ -1,0 +1,112 @@
+-- SPDX-License-Identifier: Apache-2.0
+--- What the profile "api" catches and refuses: gotestwaf's attacks and texts (shared data), and the
+--- requests of spec/plugins/waf/benign/. Prints the figures that docs/benchmarks.md has.
+package.path = "spec/plugins/waf/?.lua;./lua/?.lua;" .. package.path
+local engine, gotestwaf = require("engine"), require("gotestwaf")
+local json = require("cjson")
+
+local rules_dir = "/usr/share/modsecurity-crs/rules/"
+local attacks = (os.getenv("MOONGATE_SHARED") or "../shared") .. "/conformance/waf/gotestwaf"
+local PREVENTION = 3
+
+local function read(path)
+  local f = io.open(path, "rb")
+  local text = f and f:read("*a")
+  if f then
+    f:close()
+  end
+  return text
+end
+
+local function load(profile)
+  local settings = read("policies/waf.lua"):match("local BEFORE = %[%[\n(.-)%]%]")
+  local api = profile == "api" and require("moongate.waf_api")
+  return assert(engine.load({
+    { name = "settings", text = settings }, { name = "before", text = api and api.before() or "" },
+    "/etc/modsecurity/crs/crs-setup.conf", rules_dir .. "*.conf",
+    { name = "after", text = api and api.after or "" },
+  }))
+end
+
+local function is_refused(rules, request)
+  return engine.run(rules, request, nil, { mode = PREVENTION, quiet = true }).status ~= nil
+end
+
+local function share(rules, requests)
+  local refused, those = 0, {}
+  for _, r in ipairs(requests) do
+    if is_refused(rules, r) then
+      refused = refused + 1
+      those[#those + 1] = r.method .. " " .. r.uri .. " " .. (r.body or ""):sub(1, 200)
+    end
+  end
+  return 100 * refused / #requests, those
+end
+
+local function attack_requests()
+  local list = {}
+  for _, dir in ipairs({ "community", "owasp", "owasp-api" }) do
+    for _, c in ipairs(gotestwaf.load(attacks .. "/" .. dir)) do
+      list[#list + 1] = c.request
+    end
+  end
+  return list
+end
+
+local function form(fields)
+  local parts = {}
+  for name, value in pairs(fields) do
+    parts[#parts + 1] = name .. "=" .. gotestwaf.encoders.URL(value)
+  end
+  table.sort(parts)
+  return table.concat(parts, "&")
+end
+
+local function benign_requests()
+  local list = {}
+  for _, name in ipairs({ "browsers", "sdks", "json_apis", "forms", "chat" }) do
+    for _, c in ipairs(json.decode((assert(read("spec/plugins/waf/benign/" .. name .. ".json"))))) do
+      local headers, body = {}, c.json and json.encode(c.json) or c.form and form(c.form)
+      for field, value in pairs(c.headers) do
+        headers[#headers + 1] = { field, value }
+      end
+      if body then
+        headers[#headers + 1] = { "Content-Type",
+          c.json and "application/json" or "application/x-www-form-urlencoded" }
+      end
+      list[#list + 1] = gotestwaf.request(c.method or "GET", c.uri, headers, body)
+    end
+  end
+  return list
+end
+
+describe("the profile for APIs", function()
+  local is_here = engine.lib and read(rules_dir .. "REQUEST-901-INITIALIZATION.conf")
+
+  it("refuses less than 2 of 100 benign requests", function()
+    if not is_here then
+      return pending("neither the engine's library nor the rules are here")
+    end
+    local part, those = share(load("api"), benign_requests())
+    print(("waf: api refuses %.1f %% of benign requests, crs %.1f %%"):format(part,
+      (share(load("crs"), benign_requests()))))
+    assert.is_true(part < 2, table.concat(those, "\n"))
+  end)
+
+  it("catches at least 80 of 100 attacks of gotestwaf, and refuses less than 2 of its texts", function()
+    if not is_here or not read(attacks .. "/LICENSE") then
+      return pending("gotestwaf's cases are not here")
+    end
+    local rules = load("api")
+    local caught = share(rules, attack_requests())
+    local texts = {}
+    for _, c in ipairs(gotestwaf.load(attacks .. "/false-pos")) do
+      texts[#texts + 1] = c.request
+    end
+    local refused, those = share(rules, texts)
+    print(("waf: api catches %.1f %% of gotestwaf, refuses %.1f %% of its texts; crs catches %.1f %%")
+      :format(caught, refused, (share(load("crs"), attack_requests()))))
+    assert.is_true(caught >= 80)
+    assert.is_true(refused < 2, table.concat(those, "\n"))
+  end)
+end)
