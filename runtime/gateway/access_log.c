@@ -272,6 +272,7 @@ static void access_count(struct moon_exchange *x)
     moon_metrics_add(metrics, leaf->metric_requests[class] - 1, 1);
     moon_metrics_observe(metrics, leaf->metric_latency - 1, x->times.ended - x->times.started);
     moon_metrics_add(metrics, x->gateway->metrics.bytes_in, x->request_bytes);
+    moon_cache_count(x);
     moon_metrics_add(metrics, x->gateway->metrics.bytes_out, x->response_bytes);
 }
 

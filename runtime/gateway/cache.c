@@ -57,6 +57,20 @@ void moon_cache_end(struct moon_exchange *x)
     cache_end_flight(x);
 }
 
+// The most frequent first.
+const char *const moon_cache_outcomes[] = {"hit",         "miss",           "stale",   "bypass",
+                                           "revalidated", "stale-if-error", "refused", NULL};
+
+void moon_cache_count(const struct moon_exchange *x)
+{
+    for (size_t i = 0; x->cache.outcome != NULL && moon_cache_outcomes[i] != NULL; i++) {
+        if (strcmp(moon_cache_outcomes[i], x->cache.outcome) == 0) {
+            moon_metrics_add(x->gateway->env.metrics, x->gateway->metrics.cache[i], 1);
+            return;
+        }
+    }
+}
+
 // ---- looking up --------------------------------------------------------------------------------
 
 static struct moon_slice cache_field(const struct moon_exchange *x, enum moon_field_id id)

@@ -94,6 +94,12 @@ void moon_cache_on_body(struct moon_exchange *x, struct moon_slice data, bool is
 MUST_CHECK enum moon_rc moon_cache_read(struct moon_exchange *x, struct moon_slice *data,
                                         bool *is_done);
 
+/// Outcomes of look-ups, for metrics; NULL behind the last.
+extern const char *const moon_cache_outcomes[];
+
+/// Counts the exchange's outcome.
+void moon_cache_count(const struct moon_exchange *x);
+
 /// Gives back what the exchange holds of the store; whoever waits for it goes on.
 void moon_cache_end(struct moon_exchange *x);
 

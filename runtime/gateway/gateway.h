@@ -50,6 +50,7 @@ struct moon_gateway_metrics {
     int bytes_in, bytes_out;
     int refused; // malformed or over a limit
     int policy_budget;
+    int cache[8]; // by outcome (moon_cache_outcomes)
     int mirrors_dropped; // too many were under way
 };
 

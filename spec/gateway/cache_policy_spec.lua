@@ -245,6 +245,17 @@ describe("concurrent misses", function()
   end)
 end)
 
+describe("metrics", function()
+  it("count what came of look-ups", function()
+    get("/ttl")
+    get("/ttl")
+    get("/ttl")
+    local text = gw:get("/metrics", { listener = "management" }).body
+    assert.truthy(text:find('moongate_cache_requests_total{result="hit"} 2', 1, true))
+    assert.truthy(text:find('moongate_cache_requests_total{result="miss"} 1', 1, true))
+  end)
+end)
+
 describe("purging", function()
   it("by tag, URL and everything, on the management listener", function()
     local function post(path)
