@@ -46,12 +46,7 @@ static void shard_reset(struct store_shard *shard)
 {
     store_memory_reset(shard);
     memset(shard->buckets, 0, (shard->bucket_mask + 1) * sizeof(*shard->buckets));
-    shard->free_entries = 0;
-    for (uint32_t i = shard->entry_count; i-- > 0;) {
-        shard->entries[i].state = STORE_FREE;
-        shard->entries[i].chain = shard->free_entries;
-        shard->free_entries = i + 1;
-    }
+    shard->free_entries = shard->used_entries = 0;
     shard->head = shard->tail = shard->hand = 0;
     shard->objects = 0;
 }
@@ -255,13 +250,15 @@ static uint32_t shard_take_block(struct moon_store *store, struct store_shard *s
 
 static uint32_t shard_take_entry(struct moon_store *store, struct store_shard *shard)
 {
-    if (shard->free_entries == 0 && !shard_evict(store, shard))
+    bool is_fresh = shard->free_entries == 0 && shard->used_entries < shard->entry_count;
+    if (!is_fresh && shard->free_entries == 0 && !shard_evict(store, shard))
         return 0;
-    uint32_t index = shard->free_entries;
+    uint32_t index = is_fresh ? ++shard->used_entries : shard->free_entries;
     if (index == 0)
         return 0;
     struct store_entry *e = &shard->entries[index - 1];
-    shard->free_entries = e->chain;
+    if (!is_fresh)
+        shard->free_entries = e->chain;
     memset(e, 0, sizeof(*e));
     return index;
 }

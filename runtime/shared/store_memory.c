@@ -42,9 +42,7 @@ void store_memory_reset(struct store_shard *shard)
 {
     memset(shard->orders, MEMORY_INSIDE, shard->units);
     memset(shard->free_blocks, 0, sizeof(shard->free_blocks));
-    // Backwards, so that the first memory is handed out first and the rest stays untouched.
-    for (uint32_t at = shard->units / STORE_TOP_UNITS; at-- > 0;)
-        memory_push(shard, at * STORE_TOP_UNITS + 1, STORE_ORDERS - 1);
+    shard->used_tops = 0; // the first memory is handed out first, the rest stays untouched
     shard->used_bytes = 0;
 }
 
@@ -61,6 +59,10 @@ uint32_t store_memory_take(struct store_shard *shard, unsigned order)
     unsigned from = order;
     while (from < STORE_ORDERS && shard->free_blocks[from] == 0)
         from++;
+    if (from >= STORE_ORDERS && shard->used_tops < shard->units / STORE_TOP_UNITS) {
+        from = STORE_ORDERS - 1;
+        memory_push(shard, shard->used_tops++ * STORE_TOP_UNITS + 1, from);
+    }
     if (from >= STORE_ORDERS)
         return STORE_NO_BLOCK;
     uint32_t block = shard->free_blocks[from];
