@@ -20,7 +20,8 @@ local M = {
     .. "alone), `unidentified` (no user agent).\n\n"
     .. "A bot is verified by the address list that you give for it, else by forward-confirmed "
     .. "reverse DNS: the name of its address lies in its operator's domain, and leads back to the "
-    .. "address. Answers are kept for an hour; while its address has no name, or nobody answers, it counts as "
+    .. "address. Answers are kept for an hour; while its address has no name, or nobody answers, it "
+    .. "counts as "
     .. "`crawler`, not as falsified. Lists are files with a network a line, or the JSON that "
     .. "operators publish, read again when they are replaced.\n\n"
     .. 'Left for later policies: `ctx.vars["bot_protection.class"]`, `.category`, `.name`, '

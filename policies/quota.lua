@@ -214,7 +214,8 @@ end
 function M.inbound(self, ctx)
   local now = clock.now()
   local from, to = window_of(self, now)
-  local key, allowed = self.key(ctx)
+  local key = self.key(ctx)
+  local allowed
   local amount = self.count_if and 0 or amount_of(self, ctx)
   if self.is_shared then
     allowed = take_shared(self, key, from, to, amount)

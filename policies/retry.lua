@@ -18,7 +18,7 @@ local M = {
   differences = "The body is kept without being asked to. A call is made again only for methods "
     .. "that "
     .. "are idempotent, unless `only_idempotent = false`. `on` lists what is to be tried again.",
-  example = [[p.retry { count = 3, interval = 0.2, on = { 502, 503, "connect" }, p.forward_request {} }]],
+  example = [[p.retry { count = 3, interval = 0.2, on = { 502, "connect" }, p.forward_request {} }]],
 }
 
 M.schema = {

@@ -496,7 +496,8 @@ function Load:make_plan()
     management = self:listener(g.management, "management"),
     networks = g.networks or {}, trusted_proxies = g.trusted_proxies or {},
     dns = normalize.milliseconds(g.dns),
-    cache = g.cache, redis = redis, geoip = g.geoip, access_log = logs(g.access_log), error_log = g.error_log,
+    cache = g.cache, redis = redis, geoip = g.geoip, access_log = logs(g.access_log),
+    error_log = g.error_log,
     backends = self.backend_list, subscriptions = {}, routes = {}, products = {},
   }
   self.plan = plan

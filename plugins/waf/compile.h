@@ -16,7 +16,7 @@ struct waf_compiler {
     const char *file; // of the line being read; in the rule set's arena
     int line;
     int depth;       // of includes
-    bool in_text; // a source given as text
+    bool in_text;    // a source given as text
     int skip_blocks; // within so many <If…> that do not hold
     int open_blocks;
     struct waf_defaults defaults[WAF_PHASES + 1];

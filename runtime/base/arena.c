@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/arena.h"
 
-#include <stdarg.h>
 #include <stdalign.h>
+#include <stdarg.h>
 
 enum {
     ARENA_CHUNK_BYTES = 4096,
@@ -63,7 +63,8 @@ static void *arena_grow(struct moon_arena *arena, size_t size)
 {
     size_t header = offsetof(struct moon_arena_chunk, data);
     bool is_own_block = MOON_ASAN || size > (ARENA_CHUNK_BYTES - header) / 2;
-    struct moon_arena_chunk *chunk = arena_chunk_new(is_own_block ? header + size : ARENA_CHUNK_BYTES);
+    struct moon_arena_chunk *chunk =
+        arena_chunk_new(is_own_block ? header + size : ARENA_CHUNK_BYTES);
     if (chunk == NULL)
         return NULL;
     if (is_own_block && arena->chunks != NULL) {

@@ -77,8 +77,8 @@ struct moon_slice moon_clock_http_date(int64_t wall_ms)
         struct tm t;
         MOON_ASSERT(gmtime_r(&second, &t) != NULL);
         int n = snprintf(text, sizeof(text), "%s, %02d %s %04d %02d:%02d:%02d GMT",
-                         clock_days[t.tm_wday], t.tm_mday, clock_months[t.tm_mon],
-                         t.tm_year + 1900, t.tm_hour, t.tm_min, t.tm_sec);
+                         clock_days[t.tm_wday], t.tm_mday, clock_months[t.tm_mon], t.tm_year + 1900,
+                         t.tm_hour, t.tm_min, t.tm_sec);
         len = n < 0 ? 0 : moon_min_size((size_t)n, sizeof(text) - 1);
         made_for = (int64_t)second;
     }
@@ -90,11 +90,11 @@ size_t moon_clock_iso(int64_t wall_ms, char into[MOON_CLOCK_TEXT_BYTES])
     time_t second = (time_t)(wall_ms / 1000);
     struct tm t;
     MOON_ASSERT(gmtime_r(&second, &t) != NULL);
-    int n = snprintf(into, MOON_CLOCK_TEXT_BYTES, "%04u-%02u-%02uT%02u:%02u:%02u.%03uZ",
-                     (unsigned)(t.tm_year + 1900) % 10000u, (unsigned)(t.tm_mon + 1) % 100u,
-                     (unsigned)t.tm_mday % 100u, (unsigned)t.tm_hour % 100u,
-                     (unsigned)t.tm_min % 100u, (unsigned)t.tm_sec % 100u,
-                     (unsigned)(wall_ms % 1000) % 1000u);
+    int n =
+        snprintf(into, MOON_CLOCK_TEXT_BYTES, "%04u-%02u-%02uT%02u:%02u:%02u.%03uZ",
+                 (unsigned)(t.tm_year + 1900) % 10000u, (unsigned)(t.tm_mon + 1) % 100u,
+                 (unsigned)t.tm_mday % 100u, (unsigned)t.tm_hour % 100u, (unsigned)t.tm_min % 100u,
+                 (unsigned)t.tm_sec % 100u, (unsigned)(wall_ms % 1000) % 1000u);
     return n < 0 ? 0 : moon_min_size((size_t)n, MOON_CLOCK_TEXT_BYTES - 1);
 }
 

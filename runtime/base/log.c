@@ -99,8 +99,7 @@ void moon_log(enum moon_log_level level, const char *fmt, ...)
     moon_json_text(&json, "level", moon_slice_text(log_level_names[level]));
     moon_json_text(&json, "process", moon_slice_text(log_process));
     moon_json_number(&json, "pid", (int64_t)getpid());
-    moon_json_text(&json, "message",
-                   moon_slice(text, moon_min_size((size_t)n, sizeof(text) - 1)));
+    moon_json_text(&json, "message", moon_slice(text, moon_min_size((size_t)n, sizeof(text) - 1)));
     moon_json_end(&json);
     size_t len = moon_json_len(&json);
     line[len++] = '\n';

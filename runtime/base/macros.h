@@ -11,7 +11,8 @@
 #include <stddef.h>
 
 #define MOON_COUNT(a) (sizeof(a) / sizeof((a)[0]))
-#define MOON_CONTAINER_OF(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
+#define MOON_CONTAINER_OF(ptr, type, member)                                                       \
+    ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 
 #if defined(__SANITIZE_ADDRESS__)
 #define MOON_ASAN 1

@@ -145,8 +145,7 @@ static void access_request(struct moon_json *json, struct moon_exchange *x)
                            (char)('0' + request->version_minor % 10)};
         moon_json_text(json, "version", moon_slice(version, request->version_major == 2 ? 1 : 3));
     }
-    const struct moon_field *agent =
-        moon_fields_find_id(&request->fields, MOON_FIELD_USER_AGENT);
+    const struct moon_field *agent = moon_fields_find_id(&request->fields, MOON_FIELD_USER_AGENT);
     if (agent != NULL)
         access_text(json, "user_agent", agent->value);
 }
@@ -241,9 +240,9 @@ static int access_series(const struct moon_exchange *x, enum moon_metric_kind ki
         moon_metrics_label(&labels, "operation",
                            leaf == NULL ? none : access_or(leaf->operation, none)) == MOON_OK;
     if (is_made && status_class >= 0)
-        is_made = moon_metrics_label(&labels, "status",
-                                     status_class == 0 ? MOON_S("none") : moon_slice(text, 3)) ==
-                  MOON_OK;
+        is_made =
+            moon_metrics_label(&labels, "status",
+                               status_class == 0 ? MOON_S("none") : moon_slice(text, 3)) == MOON_OK;
     int id = moon_metrics_series(x->gateway->env.metrics, kind, family, help,
                                  is_made ? moon_buf_slice(&labels) : moon_slice("", 0));
     moon_buf_fini(&labels);
@@ -257,18 +256,20 @@ static void access_count(struct moon_exchange *x)
     int status = x->is_head_sent ? x->response.status : 0;
     int class = status / 100;
     struct moon_leaf unrouted = {0};
-    struct moon_leaf *leaf = x->ctx.leaf == NULL
-                                 ? &unrouted
-                                 : &moon_script_plan_mutable(x->generation->script)
-                                        ->leaves[x->ctx.leaf->id - 1];
+    struct moon_leaf *leaf =
+        x->ctx.leaf == NULL
+            ? &unrouted
+            : &moon_script_plan_mutable(x->generation->script)->leaves[x->ctx.leaf->id - 1];
     if (leaf->metric_requests[class] == 0)
         leaf->metric_requests[class] =
             access_series(x, MOON_METRIC_COUNTER, "moongate_requests_total",
-                          "Requests by place and class of status.", class) + 1;
+                          "Requests by place and class of status.", class) +
+            1;
     if (leaf->metric_latency == 0)
         leaf->metric_latency =
             access_series(x, MOON_METRIC_HISTOGRAM, "moongate_request_duration_seconds",
-                          "From the first byte of the request to the last of the response.", -1) + 1;
+                          "From the first byte of the request to the last of the response.", -1) +
+            1;
     moon_metrics_add(metrics, leaf->metric_requests[class] - 1, 1);
     moon_metrics_observe(metrics, leaf->metric_latency - 1, x->times.ended - x->times.started);
     moon_metrics_add(metrics, x->gateway->metrics.bytes_in, x->request_bytes);

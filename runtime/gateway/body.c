@@ -167,7 +167,8 @@ enum moon_rc moon_body_ctx_set_response(struct moon_ctx *ctx, struct moon_slice 
 
 void moon_body_pump_request(struct moon_exchange *x)
 {
-    while (x->is_called && !x->is_body_kept && !x->is_body_done && moon_call_is_writable(&x->call)) {
+    while (x->is_called && !x->is_body_kept && !x->is_body_done &&
+           moon_call_is_writable(&x->call)) {
         struct moon_slice data;
         bool is_done = false;
         enum moon_rc rc = body_read(x, &data, &is_done);

@@ -42,8 +42,7 @@ static bool client_parse(struct moon_slice text, struct moon_ip *ip)
 void moon_client_forwarded(struct moon_exchange *x)
 {
     const struct moon_ipset *trusted = x->generation->plan->trusted_proxies;
-    struct moon_slice list =
-        moon_fields_joined(&x->request.fields, MOON_S("X-Forwarded-For"));
+    struct moon_slice list = moon_fields_joined(&x->request.fields, MOON_S("X-Forwarded-For"));
     struct moon_client *client = moon_arena_alloc(&x->arena, sizeof(*client));
     if (client == NULL)
         return;

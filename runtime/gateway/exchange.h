@@ -66,18 +66,18 @@ struct moon_exchange {
     bool is_client_gone;
     bool is_failed_in_on_error;
     bool is_from_cache; // x->response came out of the store; there is no call to read from
-    bool is_tunnel; // after 101: bytes both ways
+    bool is_tunnel;     // after 101: bytes both ways
     bool is_grpc;
-    bool is_grpc_error; // the response is ours, told as gRPC tells it
-    bool is_forwarding;   // a policy waits for the call's head
-    bool are_fields_made; // the request has the fields that the gateway adds
+    bool is_grpc_error;        // the response is ours, told as gRPC tells it
+    bool is_forwarding;        // a policy waits for the call's head
+    bool are_fields_made;      // the request has the fields that the gateway adds
     enum moon_rc failure;      // why the gateway answered instead of a backend; MOON_OK: it did not
     enum moon_section resumed; // section that waits
 
     // Request body.
-    bool is_body_done;      // all of it was read from the client
-    bool is_body_kept;      // it is in request_body, whole
-    bool is_collecting;     // a policy waits for it
+    bool is_body_done;  // all of it was read from the client
+    bool is_body_kept;  // it is in request_body, whole
+    bool is_collecting; // a policy waits for it
     bool is_continue_sent;
     struct moon_buf request_body;
     int64_t request_bytes;
@@ -92,7 +92,8 @@ struct moon_exchange {
     struct moon_compress *compress; // the coding under way; NULL: none
     struct moon_buf encoded;        // its last run
 
-    struct moon_timer deadline; // the client's own (grpc-timeout); initialised only where there is one
+    struct moon_timer
+        deadline; // the client's own (grpc-timeout); initialised only where there is one
 
     struct moon_slice original_path, original_query;
     struct moon_slice target; // that answered, or was tried last; lent by the generation

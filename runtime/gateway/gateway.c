@@ -36,10 +36,10 @@ static void gateway_make_metrics(struct moon_gateway *gateway)
     for (size_t i = 0; moon_cache_outcomes[i] != NULL; i++) {
         char label[64];
         int n = snprintf(label, sizeof(label), "result=\"%s\"", moon_cache_outcomes[i]);
-        gateway->metrics.cache[i] = moon_metrics_series(
-            metrics, MOON_METRIC_COUNTER, "moongate_cache_requests_total",
-            "Requests that the policy cache looked at, by what came of them.",
-            moon_slice(label, (size_t)n));
+        gateway->metrics.cache[i] =
+            moon_metrics_series(metrics, MOON_METRIC_COUNTER, "moongate_cache_requests_total",
+                                "Requests that the policy cache looked at, by what came of them.",
+                                moon_slice(label, (size_t)n));
     }
 }
 

@@ -50,7 +50,7 @@ struct moon_gateway_metrics {
     int bytes_in, bytes_out;
     int refused; // malformed or over a limit
     int policy_budget;
-    int cache[8]; // by outcome (moon_cache_outcomes)
+    int cache[8];        // by outcome (moon_cache_outcomes)
     int mirrors_dropped; // too many were under way
 };
 
@@ -66,7 +66,7 @@ struct moon_gateway {
     struct moon_list sessions; // all client connections
     struct moon_list proxied;  // connections whose PROXY header is awaited
     size_t session_count;
-    struct moon_addresses *addresses; // connections of each client address
+    struct moon_addresses *addresses;     // connections of each client address
     struct moon_session *current_session; // whose callback runs; NULL once it was freed there
     struct moon_list exchange_pool;
     size_t exchange_pool_count;

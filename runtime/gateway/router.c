@@ -17,13 +17,13 @@ struct router_entry {
 };
 
 struct router_node {
-    struct moon_slice segment;       // literal that leads here
-    struct router_node *next;        // in its bucket
-    struct router_node **buckets;    // literal children; bucket_count is a power of two
+    struct moon_slice segment;    // literal that leads here
+    struct router_node *next;     // in its bucket
+    struct router_node **buckets; // literal children; bucket_count is a power of two
     size_t bucket_count, child_count;
-    struct router_node *param;       // child for `{name}`
-    struct router_entry *exact;      // leaves whose pattern ends here
-    struct router_entry *tail;       // leaves whose pattern goes on with `*`
+    struct router_node *param;  // child for `{name}`
+    struct router_entry *exact; // leaves whose pattern ends here
+    struct router_entry *tail;  // leaves whose pattern goes on with `*`
 };
 
 struct router_host {
@@ -123,8 +123,8 @@ static bool router_add_entry(struct moon_router *router, struct router_entry **l
     entry->leaf = leaf;
     // Leaves for some networks or listeners only stand before those for all.
     bool is_special = leaf->networks != NULL || leaf->listeners != NULL;
-    while (*list != NULL && (!is_special || (*list)->leaf->networks != NULL ||
-                             (*list)->leaf->listeners != NULL))
+    while (*list != NULL &&
+           (!is_special || (*list)->leaf->networks != NULL || (*list)->leaf->listeners != NULL))
         list = &(*list)->next;
     entry->next = *list;
     *list = entry;
@@ -378,7 +378,8 @@ enum moon_rc moon_router_match(const struct moon_router *router, struct moon_ctx
     if (leaf == NULL)
         return host == NULL ? MOON_ERR_UNKNOWN_HOST : MOON_ERR_NO_ROUTE;
     x->leaf = leaf;
-    if (moon_slice_find(leaf->path, '{') < leaf->path.len || leaf->path.data[leaf->path.len - 1] == '*')
+    if (moon_slice_find(leaf->path, '{') < leaf->path.len ||
+        leaf->path.data[leaf->path.len - 1] == '*')
         router_take_params(x);
     return MOON_OK;
 }

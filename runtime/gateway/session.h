@@ -36,8 +36,8 @@ struct moon_session {
     bool is_broken;     // reset: nothing can be written
     bool is_lingering;
     bool is_address_counted; // against connections_per_address
-    bool is_skipping;   // passes over the rest of a body nobody wants
-    bool is_protocol_known; // HTTP/1.x or HTTP/2
+    bool is_skipping;        // passes over the rest of a body nobody wants
+    bool is_protocol_known;  // HTTP/1.x or HTTP/2
     struct moon_h2_conn *h2; // HTTP/2; NULL: HTTP/1.x
 };
 

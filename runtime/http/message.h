@@ -53,7 +53,7 @@ struct moon_request {
     int64_t content_length; // -1 unless framing is LENGTH
     bool is_keep_alive;     // what the client asks for
     bool expects_continue;
-    bool wants_upgrade; // Connection: upgrade with an Upgrade field
+    bool wants_upgrade;  // Connection: upgrade with an Upgrade field
     bool wants_trailers; // TE: trailers
 };
 

@@ -47,8 +47,8 @@ static bool development_fill(X509 *certificate, EVP_PKEY *key)
     X509_NAME *name = X509_get_subject_name(certificate);
     return RAND_bytes((unsigned char *)&serial, sizeof(serial)) == 1 &&
            X509_set_version(certificate, X509_VERSION_3) == 1 &&
-           ASN1_INTEGER_set_uint64(X509_get_serialNumber(certificate),
-                                   (uint64_t)serial >> 1 | 1) == 1 &&
+           ASN1_INTEGER_set_uint64(X509_get_serialNumber(certificate), (uint64_t)serial >> 1 | 1) ==
+               1 &&
            X509_gmtime_adj(X509_getm_notBefore(certificate), -3600) != NULL &&
            X509_gmtime_adj(X509_getm_notAfter(certificate), DEVELOPMENT_DAYS * 86400L) != NULL &&
            X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC,
@@ -96,8 +96,7 @@ enum moon_rc moon_tls_development_certificate(const char *certificate_path, cons
     EVP_PKEY *key = EVP_EC_gen("P-256");
     X509 *certificate = X509_new();
     bool is_made = key != NULL && certificate != NULL && development_make_dirs(certificate_path) &&
-                   development_fill(certificate, key) &&
-                   development_write(key_path, NULL, key) &&
+                   development_fill(certificate, key) && development_write(key_path, NULL, key) &&
                    development_write(certificate_path, certificate, NULL);
     X509_free(certificate);
     EVP_PKEY_free(key);

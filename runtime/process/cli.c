@@ -34,11 +34,13 @@ static const struct moon_command cli_commands[] = {
      NULL},
     {"init", "DIR", "write a small configuration to start from", "", "f", 1, 1, moon_command_init},
     {"import", "openapi|apim FILE", "write an API file from OpenAPI, or policies from Azure's XML",
-     "openapi: OpenAPI 2.0, 3.0 or 3.1, JSON or YAML. With --out=DIR/apis/NAME.lua the definition is\n"
+     "openapi: OpenAPI 2.0, 3.0 or 3.1, JSON or YAML. With --out=DIR/apis/NAME.lua the definition "
+     "is\n"
      "copied to DIR/openapi/. apim: a policy document of API Management; what could not be\n"
      "translated is listed with its line.\n",
      "of", 2, 2, moon_command_import},
-    {"waf", "report LOG", "show which WAF rules fired on what, and the exclusion that silences each",
+    {"waf", "report LOG",
+     "show which WAF rules fired on what, and the exclusion that silences each",
      "LOG: what `audit_log` of p.waf wrote, in either form, or the gateway's own log.\n", "", 2, 2,
      moon_command_waf},
     {"policy", "list | show NAME", "the built-in policies and their options", "", "j", 1, 2,

@@ -31,7 +31,7 @@ struct moon_facts {
     int64_t drain_timeout_ms;
     size_t connections; // of one worker, at most
     size_t route_count;
-    size_t cache_bytes; // 0: the usual size
+    size_t cache_bytes;           // 0: the usual size
     char sites[MOON_FACTS_NAMES]; // names, ", " between them
     char apis[MOON_FACTS_NAMES];
 };

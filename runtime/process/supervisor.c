@@ -260,7 +260,8 @@ static bool supervisor_prepare(struct moon_supervisor *supervisor)
         (void)!chown(log, supervisor->user.uid, supervisor->user.gid);
     moon_privilege_raise_files(supervisor->facts.connections);
     moon_privilege_allow_core(supervisor->cli->dumps_core);
-    return moon_state_new(supervisor->worker_count, supervisor->facts.cache_bytes, &supervisor->state) == MOON_OK;
+    return moon_state_new(supervisor->worker_count, supervisor->facts.cache_bytes,
+                          &supervisor->state) == MOON_OK;
 }
 
 static void supervisor_start(struct moon_supervisor *supervisor)

@@ -51,8 +51,7 @@ uint16_t moon_testkit_port(struct moon_testkit *kit, const char *name)
     for (size_t i = 0; i < kit->worker.gateway.listener_count; i++) {
         const struct moon_gateway_listener *listener = &kit->worker.gateway.listeners[i];
         struct moon_slice wanted = moon_slice_text(name);
-        bool is_it = name == NULL ||
-                     moon_slice_is(plan->listeners[listener->index].name, wanted) ||
+        bool is_it = name == NULL || moon_slice_is(plan->listeners[listener->index].name, wanted) ||
                      (listener->is_management && moon_slice_is(wanted, MOON_S("management")));
         if (is_it)
             return moon_listen_port(listener->fd);
@@ -299,11 +298,16 @@ static int testkit_close(lua_State *L)
 }
 
 static const luaL_Reg testkit_methods[] = {
-    {"reload", testkit_reload},     {"advance", testkit_advance},
-    {"turn", testkit_turn},         {"port", testkit_port},
-    {"log_text", testkit_log_text}, {"connections", testkit_connections},
-    {"close", testkit_close},       {"request", moon_test_request},
-    {"raw", moon_test_raw},         {"__gc", testkit_close},
+    {"reload", testkit_reload},
+    {"advance", testkit_advance},
+    {"turn", testkit_turn},
+    {"port", testkit_port},
+    {"log_text", testkit_log_text},
+    {"connections", testkit_connections},
+    {"close", testkit_close},
+    {"request", moon_test_request},
+    {"raw", moon_test_raw},
+    {"__gc", testkit_close},
     {NULL, NULL},
 };
 

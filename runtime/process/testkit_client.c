@@ -115,11 +115,17 @@ static enum moon_rc client_start(struct client_request *r, struct moon_testkit *
     bool is_tls = lua_toboolean(L, -1) != 0;
     lua_pop(L, 2);
     struct moon_slice host = client_text(L, r, "host", "localhost");
-    r->target = (struct moon_target_conf){.host = MOON_S("127.0.0.1"), .port = port,
-                                          .is_tls = is_tls, .weight = 1, .authority = host};
-    r->target.identity = moon_arena_printf(&r->arena, "%s://127.0.0.1:%d", is_tls ? "https" : "http", port);
-    r->conf = (struct moon_backend_conf){.name = MOON_S("spec"), .targets = &r->target,
-                                         .target_count = 1, .idle_connections = 16,
+    r->target = (struct moon_target_conf){.host = MOON_S("127.0.0.1"),
+                                          .port = port,
+                                          .is_tls = is_tls,
+                                          .weight = 1,
+                                          .authority = host};
+    r->target.identity =
+        moon_arena_printf(&r->arena, "%s://127.0.0.1:%d", is_tls ? "https" : "http", port);
+    r->conf = (struct moon_backend_conf){.name = MOON_S("spec"),
+                                         .targets = &r->target,
+                                         .target_count = 1,
+                                         .idle_connections = 16,
                                          .idle_timeout_ms = 60000};
     r->conf.tls.server_name = host;
     r->request.method_name = client_text(L, r, "method", "GET");

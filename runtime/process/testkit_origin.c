@@ -70,8 +70,7 @@ static void origin_push_request(lua_State *L, const struct origin_conn *conn)
         for (size_t k = 0; k < n; k++)
             name[k] = moon_lower(request->fields.items[i].name.data[k]);
         lua_pushlstring(L, name, n);
-        lua_pushlstring(L, request->fields.items[i].value.data,
-                        request->fields.items[i].value.len);
+        lua_pushlstring(L, request->fields.items[i].value.data, request->fields.items[i].value.len);
         lua_rawset(L, -3);
     }
     lua_setfield(L, -2, "headers");
@@ -258,8 +257,7 @@ static void origin_accept(void *owner, int fd, const struct sockaddr *peer, sock
     struct origin_conn *conn = calloc(1, sizeof(*conn));
     MOON_ASSERT(conn != NULL);
     conn->origin = origin;
-    conn->stream =
-        moon_stream_accept(origin->kit->worker.loop, fd, NULL, &origin_events, conn);
+    conn->stream = moon_stream_accept(origin->kit->worker.loop, fd, NULL, &origin_events, conn);
     MOON_ASSERT(conn->stream != NULL);
     moon_buf_init(&conn->in, ORIGIN_BYTES);
     moon_buf_init(&conn->body, ORIGIN_BYTES);

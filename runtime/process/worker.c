@@ -138,7 +138,8 @@ enum moon_rc moon_worker_init(struct moon_worker *worker, struct moon_state *sta
     if (worker->loop == NULL)
         return MOON_ERR_MEMORY;
     // MOONGATE_DNS_SERVERS: name servers in place of /etc/resolv.conf, "192.0.2.1:53,...".
-    worker->dns = moon_dns_new(worker->loop, getenv("MOONGATE_DNS_SERVERS")); // NOLINT(concurrency-mt-unsafe)
+    worker->dns =
+        moon_dns_new(worker->loop, getenv("MOONGATE_DNS_SERVERS")); // NOLINT(concurrency-mt-unsafe)
     if (worker->dns == NULL) {
         moon_loop_free(worker->loop);
         return MOON_ERR_MEMORY;

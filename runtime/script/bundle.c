@@ -303,7 +303,8 @@ enum moon_rc moon_bundle_from_fd(int fd, struct moon_bundle **out)
     if (mapped == MAP_FAILED)
         return MOON_ERR_SYSTEM;
     struct moon_bundle *bundle = calloc(1, sizeof(*bundle));
-    enum moon_rc rc = bundle == NULL ? MOON_ERR_MEMORY : bundle_decode(bundle, moon_slice(mapped, size));
+    enum moon_rc rc =
+        bundle == NULL ? MOON_ERR_MEMORY : bundle_decode(bundle, moon_slice(mapped, size));
     (void)munmap(mapped, size);
     if (rc != MOON_OK) {
         moon_bundle_free(bundle);

@@ -56,8 +56,15 @@ static const struct ctx_name ctx_names[] = {
 };
 
 static const char *const ctx_kind_names[MOON_HANDLE_COUNT] = {
-    "ctx",           "ctx.request", "ctx.response", "ctx.request.headers", "ctx.response.headers",
-    "ctx.request.query", "ctx.request.cookies", "ctx.request.params", "ctx.request.tls",
+    "ctx",
+    "ctx.request",
+    "ctx.response",
+    "ctx.request.headers",
+    "ctx.response.headers",
+    "ctx.request.query",
+    "ctx.request.cookies",
+    "ctx.request.params",
+    "ctx.request.tls",
 };
 
 bool moon_handle_is(lua_State *L, int index, enum moon_handle_kind kind)

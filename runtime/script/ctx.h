@@ -55,7 +55,7 @@ struct moon_ctx_error {
     struct moon_slice reason;  // "RateLimitExceeded"
     struct moon_slice message; // for the log and for on_error; a raised error's text stays inside
     struct moon_slice section, scope, policy; // policy: its id
-    struct moon_slice where; // "apis/orders.lua:14"
+    struct moon_slice where;                  // "apis/orders.lua:14"
 };
 
 /// An object that a native plugin keeps with the exchange. Arena.
@@ -120,19 +120,19 @@ struct moon_ctx {
     bool is_subscription_known; // looked up
     bool is_subscription_given; // a key came, good or not
 
-    int backend; // index in the plan; -1: none
+    int backend;                   // index in the plan; -1: none
     struct moon_slice backend_url; // set_backend_service with a URL; empty: `backend`
-    enum moon_rc forward_rc;   // how the last ctx:forward ended
-    enum moon_section section; // running now
+    enum moon_rc forward_rc;       // how the last ctx:forward ended
+    enum moon_section section;     // running now
     bool is_path_rewritten;
     bool is_background; // nobody waits for the answer: the cache renews an object
     bool is_cached;     // the response is out of the cache: the section ends
     struct moon_ctx_error error;
     struct moon_reply reply;
 
-    int64_t cpu_left_us;  // of the policies' budget
+    int64_t cpu_left_us; // of the policies' budget
     bool is_budget_spent;
-    int64_t lua_us;       // time spent in sections, waiting left out
+    int64_t lua_us; // time spent in sections, waiting left out
 
     struct moon_branch *branches; // of ctx:parallel, while it runs; NULL: none
     size_t branch_count;

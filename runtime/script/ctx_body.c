@@ -60,23 +60,20 @@ enum moon_rc moon_ctx_fields_add(lua_State *L, struct moon_ctx *x, struct moon_f
 
 // `json` and `form` wait by way of `body`, so they are Lua functions: a C function cannot be
 // resumed in its middle.
-static const char body_lua_methods[] =
-    "local function json(self)\n"
-    "  return require('moongate.json').decode(self:body())\n"
-    "end\n"
-    "local function form(self)\n"
-    "  return self:parse_form(self:body())\n"
-    "end\n"
-    "return json, form\n";
+static const char body_lua_methods[] = "local function json(self)\n"
+                                       "  return require('moongate.json').decode(self:body())\n"
+                                       "end\n"
+                                       "local function form(self)\n"
+                                       "  return self:parse_form(self:body())\n"
+                                       "end\n"
+                                       "return json, form\n";
 
 // Adds json (and form) to the methods of a class.
-void moon_ctx_add_body_methods(lua_State *L, struct moon_script *script,
-                                    enum moon_handle_kind kind)
+void moon_ctx_add_body_methods(lua_State *L, struct moon_script *script, enum moon_handle_kind kind)
 {
     lua_rawgeti(L, LUA_REGISTRYINDEX, script->handle_metatables[kind]);
     lua_getfield(L, -1, "methods");
-    int loaded = luaL_loadbuffer(L, body_lua_methods, sizeof(body_lua_methods) - 1,
-                                 "=ctx.request");
+    int loaded = luaL_loadbuffer(L, body_lua_methods, sizeof(body_lua_methods) - 1, "=ctx.request");
     MOON_ASSERT(loaded == 0);
     lua_call(L, 0, 2);
     if (kind == MOON_HANDLE_REQUEST)

@@ -191,7 +191,8 @@ static int query_newindex(lua_State *L)
     if (!is_placed)
         query_append_new(L, x, &out, wanted);
     struct moon_slice query = moon_slice(NULL, 0);
-    bool is_full = moon_buf_len(&out) > 0 && !moon_arena_copy(x->arena, moon_buf_slice(&out), &query);
+    bool is_full =
+        moon_buf_len(&out) > 0 && !moon_arena_copy(x->arena, moon_buf_slice(&out), &query);
     moon_buf_fini(&out);
     if (is_full)
         return moon_raise_full(L);
@@ -269,10 +270,14 @@ static int tls_client(lua_State *L, const struct moon_tls_info *tls)
         const char *name;
         struct moon_slice value;
     } texts[] = {
-        {"subject", tls->client_subject},         {"issuer", tls->client_issuer},
-        {"serial", tls->client_serial},           {"fingerprint", tls->client_fingerprint},
-        {"common_name", tls->client_common_name}, {"not_before", tls->client_not_before},
-        {"not_after", tls->client_not_after},     {"dns_names", tls->client_dns_names},
+        {"subject", tls->client_subject},
+        {"issuer", tls->client_issuer},
+        {"serial", tls->client_serial},
+        {"fingerprint", tls->client_fingerprint},
+        {"common_name", tls->client_common_name},
+        {"not_before", tls->client_not_before},
+        {"not_after", tls->client_not_after},
+        {"dns_names", tls->client_dns_names},
         {"verify_error", tls->client_verify_error},
     };
     lua_createtable(L, 0, 10);
@@ -301,8 +306,7 @@ void moon_ctx_open_fields(lua_State *L, struct moon_script *script)
     moon_ctx_new_class(L, script, MOON_HANDLE_RESPONSE_HEADERS, NULL, NULL, response_headers_index,
                        response_headers_newindex);
     moon_ctx_new_class(L, script, MOON_HANDLE_QUERY, NULL, NULL, query_index, query_newindex);
-    moon_ctx_new_class(L, script, MOON_HANDLE_COOKIES, NULL, NULL, cookies_index,
-                       fields_read_only);
+    moon_ctx_new_class(L, script, MOON_HANDLE_COOKIES, NULL, NULL, cookies_index, fields_read_only);
     moon_ctx_new_class(L, script, MOON_HANDLE_PARAMS, NULL, NULL, params_index, fields_read_only);
     moon_ctx_new_class(L, script, MOON_HANDLE_TLS, NULL, NULL, tls_index_or_client,
                        fields_read_only);

@@ -47,7 +47,9 @@ static const struct ctx_name request_names[] = {
 static int request_push_url(lua_State *L, const struct moon_ctx *x)
 {
     const struct moon_request *request = x->request;
-    struct moon_slice parts[6] = {request->scheme, MOON_S("://"), request->authority,
+    struct moon_slice parts[6] = {request->scheme,
+                                  MOON_S("://"),
+                                  request->authority,
                                   request->path,
                                   request->query.data != NULL ? MOON_S("?") : MOON_S(""),
                                   request->query};
@@ -143,8 +145,7 @@ static void request_set_method(lua_State *L, struct moon_ctx *x)
 static bool request_is_target(struct moon_slice s)
 {
     for (size_t i = 0; i < s.len; i++) {
-        if ((unsigned char)s.data[i] <= ' ' || (unsigned char)s.data[i] >= 0x7F ||
-            s.data[i] == '#')
+        if ((unsigned char)s.data[i] <= ' ' || (unsigned char)s.data[i] >= 0x7F || s.data[i] == '#')
             return false;
     }
     return true;
@@ -207,8 +208,7 @@ static int request_body(lua_State *L)
     if (rc != MOON_AGAIN)
         return luaL_error(L, "ctx.request:body: %s", moon_rc_text(rc));
     (void)moon_async_ctx(L);
-    return moon_async_wait(L, x, moon_ctx_cancel_body,
-                           (void *)(uintptr_t)&x->ops->request_body);
+    return moon_async_wait(L, x, moon_ctx_cancel_body, (void *)(uintptr_t)&x->ops->request_body);
 }
 
 /// ctx.request:set_body(text)
@@ -222,13 +222,15 @@ static int request_set_body(lua_State *L)
 /// ctx.request:header_names() -> names in arrival order, repeated as they came
 static int request_header_names(lua_State *L)
 {
-    return moon_ctx_fields_push_names(L, &moon_handle_check(L, 1, MOON_HANDLE_REQUEST)->request->fields);
+    return moon_ctx_fields_push_names(
+        L, &moon_handle_check(L, 1, MOON_HANDLE_REQUEST)->request->fields);
 }
 
 /// ctx.request:header_values(name) -> one string a line
 static int request_header_values(lua_State *L)
 {
-    return moon_ctx_fields_push_values(L, &moon_handle_check(L, 1, MOON_HANDLE_REQUEST)->request->fields);
+    return moon_ctx_fields_push_values(
+        L, &moon_handle_check(L, 1, MOON_HANDLE_REQUEST)->request->fields);
 }
 
 /// ctx.request:add_header(name, value): a further line
@@ -260,10 +262,10 @@ static int request_add_query(lua_State *L)
 {
     struct moon_ctx *x = moon_handle_check(L, 1, MOON_HANDLE_REQUEST);
     bool has_query = x->request->query.len > 0;
-    struct moon_slice parts[5] = {
-        has_query ? x->request->query : MOON_S(""), has_query ? MOON_S("&") : MOON_S(""),
-        moon_uri_encode(x->arena, moon_check_slice(L, 2)), MOON_S("="),
-        moon_uri_encode(x->arena, moon_check_slice(L, 3))};
+    struct moon_slice parts[5] = {has_query ? x->request->query : MOON_S(""),
+                                  has_query ? MOON_S("&") : MOON_S(""),
+                                  moon_uri_encode(x->arena, moon_check_slice(L, 2)), MOON_S("="),
+                                  moon_uri_encode(x->arena, moon_check_slice(L, 3))};
     struct moon_slice query;
     if (!moon_arena_join(x->arena, parts, MOON_COUNT(parts), &query))
         return moon_raise_full(L);

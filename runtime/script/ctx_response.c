@@ -17,8 +17,7 @@ static int response_body(lua_State *L)
     if (rc != MOON_AGAIN)
         return luaL_error(L, "ctx.response:body: %s", moon_rc_text(rc));
     (void)moon_async_ctx(L);
-    return moon_async_wait(L, x, moon_ctx_cancel_body,
-                           (void *)(uintptr_t)&x->ops->response_body);
+    return moon_async_wait(L, x, moon_ctx_cancel_body, (void *)(uintptr_t)&x->ops->response_body);
 }
 
 /// ctx.response:set_body(text)
@@ -31,12 +30,14 @@ static int response_set_body(lua_State *L)
 
 static int response_header_names(lua_State *L)
 {
-    return moon_ctx_fields_push_names(L, &moon_handle_check(L, 1, MOON_HANDLE_RESPONSE)->response->fields);
+    return moon_ctx_fields_push_names(
+        L, &moon_handle_check(L, 1, MOON_HANDLE_RESPONSE)->response->fields);
 }
 
 static int response_header_values(lua_State *L)
 {
-    return moon_ctx_fields_push_values(L, &moon_handle_check(L, 1, MOON_HANDLE_RESPONSE)->response->fields);
+    return moon_ctx_fields_push_values(
+        L, &moon_handle_check(L, 1, MOON_HANDLE_RESPONSE)->response->fields);
 }
 
 static int response_add_header(lua_State *L)

@@ -39,13 +39,13 @@ enum moon_ctx_slot {
 struct moon_runner {
     struct moon_runner *next; // in the pool
     lua_State *co;
-    int co_ref;  // keeps the coroutine
-    int ctx_ref; // the `ctx` userdata
+    int co_ref;                       // keeps the coroutine
+    int ctx_ref;                      // the `ctx` userdata
     int part_refs[MOON_HANDLE_COUNT]; // its parts, by kind
-    int slots_ref;      // a table of what a request keeps: vars, jwt ... (enum moon_ctx_slot)
-    struct moon_ctx *x; // NULL: the objects belong to no request now
+    int slots_ref;       // a table of what a request keeps: vars, jwt ... (enum moon_ctx_slot)
+    struct moon_ctx *x;  // NULL: the objects belong to no request now
     uint32_t used_slots; // a bit each
-    bool is_dead;       // the coroutine raised; it is not used again
+    bool is_dead;        // the coroutine raised; it is not used again
 };
 
 /// What every userdata of ours starts with.
@@ -60,7 +60,7 @@ struct moon_handle {
 enum { MOON_KEY_MEMOS = 64 };
 
 struct moon_key_memo {
-    uint64_t hash[2]; // 0, 0: free
+    uint64_t hash[2];                             // 0, 0: free
     const struct moon_subscription *subscription; // NULL: no such key
 };
 
@@ -72,9 +72,9 @@ struct moon_script {
     struct moon_runner *idle_runners;
     size_t idle_runner_count;
     struct moon_key_memo key_memo[MOON_KEY_MEMOS]; // subscription keys seen lately
-    struct moon_ctx *current; // whose section runs now
-    int handle_metatables[MOON_HANDLE_COUNT]; // registry references
-    int describe_ref;                          // moongate.chain.describe
+    struct moon_ctx *current;                      // whose section runs now
+    int handle_metatables[MOON_HANDLE_COUNT];      // registry references
+    int describe_ref;                              // moongate.chain.describe
     char *warnings;
 
     // Fuel (script_fuel.c) and memory (state.c).

@@ -2,9 +2,10 @@
 
 /// Native plugins: the host table they get, and their Lua modules.
 
+#include "moongate/plugin.h"
+
 #include "base/clock.h"
 #include "base/log.h"
-#include "moongate/plugin.h"
 #include "script/internal.h"
 
 #define PLUGIN(name) extern const struct moon_plugin moon_plugin_##name;

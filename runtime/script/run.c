@@ -192,7 +192,8 @@ static void run_set_error(struct moon_ctx *x, lua_State *co)
         .is_set = true,
         .status = is_spent ? 503 : 500,
         .source = MOON_S("policy"),
-        .reason = is_spent ? MOON_S("PolicyBudgetExceeded") : MOON_S("ExpressionValueEvaluationFailure"),
+        .reason =
+            is_spent ? MOON_S("PolicyBudgetExceeded") : MOON_S("ExpressionValueEvaluationFailure"),
         .message = message,
         .section = moon_slice_text(run_section_names[x->section]),
     };
@@ -318,7 +319,8 @@ enum moon_run moon_script_run(struct moon_ctx *x, enum moon_section section)
     if (x->runner == NULL)
         x->runner = runner_take(x->script, x);
     if (x->runner == NULL) {
-        x->error = (struct moon_ctx_error){.is_set = true, .status = 503,
+        x->error = (struct moon_ctx_error){.is_set = true,
+                                           .status = 503,
                                            .source = MOON_S("gateway"),
                                            .reason = MOON_S("OutOfMemory")};
         return MOON_RUN_ERROR;

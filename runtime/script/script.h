@@ -33,9 +33,10 @@ struct moon_script_env {
     struct moon_leases *leases;   // NULL in the checker
     int worker;                   // number of this worker
     void *limits;                 // struct moon_limits: limits shared by nodes; NULL: none
-    void (*patch_plan)(struct moon_plan *plan, void *arg); // specs: changes what was loaded; or NULL
+    void (*patch_plan)(struct moon_plan *plan,
+                       void *arg); // specs: changes what was loaded; or NULL
     void *patch_arg;
-    bool is_checking;             // only checks the configuration: nothing is connected
+    bool is_checking; // only checks the configuration: nothing is connected
 };
 
 /// Loads a configuration: runs it in the sandbox, checks it, builds chains.
@@ -94,10 +95,10 @@ char *moon_script_import(struct moon_script *script, const char *kind, const cha
                          const char *out, bool is_forced, char **notes, bool *is_done);
 
 enum moon_run {
-    MOON_RUN_DONE,  // go on
-    MOON_RUN_REPLY, // x->reply is the answer (is_refusal: through on_error)
-    MOON_RUN_ERROR, // x->error says what was raised
-    MOON_RUN_WAIT,  // ops->resume follows; then moon_script_resume
+    MOON_RUN_DONE,   // go on
+    MOON_RUN_REPLY,  // x->reply is the answer (is_refusal: through on_error)
+    MOON_RUN_ERROR,  // x->error says what was raised
+    MOON_RUN_WAIT,   // ops->resume follows; then moon_script_resume
     MOON_RUN_CACHED, // the cache has made x->response
 };
 

@@ -22,8 +22,8 @@ static int clock_monotonic(lua_State *L)
 /// clock.http_date(seconds?) -> "Sun, 06 Nov 1994 08:49:37 GMT"
 static int clock_http_date(lua_State *L)
 {
-    int64_t ms = lua_isnoneornil(L, 1) ? moon_clock_wall_ms()
-                                       : (int64_t)(luaL_checknumber(L, 1) * 1000.0);
+    int64_t ms =
+        lua_isnoneornil(L, 1) ? moon_clock_wall_ms() : (int64_t)(luaL_checknumber(L, 1) * 1000.0);
     moon_push_slice(L, moon_clock_http_date(ms));
     return 1;
 }

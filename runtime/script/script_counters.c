@@ -278,11 +278,11 @@ static int limiter_tell(lua_State *L)
                                   moon_slice(digits, n > 0 ? (size_t)n : 0)};
     if (x->response == NULL)
         return 0;
-    bool is_added = moon_arena_copy(x->arena, moon_slice(policy_text, policy_len), &policy) &&
-                    moon_arena_join(x->arena, parts, 2, &limit) &&
-                    moon_fields_add(&x->response->fields, MOON_S("RateLimit-Policy"), policy) ==
-                        MOON_OK &&
-                    moon_fields_add(&x->response->fields, MOON_S("RateLimit"), limit) == MOON_OK;
+    bool is_added =
+        moon_arena_copy(x->arena, moon_slice(policy_text, policy_len), &policy) &&
+        moon_arena_join(x->arena, parts, 2, &limit) &&
+        moon_fields_add(&x->response->fields, MOON_S("RateLimit-Policy"), policy) == MOON_OK &&
+        moon_fields_add(&x->response->fields, MOON_S("RateLimit"), limit) == MOON_OK;
     return is_added ? 0 : moon_raise_full(L);
 }
 

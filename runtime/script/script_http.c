@@ -11,9 +11,9 @@
 
 enum {
     HTTP_ARENA_BYTES = 1 << 20,
-    HTTP_BODY_BYTES = 8 << 20,   // of an answer, unless max_bytes says otherwise
-    HTTP_DYNAMIC_BACKENDS = 64,  // origins given as URLs, per generation
-    HTTP_BACKGROUND = 256,       // requests of `send` under way, per worker
+    HTTP_BODY_BYTES = 8 << 20,  // of an answer, unless max_bytes says otherwise
+    HTTP_DYNAMIC_BACKENDS = 64, // origins given as URLs, per generation
+    HTTP_BACKGROUND = 256,      // requests of `send` under way, per worker
     HTTP_TIMEOUT_MS = 60000,
 };
 
@@ -154,10 +154,9 @@ static bool http_origin_conf(struct http_backend *made, const struct moon_url *u
     struct moon_target_conf *target = &made->target;
     bool is_tls = moon_slice_is(url->scheme, MOON_S("https"));
     bool is_v6 = url->authority.is_ip_literal;
-    struct moon_slice identity =
-        moon_arena_printf(&made->arena, "%s://%s%.*s%s:%d", is_tls ? "https" : "http",
-                          is_v6 ? "[" : "", MOON_SLICE_ARG(url->authority.host),
-                          is_v6 ? "]" : "", url->port);
+    struct moon_slice identity = moon_arena_printf(
+        &made->arena, "%s://%s%.*s%s:%d", is_tls ? "https" : "http", is_v6 ? "[" : "",
+        MOON_SLICE_ARG(url->authority.host), is_v6 ? "]" : "", url->port);
     *target = (struct moon_target_conf){
         .url = identity, .identity = identity, .port = url->port, .is_tls = is_tls, .weight = 1};
     made->conf = (struct moon_backend_conf){
@@ -174,8 +173,7 @@ static bool http_origin_conf(struct http_backend *made, const struct moon_url *u
         .targets = target,
         .target_count = 1,
     };
-    return identity.len > 0 &&
-           moon_arena_copy(&made->arena, url->authority.host, &target->host) &&
+    return identity.len > 0 && moon_arena_copy(&made->arena, url->authority.host, &target->host) &&
            moon_arena_copy(&made->arena, url->authority_text, &target->authority);
 }
 
@@ -306,8 +304,7 @@ static enum moon_rc http_fill(lua_State *L, struct http_op *op, const struct moo
     if (backend->conf->sink_status != 0 || backend->target_count == 0)
         return MOON_ERR_NO_TARGET;
     request->authority = backend->conf->targets[0].authority;
-    enum moon_rc rc =
-        moon_fields_add_id(&request->fields, MOON_FIELD_HOST, request->authority);
+    enum moon_rc rc = moon_fields_add_id(&request->fields, MOON_FIELD_HOST, request->authority);
     return rc == MOON_OK ? http_add_headers(L, op) : rc;
 }
 

@@ -40,7 +40,7 @@ static int log_error(lua_State *L)
 }
 
 static const luaL_Reg log_functions[] = {
-    {"debug", log_debug}, {"info", log_info},   {"warning", log_warning},
+    {"debug", log_debug},  {"info", log_info},   {"warning", log_warning},
     {"warn", log_warning}, {"error", log_error}, {NULL, NULL},
 };
 

@@ -24,8 +24,8 @@ static enum moon_rc metrics_labels(lua_State *L, int index, struct moon_buf *out
         lua_getfield(L, index, names[i]);
         size_t len;
         const char *value = lua_tolstring(L, -1, &len);
-        enum moon_rc rc =
-            moon_metrics_label(out, names[i], moon_slice(value == NULL ? "" : value, value == NULL ? 0 : len));
+        enum moon_rc rc = moon_metrics_label(
+            out, names[i], moon_slice(value == NULL ? "" : value, value == NULL ? 0 : len));
         lua_pop(L, 1);
         if (rc != MOON_OK)
             return rc;

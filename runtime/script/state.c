@@ -100,7 +100,8 @@ static void state_set_searchers(lua_State *L)
     lua_pop(L, 2);
 }
 
-static bool state_read_disk(const struct moon_bundle *bundle, const char *path, struct moon_buf *out)
+static bool state_read_disk(const struct moon_bundle *bundle, const char *path,
+                            struct moon_buf *out)
 {
     char full[PATH_MAX];
     int n = path[0] == '/' ? snprintf(full, sizeof(full), "%s", path)
@@ -159,8 +160,8 @@ static int source_list(lua_State *L)
     lua_newtable(L);
     for (size_t i = 0; i < moon_bundle_count(script->bundle); i++) {
         struct moon_slice path = moon_bundle_path(script->bundle, i);
-        bool is_below = path.len > dir.len + 1 && moon_slice_starts(path, dir) &&
-                        path.data[dir.len] == '/';
+        bool is_below =
+            path.len > dir.len + 1 && moon_slice_starts(path, dir) && path.data[dir.len] == '/';
         struct moon_slice name = moon_slice_from(path, dir.len + 1);
         if (!is_below || moon_slice_find(name, '/') < name.len)
             continue;
@@ -208,9 +209,12 @@ static int source_builtin_list(lua_State *L)
 }
 
 static const luaL_Reg source_functions[] = {
-    {"read", source_read},       {"list", source_list},
-    {"env", source_env},         {"builtin", source_builtin},
-    {"builtin_list", source_builtin_list}, {NULL, NULL},
+    {"read", source_read},
+    {"list", source_list},
+    {"env", source_env},
+    {"builtin", source_builtin},
+    {"builtin_list", source_builtin_list},
+    {NULL, NULL},
 };
 
 static void state_push_source(lua_State *L, const struct moon_script *script)
@@ -524,8 +528,8 @@ char *moon_script_explain(struct moon_script *script, const char *method, const 
     }
     // Text and details; or nil and what is wrong; or what was raised.
     *is_explained = is_run && lua_isstring(L, -2);
-    char *text = *is_explained && is_json ? state_encode(L)
-                                          : state_take_text(L, *is_explained ? -2 : -1);
+    char *text =
+        *is_explained && is_json ? state_encode(L) : state_take_text(L, *is_explained ? -2 : -1);
     lua_settop(L, top);
     return text;
 }

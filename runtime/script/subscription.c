@@ -70,8 +70,7 @@ static const struct moon_subscription *subscription_recall(struct moon_script *s
     return memo->subscription;
 }
 
-static bool subscription_covers(const struct moon_subscription *subscription,
-                                struct moon_slice api)
+static bool subscription_covers(const struct moon_subscription *subscription, struct moon_slice api)
 {
     if (subscription->api.len > 0)
         return moon_slice_is(subscription->api, api);
@@ -94,8 +93,8 @@ void moon_ctx_find_subscription(struct moon_ctx *x)
     if (key.len == 0)
         return;
     const struct moon_subscription *found = subscription_recall(x->script, key);
-    bool is_active = found != NULL && (found->state.len == 0 ||
-                                       moon_slice_is(found->state, MOON_S("active")));
+    bool is_active =
+        found != NULL && (found->state.len == 0 || moon_slice_is(found->state, MOON_S("active")));
     struct moon_slice api = x->leaf == NULL ? moon_slice(NULL, 0) : x->leaf->api;
     if (is_active && subscription_covers(found, api))
         x->subscription = found;

@@ -15,7 +15,7 @@ enum { MOON_BOARD_WORKERS = 256, MOON_BOARD_TEXT = 120 };
 /// lines of its own: a heartbeat costs the other workers nothing.
 struct moon_board_slot {
     _Alignas(64) _Atomic int pid; // 0: no worker here
-    _Atomic int64_t beat_us;     // real monotonic time at which this turn began; 0: it waits
+    _Atomic int64_t beat_us;      // real monotonic time at which this turn began; 0: it waits
     _Atomic uint64_t turns;
     _Atomic uint32_t generation; // that new requests are served from
     _Atomic uint32_t is_draining;
@@ -24,7 +24,7 @@ struct moon_board_slot {
     _Atomic int64_t connections;        // gauges
     _Atomic int64_t exchanges;
     _Atomic int64_t lua_bytes;
-    _Atomic uint64_t restarts;          // of this slot, counted by the supervisor
+    _Atomic uint64_t restarts; // of this slot, counted by the supervisor
 };
 
 struct moon_board {

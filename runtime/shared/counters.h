@@ -95,8 +95,8 @@ struct moon_shared_limit {
     struct moon_slice name; // the same on every node; at most MOON_COUNTER_NAME_BYTES; copied once
     int64_t calls;
     int64_t period_ms;
-    int64_t nodes;     // that share the limit; at least 1
-    bool is_fixed;     // a fixed window; else a sliding one
+    int64_t nodes;      // that share the limit; at least 1
+    bool is_fixed;      // a fixed window; else a sliding one
     bool is_store_down; // count on what was last known, and on this node's share of the rest
 };
 

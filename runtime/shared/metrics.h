@@ -34,7 +34,8 @@ int moon_metrics_series(struct moon_metrics *metrics, enum moon_metric_kind kind
                         const char *family, const char *help, struct moon_slice labels);
 
 void moon_metrics_add(struct moon_metrics *metrics, int id, int64_t amount);
-void moon_metrics_set(struct moon_metrics *metrics, int id, int64_t value); // gauges; summed over workers
+void moon_metrics_set(struct moon_metrics *metrics, int id,
+                      int64_t value); // gauges; summed over workers
 
 /// Histogram of durations: fixed buckets 0.5 ms to 60 s. @param us  microseconds
 void moon_metrics_observe(struct moon_metrics *metrics, int id, int64_t us);

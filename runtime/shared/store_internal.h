@@ -67,7 +67,7 @@ struct store_shard {
     uint32_t entry_count, free_entries;
     uint32_t used_entries; // those behind were never touched: their pages are not there yet
     uint32_t used_tops;    // the same for blocks of the largest order
-    uint32_t *buckets; // index + 1
+    uint32_t *buckets;     // index + 1
     uint32_t bucket_mask;
     uint32_t head, tail, hand; // of the queue; index + 1
     uint64_t used_bytes, objects;

@@ -91,8 +91,7 @@ struct moon_limits_query;
 /// @param conf   copied
 /// @return NULL when out of memory
 struct moon_limits *moon_limits_new(struct moon_loop *loop, struct moon_redis *redis,
-                                    struct moon_counters *counters,
-                                    struct moon_limits_board *board,
+                                    struct moon_counters *counters, struct moon_limits_board *board,
                                     const struct moon_limits_options *conf);
 
 /// Gives the flusher's lease back, so that another worker takes over at once. Accepts NULL.
@@ -109,10 +108,10 @@ typedef void moon_limits_fn(void *owner, const struct moon_limit_result *result)
 /// @param query   written on MOON_AGAIN, for moon_limits_cancel; may be NULL
 /// @return MOON_OK, or MOON_AGAIN (exact mode: `callback` runs once, within the deadline)
 MUST_CHECK enum moon_rc moon_limits_check(struct moon_limits *limits,
-                                          const struct moon_limit_spec *spec,
-                                          struct moon_slice key, int64_t amount,
-                                          enum moon_limit_how how, moon_limits_fn *callback,
-                                          void *owner, struct moon_limit_result *result,
+                                          const struct moon_limit_spec *spec, struct moon_slice key,
+                                          int64_t amount, enum moon_limit_how how,
+                                          moon_limits_fn *callback, void *owner,
+                                          struct moon_limit_result *result,
                                           struct moon_limits_query **query);
 
 /// Decides on this node alone, whatever the spec's mode.
@@ -136,12 +135,12 @@ void moon_limits_flush(struct moon_limits *limits);
 
 struct moon_limits_status {
     bool is_store_down;
-    bool is_flusher;      // this worker
-    int64_t nodes;        // that are alive, this one included
+    bool is_flusher;       // this worker
+    int64_t nodes;         // that are alive, this one included
     int64_t clock_skew_ms; // the store's clock less ours
-    uint64_t flushes;     // of this node
-    uint64_t deltas;      // sent
-    uint64_t lost;        // calls whose outcome is unknown
+    uint64_t flushes;      // of this node
+    uint64_t deltas;       // sent
+    uint64_t lost;         // calls whose outcome is unknown
     uint64_t exact, exact_failed, cached;
 };
 

@@ -36,14 +36,14 @@ struct moon_redis_conf {
     int database;                  // 0 with a Cluster
     char master_name[128];         // Sentinel: which master
     char sentinel_user[128], sentinel_password[512];
-    struct moon_tls_client *tls; // NULL: plain. Counted: held while the moon_redis lives
-    bool is_tls;                 // asked for by the URL; the caller then sets `tls`
-    int64_t deadline_ms;         // of a command that names none
-    int64_t connect_ms;          // for connection and handshake
-    size_t queue_commands;       // sent or waiting, a connection
-    size_t reply_bytes;          // the longest reply taken
-    uint32_t breaker_failures;   // in a row
-    int64_t probe_ms;            // while the breaker is open
+    struct moon_tls_client *tls;         // NULL: plain. Counted: held while the moon_redis lives
+    bool is_tls;                         // asked for by the URL; the caller then sets `tls`
+    int64_t deadline_ms;                 // of a command that names none
+    int64_t connect_ms;                  // for connection and handshake
+    size_t queue_commands;               // sent or waiting, a connection
+    size_t reply_bytes;                  // the longest reply taken
+    uint32_t breaker_failures;           // in a row
+    int64_t probe_ms;                    // while the breaker is open
     int64_t backoff_ms, backoff_most_ms; // between connections; doubled each time, with jitter
 };
 
@@ -131,7 +131,7 @@ struct moon_redis_stats {
     uint64_t timeouts, late_replies; // late: dropped in their place
     uint64_t refused;                // breaker open or queue full
     uint64_t connects, disconnects, breaker_opens;
-    uint64_t redirects, reloads;     // MOVED and ASK; NOSCRIPT
+    uint64_t redirects, reloads; // MOVED and ASK; NOSCRIPT
 };
 
 const struct moon_redis_stats *moon_redis_stats(const struct moon_redis *redis);

@@ -91,7 +91,10 @@ describe("text files", function()
 
   it("of C and Lua stay below 1,000 lines", function()
     local ours = { "runtime/*", "plugins/*", "lua/*", "policies/*" }
-    assert.same({}, complaints(ours, function(_, text, complain)
+    assert.same({}, complaints(ours, function(path, text, complain)
+      if path:match("_data%.lua$") then
+        return -- data of others, made by a script
+      end
       local _, lines = text:gsub("\n", "")
       if lines > 1000 then
         complain(lines, "past 1,000 lines: look for the seam")

@@ -21,11 +21,11 @@
 /// returns. Slices lie in the exchange's arena.
 struct moon_exchange_view {
     struct moon_slice method;
-    struct moon_slice target;       // request-target as it came, before normalisation
-    struct moon_slice path;         // normalised path, percent-decoded where that is safe
-    struct moon_slice query;        // raw, without '?'
-    struct moon_slice host;         // authority as it came
-    struct moon_slice scheme;       // "http" or "https"
+    struct moon_slice target; // request-target as it came, before normalisation
+    struct moon_slice path;   // normalised path, percent-decoded where that is safe
+    struct moon_slice query;  // raw, without '?'
+    struct moon_slice host;   // authority as it came
+    struct moon_slice scheme; // "http" or "https"
     int version_major, version_minor;
     struct moon_slice request_line; // as received (HTTP/1.x) or rebuilt (HTTP/2)
     const struct moon_field *request_fields;
