@@ -260,16 +260,18 @@ static void access_count(struct moon_exchange *x)
         x->ctx.leaf == NULL
             ? &unrouted
             : &moon_script_plan_mutable(x->generation->script)->leaves[x->ctx.leaf->id - 1];
-    if (leaf->metric_requests[class] == 0)
+    if (leaf->metric_requests[class] == 0) {
         leaf->metric_requests[class] =
             access_series(x, MOON_METRIC_COUNTER, "moongate_requests_total",
                           "Requests by place and class of status.", class) +
             1;
-    if (leaf->metric_latency == 0)
+    }
+    if (leaf->metric_latency == 0) {
         leaf->metric_latency =
             access_series(x, MOON_METRIC_HISTOGRAM, "moongate_request_duration_seconds",
                           "From the first byte of the request to the last of the response.", -1) +
             1;
+    }
     moon_metrics_add(metrics, leaf->metric_requests[class] - 1, 1);
     moon_metrics_observe(metrics, leaf->metric_latency - 1, x->times.ended - x->times.started);
     moon_metrics_add(metrics, x->gateway->metrics.bytes_in, x->request_bytes);

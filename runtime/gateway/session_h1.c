@@ -406,12 +406,13 @@ static bool session_is_h1(struct moon_session *s)
     int index = s->listener->index;
     bool has_h2 = index >= 0 && s->gateway->generation->plan->listeners[index].is_http2;
     enum moon_rc rc = MOON_ERR_H2_PROTOCOL;
-    if (has_h2 && s->client.is_tls)
+    if (has_h2 && s->client.is_tls) {
         rc = s->client.tls != NULL && moon_slice_is(s->client.tls->alpn, MOON_S("h2"))
                  ? MOON_OK
                  : MOON_ERR_H2_PROTOCOL;
-    else if (has_h2)
+    } else if (has_h2) {
         rc = moon_h2_match_preface(moon_buf_slice(&s->in));
+    }
     if (rc == MOON_AGAIN)
         return false;
     s->is_protocol_known = true;

@@ -48,12 +48,13 @@ size_t h2_response_add(nghttp2_nv *nva, size_t room, const struct moon_fields *f
         const struct moon_field *field = &fields->items[i];
         if (id == MOON_FIELD_OTHER) // nghttp2 copies it, in lower case
             response_set(&nva[n++], field->name, field->value, NGHTTP2_NV_FLAG_NONE);
-        else if (!response_names[id].is_skipped)
+        else if (!response_names[id].is_skipped) {
             response_set(&nva[n++], response_known(id), field->value,
                          (uint8_t)(NGHTTP2_NV_FLAG_NO_COPY_NAME |
                                    ((moon_field_flags(id) & MOON_FIELD_SECRET) != 0
                                         ? NGHTTP2_NV_FLAG_NO_INDEX
                                         : 0)));
+        }
     }
     return n;
 }

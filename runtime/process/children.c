@@ -206,15 +206,16 @@ static void child_spawn_due(struct moon_timer *timer)
 
 static void child_log_death(const struct moon_child *child, int status)
 {
-    if (WIFSIGNALED(status))
+    if (WIFSIGNALED(status)) {
         moon_log_error("worker %d (%d) died by signal %d (SIG%s)%s", child->number, (int)child->pid,
                        WTERMSIG(status), sigabbrev_np(WTERMSIG(status)),
                        WCOREDUMP(status) ? ", core dumped" : "");
-    else if (WEXITSTATUS(status) != 0)
+    } else if (WEXITSTATUS(status) != 0) {
         moon_log_error("worker %d (%d) ended with status %d", child->number, (int)child->pid,
                        WEXITSTATUS(status));
-    else
+    } else {
         moon_log_info("worker %d (%d) has ended", child->number, (int)child->pid);
+    }
 }
 
 void moon_child_died(struct moon_child *child, int status)

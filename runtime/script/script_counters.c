@@ -182,11 +182,12 @@ static void counters_series(struct moon_script *script, struct counters_limiter 
             continue;
         moon_buf_init(&labels, 1024);
         if (moon_metrics_label(&labels, "limit", moon_slice_text(limiter->spec.id)) == MOON_OK &&
-            moon_metrics_label(&labels, "decision", moon_slice_text(outcomes[i])) == MOON_OK)
+            moon_metrics_label(&labels, "decision", moon_slice_text(outcomes[i])) == MOON_OK) {
             limiter->series[i] = moon_metrics_series(
                 script->env.metrics, MOON_METRIC_COUNTER, "moongate_limit_decisions_total",
                 "Decisions of rate limits; store_down: made without the store.",
                 moon_buf_slice(&labels));
+        }
         moon_buf_fini(&labels);
     }
 }

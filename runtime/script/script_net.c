@@ -33,11 +33,12 @@ static int net_cidrset(lua_State *L)
     size_t n = lua_objlen(L, 1);
     for (size_t i = 1; i <= n; i++) {
         lua_rawgeti(L, 1, (int)i);
-        if (moon_ipset_add(box->set, moon_check_slice(L, -1)) != MOON_OK)
+        if (moon_ipset_add(box->set, moon_check_slice(L, -1)) != MOON_OK) {
             return luaL_error(L,
                               "net.cidrset: \"%s\" is no network (an address, a CIDR without host "
                               "bits, or first-last)",
                               lua_tostring(L, -1));
+        }
         lua_pop(L, 1);
     }
     moon_ipset_seal(box->set);

@@ -240,11 +240,12 @@ static int probe_series(const struct moon_backend *backend, const struct moon_ta
     moon_buf_init(&labels, 4096);
     int id = -1;
     if (moon_metrics_label(&labels, "backend", backend->conf->name) == MOON_OK &&
-        moon_metrics_label(&labels, "target", target->identity) == MOON_OK)
+        moon_metrics_label(&labels, "target", target->identity) == MOON_OK) {
         id = moon_metrics_series(
             backend->upstreams->metrics, MOON_METRIC_GAUGE, "moongate_target_up",
             "1 where a target takes requests: not down by probes, not ejected.",
             moon_buf_slice(&labels));
+    }
     moon_buf_fini(&labels);
     return id;
 }
