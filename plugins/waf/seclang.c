@@ -526,6 +526,7 @@ static bool read_text(struct waf_compiler *c, struct waf_str text)
     size_t i = 0;
     c->line = 0;
     int next = 1;
+    // NOLINTNEXTLINE(clang-analyzer-core.UndefinedBinaryOperatorResult): clang 14 does not follow how it is set
     while (i < text.n && !c->failed) {
         char *buf = waf_alloc(&c->scratch, 256);
         size_t n = 0, cap = 256;
@@ -643,6 +644,7 @@ static struct waf_ruleset *ruleset_new(void)
     r->slot_map_size = 512;
     r->slot_map = waf_zalloc(&r->arena, sizeof *r->slot_map * r->slot_map_size);
     r->slot_names = waf_alloc(&r->arena, sizeof *r->slot_names * r->slot_map_size);
+    // NOLINTNEXTLINE(bugprone-too-small-loop-variable): a false alarm
     for (char d = '0'; d <= '9'; d++) { // slots 0 to 9: what a match captured
         (void)waf_slot_intern(r, (struct waf_str){&d, 1});
     }

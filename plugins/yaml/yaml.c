@@ -45,6 +45,7 @@ static bool put(struct writer *w, const char *bytes, size_t len)
         w->data = grown;
         w->cap = cap;
     }
+    // NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker): its length is 0 where it is NULL
     memcpy(w->data + w->len, bytes, len);
     w->len += len;
     return true;
@@ -270,6 +271,7 @@ static bool close_level(struct writer *w)
     struct level *l = &w->levels[w->depth--];
     bool is_put = put(w, l->is_mapping ? "}" : "]", 1);
     if (l->anchor >= 0) {
+        // NOLINTNEXTLINE(clang-analyzer-core.NullDereference): clang 14 does not follow how it is set
         w->anchors[l->anchor].end = w->len;
     }
     return is_put;

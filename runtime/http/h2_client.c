@@ -202,6 +202,7 @@ static ssize_t h2c_read_out(nghttp2_session *session, int32_t id, uint8_t *into,
         return NGHTTP2_ERR_DEFERRED;
     }
     if (n > 0)
+        // NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker): its length is 0 where it is NULL
         memcpy(into, out.data, n);
     moon_buf_consume(&stream->out, n);
     if (n == out.len && stream->is_out_last) {

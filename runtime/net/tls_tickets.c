@@ -36,6 +36,7 @@ static bool tickets_read_once(const struct moon_tls_tickets *shared, struct tick
     uint32_t before = __atomic_load_n(&shared->sequence, __ATOMIC_ACQUIRE);
     if ((before & 1) != 0)
         return false;
+    // NOLINTNEXTLINE(clang-analyzer-core.NullDereference): clang 14 does not follow how it is set
     copy->count = shared->count;
     memcpy(copy->keys, shared->keys, sizeof(copy->keys));
     __atomic_thread_fence(__ATOMIC_ACQUIRE);

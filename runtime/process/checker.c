@@ -49,16 +49,17 @@ void moon_check_run(const struct moon_bundle *bundle, struct moon_check_result *
 bool moon_check_settle(struct moon_check_result *result, int status)
 {
     if (!result->is_complete) {
-        if (WIFSIGNALED(status))
+        if (WIFSIGNALED(status)) {
             (void)snprintf(result->error, sizeof(result->error),
                            "the configuration made the checker die by signal %d (%s)",
                            WTERMSIG(status),
                            WTERMSIG(status) == SIGALRM || WTERMSIG(status) == SIGKILL
                                ? "it took too long, or too much memory"
                                : sigabbrev_np(WTERMSIG(status)));
-        else
+        } else {
             (void)snprintf(result->error, sizeof(result->error), "the checker ended with status %d",
                            WEXITSTATUS(status));
+        }
     }
     // Everything ends in one line's end.
     size_t len = strlen(result->error);

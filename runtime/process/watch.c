@@ -48,6 +48,7 @@ static bool watch_is_passed_over(const char *name, int depth)
 }
 
 // Watching a directory again changes nothing. misc-no-recursion: bounded by WATCH_DEPTH.
+// NOLINTNEXTLINE(misc-no-recursion): of bounded depth
 static void watch_add(struct moon_watch *watch, const char *path, int depth)
 {
     if (inotify_add_watch(watch->io.fd, path, WATCH_EVENTS) == -1) {

@@ -109,6 +109,7 @@ static bool bundle_is_skipped(const char *name, const char *relative)
            strcmp(name, "node_modules") == 0;
 }
 
+// NOLINTNEXTLINE(misc-no-recursion): of bounded depth
 static enum moon_rc bundle_visit(struct bundle_walk *walk, const char *relative, const char *name,
                                  int depth)
 {
@@ -130,6 +131,7 @@ static enum moon_rc bundle_visit(struct bundle_walk *walk, const char *relative,
 }
 
 // misc-no-recursion: bounded by BUNDLE_DEPTH.
+// NOLINTNEXTLINE(misc-no-recursion): of bounded depth
 static enum moon_rc bundle_walk_dir(struct bundle_walk *walk, const char *relative, int depth)
 {
     char full[PATH_MAX];

@@ -155,11 +155,12 @@ static void request_set_path(lua_State *L, struct moon_ctx *x)
 {
     struct moon_slice path = moon_check_copy(L, 3, x);
     size_t mark = moon_slice_find(path, '?');
-    if (path.len == 0 || path.data[0] != '/' || mark < path.len || !request_is_target(path))
+    if (path.len == 0 || path.data[0] != '/' || mark < path.len || !request_is_target(path)) {
         luaL_error(L,
                    "ctx.request.path: expected a path that starts with '/', without query, spaces "
                    "or control characters, got \"%s\"",
                    path.data);
+    }
     x->request->path = path;
     x->is_path_rewritten = true;
 }

@@ -125,6 +125,7 @@ static int guard_check(lua_State *L)
     if (verdict != MOON_FLOOD_PASS && guard->held >= 0)
         moon_metrics_add(script->env.metrics, guard->refused, 1);
     lua_pushstring(L, verdicts[verdict]);
+    // NOLINTNEXTLINE(bugprone-integer-division): whole units are meant
     lua_pushnumber(L, (lua_Number)((retry_ms + 999) / 1000));
     return 2;
 }

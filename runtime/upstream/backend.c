@@ -96,6 +96,7 @@ void moon_members_release(struct moon_members *members)
     if (members == NULL || --members->users > 0)
         return;
     for (size_t i = 0; i < members->count; i++)
+        // NOLINTNEXTLINE(clang-analyzer-core.NullDereference): clang 14 does not follow how it is set
         moon_pool_leave(members->targets[i].pool);
     moon_arena_reset(&members->arena);
     free(members->maglev);

@@ -117,6 +117,7 @@ static void probe_judge(struct probe *probe)
     struct moon_slice body = moon_buf_slice(&probe->body);
     char reason[MOON_HEALTH_REASON_BYTES];
     bool is_well =
+        // NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker): its length is 0 where it is NULL
         conf->body.len == 0 || memmem(body.data, body.len, conf->body.data, conf->body.len) != NULL;
     (void)snprintf(reason, sizeof(reason), "probe: status %d%s", probe->call.response.status,
                    is_well ? "" : ", the body does not hold what it should");

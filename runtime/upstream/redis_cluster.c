@@ -65,6 +65,7 @@ static uint16_t cluster_node(struct redis_cluster *cluster,
                              const struct moon_redis_address *address)
 {
     uint16_t free_node = CLUSTER_NONE;
+    // NOLINTNEXTLINE(bugprone-too-small-loop-variable): a false alarm
     for (uint16_t i = 0; i < CLUSTER_NODES; i++) {
         const struct redis_conn *conn = cluster->nodes[i].conn;
         if (conn == NULL) {

