@@ -3,8 +3,16 @@
 --- their parameters, bodies, responses, examples, and a validator for each schema.
 
 local json = require("moongate.json")
-local jsonschema = require("moongate.jsonschema")
-local yaml = require("moongate.yaml")
+--- A native module: loaded at its first use, so that plain Lua (unit specs) can do without.
+local function native(module)
+  return setmetatable({}, {
+    __index = function(_, name)
+      return require(module)[name]
+    end,
+  })
+end
+
+local jsonschema, yaml = native("moongate.jsonschema"), native("moongate.yaml")
 
 local M = {}
 
