@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: Apache-2.0
 --- Makes an XML body of a JSON body.
-local reply = require("moongate.reply")
+local conversion = require("moongate.conversion")
 local xml = require("moongate.xml")
 
 local concat = table.concat
@@ -169,40 +169,9 @@ local function convert(self, text)
 end
 M.convert = convert
 
-local function accepts_xml(accept)
-  return accept == nil or accept:lower():find("xml", 1, true) or accept:find("*/*", 1, true)
-end
-
-local function act(self, ctx, message, status)
-  local media = (message.headers["Content-Type"] or ""):lower()
-  if not self.always and not media:find("json", 1, true) or message.headers["Content-Encoding"] then
-    return nil
-  end
-  local body = message:body()
-  if body == "" then
-    return nil
-  end
-  local text, err = convert(self, body)
-  if not text then
-    ctx.log:warning("json_to_xml: " .. err)
-    return reply.refuse(status, "JsonInvalid", "the body is no JSON")
-  end
-  message:set_body(text)
-  message.headers["Content-Type"] = "application/xml; charset=utf-8"
-  message.headers["ETag"] = nil
-end
-
-function M.inbound(self, ctx)
-  return act(self, ctx, ctx.request, 400)
-end
-
-function M.outbound(self, ctx)
-  if self.considers and not accepts_xml(ctx.request.headers["Accept"]) then
-    return nil
-  end
-  return act(self, ctx, ctx.response, 502)
-end
-
-M.on_error = M.outbound
+conversion.install(M, {
+  name = "json_to_xml", from = "json", to = "xml", content_type = "application/xml; charset=utf-8",
+  reason = "JsonInvalid", message = "the body is no JSON", convert = convert,
+})
 
 return M

@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: Apache-2.0
 --- Makes a JSON body of an XML body.
 local json = require("moongate.json")
-local reply = require("moongate.reply")
+local conversion = require("moongate.conversion")
 local xml = require("moongate.xml")
 
 local concat = table.concat
@@ -119,40 +119,9 @@ local function convert(self, text)
   return "{" .. quote(local_name(self, root.name)) .. ":" .. value_of(self, root) .. "}"
 end
 
-local function accepts_json(accept)
-  return accept == nil or accept:lower():find("json", 1, true) or accept:find("*/*", 1, true)
-end
-
-local function act(self, ctx, message, status)
-  local media = (message.headers["Content-Type"] or ""):lower()
-  if not self.always and not media:find("xml", 1, true) or message.headers["Content-Encoding"] then
-    return nil
-  end
-  local body = message:body()
-  if body == "" then
-    return nil
-  end
-  local text, err = convert(self, body)
-  if not text then
-    ctx.log:warning("xml_to_json: " .. err)
-    return reply.refuse(status, "XmlInvalid", "the body is no XML that is taken")
-  end
-  message:set_body(text)
-  message.headers["Content-Type"] = "application/json"
-  message.headers["ETag"] = nil
-end
-
-function M.inbound(self, ctx)
-  return act(self, ctx, ctx.request, 400)
-end
-
-function M.outbound(self, ctx)
-  if self.considers and not accepts_json(ctx.request.headers["Accept"]) then
-    return nil
-  end
-  return act(self, ctx, ctx.response, 502)
-end
-
-M.on_error = M.outbound
+conversion.install(M, {
+  name = "xml_to_json", from = "xml", to = "json", content_type = "application/json",
+  reason = "XmlInvalid", message = "the body is no XML that is taken", convert = convert,
+})
 
 return M
