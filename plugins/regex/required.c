@@ -96,6 +96,9 @@ static bool take_escape(struct reader *r)
     }
     char c = *r->at++;
     bool is_word = (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
+    if (c == '\0') {
+        return false; // a piece is a C string
+    }
     if (!is_word) {
         add_byte(r, c); // \. and its like stand for themselves
         return (unsigned char)c < 0x80;

@@ -202,6 +202,12 @@ describe("regex sets that were made to cost", function()
       "literals:all: more than 1000000 occurrences")
   end)
 
+  it("finds a pattern with an escaped NUL, which the filter cannot look for", function()
+    local set = regex.set({ "\\\0e\247", "never" })
+    assert.is_true(set:test("E\230\\\0e\247A"))
+    assert.is_false(set:test("E\230\\e\247A"))
+  end)
+
   it("patterns are all tried where the filter finds too much", function()
     local set = regex.set({ "^" .. ("a"):rep(60), ("a"):rep(50) .. "b", ("a"):rep(40), "aa" })
     assert.same({ 1, 3, 4 }, set:all(subject))
