@@ -452,11 +452,20 @@ static void capture_match(struct waf_tx *tx, struct waf_str value, int groups)
 
 enum { REGEX_BUDGET_US = 50000 };
 
-static uint64_t thread_us(void)
+// Books the CPU time since the last match of this phase that hit its limit. Limits are hit by hostile
+// values only; the clock is read then, not on the way. Time that a worker waits for its core, or a
+// client takes to send its body, is not the request's. Without the prefilter there is no budget: that
+// is the reference which the plan is compared with.
+static void book_limited_match(struct waf_tx *tx)
 {
     struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000u + (uint64_t)t.tv_nsec / 1000u;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    int64_t now_us = (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+    tx->limited_us += tx->limit_hit_us != 0 ? now_us - tx->limit_hit_us : 0;
+    tx->limit_hit_us = now_us;
+    if (tx->limited_us > REGEX_BUDGET_US && tx->prefilter) {
+        tx->exhausted = true;
+    }
 }
 
 // A pattern with macros: what it is now is compiled, and kept for as long as it stays so.
@@ -517,11 +526,7 @@ static bool run_rx(struct waf_tx *tx, const struct waf_rule *rule, struct waf_st
         struct waf_cell *flag = waf_cell_find(tx, WAF_LIT("MSC_PCRE_LIMITS_EXCEEDED"), true);
         waf_cell_set(tx, flag, WAF_LIT("1"));
         tx->pcre_limits_exceeded = true;
-        // Limits are hit by hostile values only; the clock is read then, not on the way.
-        uint64_t now = thread_us();
-        if (now - (uint64_t)tx->started_us > REGEX_BUDGET_US) {
-            tx->exhausted = true;
-        }
+        book_limited_match(tx);
     }
     return false;
 }

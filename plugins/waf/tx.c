@@ -121,6 +121,7 @@ static void run(struct waf_tx *tx, unsigned phase)
     }
     waf_set_match_limit(tx->rules->options.match_limit);
     waf_transform_use_map(tx->rules->unicode_map);
+    tx->limit_hit_us = 0;
     waf_run_phase(tx, phase);
 }
 

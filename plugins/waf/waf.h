@@ -346,6 +346,8 @@ struct waf_tx {
     bool exhausted, prefilter;
     unsigned phase;
     int64_t started_us;
+    int64_t limited_us;   ///< CPU time spent around matches that hit their limit
+    int64_t limit_hit_us; ///< thread's CPU clock at the last such match of this phase; 0: none yet
     int64_t now_s;
 
     struct waf_str client, server, unique_id;

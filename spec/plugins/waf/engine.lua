@@ -125,6 +125,9 @@ function M.run(rules, req, respond, opt)
     status = verdict.status
   end
   if not status then
+    if opt.before_body then
+      opt.before_body()
+    end
     if opt.whole then
       lib.waf_tx_request_body_whole(tx, str(body), verdict)
     else

@@ -313,6 +313,18 @@ describe("a budget that is spent", function()
     r = run(text, at, { mode = 2 })
     assert.is_nil(r.status)
   end)
+
+  it("is not spent by a client that takes its time over the body", function()
+    local text = 'SecRequestBodyAccess On\nSecPcreMatchLimit 1000\n'
+      .. 'SecRule ARGS "@rx ^(a+)+b$" "id:1,phase:2,pass,nolog"'
+    local r = engine.run(rules_of(text), request(form("x=" .. ("a"):rep(60) .. "9b")), nil, {
+      get = { "MSC_PCRE_LIMITS_EXCEEDED" },
+      before_body = function() os.execute("sleep 0.1") end,
+    })
+    assert.equal("1", r.vars.MSC_PCRE_LIMITS_EXCEEDED)
+    assert.is_false(r.exhausted)
+    assert.is_nil(r.status)
+  end)
 end)
 
 describe("libinjection", function()
