@@ -184,23 +184,27 @@ describe("limits shared by nodes", function()
         return nodes[1]:status().is_store_down and nodes[2]:status().is_store_down
           and nodes[3]:status().is_store_down
       end, 3000))
-      local admitted = 0
+      local admitted, slow = 0, 0
       for i = 1, 600 do
         local d, ms = nodes[i % 3 + 1]:check(spec, "key")
         assert.equal("store_down", d.source)
-        assert.is_true(ms < 5)
+        slow = slow + (ms < 5 and 0 or 1) -- the machine may take the core away, but not often
         admitted = admitted + (d.allowed and 1 or 0)
       end
       assert.equal(300, admitted)
+      assert.is_true(slow < 10)
       server:launch()
       local began = support.now_ms()
       assert.is_true(support.settle(nodes, 3000))
       assert.is_true(support.now_ms() - began < 2000)
       -- What was counted meanwhile is told now; a node learns of it when it has something to tell.
-      support.spin(200)
-      nodes[1]:check(spec, "key")
-      support.spin(50)
-      assert.is_false(nodes[1]:check(spec, "key").allowed)
+      -- By itself node 1 would refuse only after 200 more calls.
+      local more = 0
+      while nodes[1]:check(spec, "key").allowed and more < 40 do
+        more = more + 1
+        support.spin(50)
+      end
+      assert.is_true(more < 40)
     end)
 
     it("follows the store's clock", function()
