@@ -14,7 +14,7 @@ local M = {
   differences = "Operators by AS number, too; what is not known is decided on its own.",
   statuses = { ["403"] = "`CountryBlocked`, `CountryNotAllowed`, `CountryUnknown`; `status` "
     .. "changes it" },
-  example = 'p.geo_filter { deny = { "KP", "AS64496" }, unknown = "allow" }',
+  example = 'p.geo_filter { deny = { "KP" }, unknown = "allow" }',
 }
 
 --- "DE" or "AS15169"; a number is an AS number.

@@ -28,7 +28,8 @@ M.schema = {
     value = { type = { "string", "function" },
       description = "The event: a text, with `${…}`, or a function of `ctx` that gives a text or a "
         .. "table." },
-    file = { type = "string", minLength = 1, description = "Path of a file; a line an event." },
+    file = { type = "string", minLength = 1,
+      description = "Path of a file, as seen from the configuration's folder; a line an event." },
     syslog = { type = "object", additionalProperties = false,
       order = { "address", "port", "unix", "facility", "severity" },
       properties = {
@@ -63,7 +64,10 @@ M.schema = {
   },
 }
 
-local function to_file(path)
+local function to_file(path, env)
+  if path:sub(1, 1) ~= "/" and env.dir then
+    path = env.dir .. "/" .. path
+  end
   local out, err = sink.file(path)
   if not out then
     error("file: " .. err, 0)

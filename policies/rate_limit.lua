@@ -28,7 +28,7 @@ local M = {
     ["503"] = "`RateLimitStoreDown`, with `store_down = \"deny\"`",
   },
   example = [[p.rate_limit {
-  calls = 100, period = 60, key = function(ctx) return ctx.jwt.sub end,
+  calls = 100, period = 60, key = function(ctx) return ctx.jwt and ctx.jwt.sub end,
 }]],
 }
 

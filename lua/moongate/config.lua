@@ -503,6 +503,7 @@ function Load:make_plan()
   self.plan = plan
   local env = self.listings.env
   env.plan, env.source, env.backends = plan, self.source, self.backend_index
+  env.dir = self.source.dir
   env.named_values, env.networks = self.named.values, plan.networks
   env.log = function(text)
     self.warnings:add({ file = "gateway.lua", message = tostring(text) })

@@ -303,7 +303,11 @@ static enum moon_rc forward_backend(struct moon_exchange *x, struct moon_backend
         return MOON_ERR_NO_TARGET;
     if (x->generation->plan->backends[x->ctx.backend].sink_status != 0)
         return MOON_ERR_SINK;
-    *out = x->generation->backends[x->ctx.backend];
+    // With a policy's client certificate, where the backend asks for any.
+    size_t at = (size_t)x->ctx.certificate * x->generation->plan->backend_count;
+    *out = x->generation->backends[at + (size_t)x->ctx.backend];
+    if (*out == NULL)
+        *out = x->generation->backends[x->ctx.backend];
     return MOON_OK;
 }
 

@@ -21,7 +21,8 @@ struct moon_generation {
     struct moon_script *script;
     const struct moon_plan *plan;
     struct moon_router *router;
-    struct moon_backend **backends;                      // as in the plan
+    struct moon_backend **backends; // as in the plan, then its `disguises`; NULL: none
+    size_t backend_count;
     struct moon_tls_server *tls[MOON_GATEWAY_LISTENERS]; // by listener; NULL: plain
 };
 

@@ -32,24 +32,38 @@ static enum moon_rc generation_make_tls(struct moon_generation *generation,
     return MOON_OK;
 }
 
+static enum moon_rc generation_make_backend(const struct moon_script_env *env,
+                                            const struct moon_backend_conf *conf, char **error,
+                                            struct moon_backend **out)
+{
+    char text[512] = "";
+    enum moon_rc rc = moon_backend_new(env->upstreams, conf, text, sizeof(text), out);
+    if (rc != MOON_OK) {
+        char where[160];
+        (void)snprintf(where, sizeof(where), "gateway.lua: backends.%.*s",
+                       MOON_SLICE_ARG(conf->name));
+        *error = generation_error(where, text);
+    }
+    return rc;
+}
+
+// The backends, and behind them those that are called with a policy's client certificate.
 static enum moon_rc generation_make_backends(struct moon_generation *generation,
                                              const struct moon_script_env *env, char **error)
 {
     const struct moon_plan *plan = generation->plan;
-    char text[512] = "";
-    generation->backends = calloc(plan->backend_count + 1, sizeof(*generation->backends));
+    size_t n = plan->backend_count, disguised = n * plan->certificate_count;
+    generation->backends = calloc(n + disguised + 1, sizeof(struct moon_backend *));
     if (generation->backends == NULL)
         return MOON_ERR_MEMORY;
-    for (size_t i = 0; i < plan->backend_count; i++) {
-        enum moon_rc rc = moon_backend_new(env->upstreams, &plan->backends[i], text, sizeof(text),
-                                           &generation->backends[i]);
-        if (rc != MOON_OK) {
-            char where[160];
-            (void)snprintf(where, sizeof(where), "gateway.lua: backends.%.*s",
-                           MOON_SLICE_ARG(plan->backends[i].name));
-            *error = generation_error(where, text);
+    generation->backend_count = n + disguised;
+    for (size_t i = 0; i < n + disguised; i++) {
+        const struct moon_backend_conf *conf = i < n ? &plan->backends[i] : &plan->disguises[i - n];
+        if (i >= n && conf->target_count == 0)
+            continue; // it speaks no TLS, so there is nothing to show a certificate to
+        enum moon_rc rc = generation_make_backend(env, conf, error, &generation->backends[i]);
+        if (rc != MOON_OK)
             return rc;
-        }
     }
     return MOON_OK;
 }
@@ -105,7 +119,7 @@ void moon_generation_release(struct moon_generation *generation)
         return;
     for (size_t i = 0; i < MOON_GATEWAY_LISTENERS; i++)
         moon_tls_server_release(generation->tls[i]);
-    for (size_t i = 0; generation->backends != NULL && i < generation->plan->backend_count; i++)
+    for (size_t i = 0; generation->backends != NULL && i < generation->backend_count; i++)
         moon_backend_free(generation->backends[i]);
     free(generation->backends);
     moon_router_free(generation->router);

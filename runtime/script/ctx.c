@@ -28,6 +28,7 @@ enum ctx_key {
     CTX_ROUTE,
     CTX_SITE,
     CTX_BYTES,
+    CTX_CLIENT_CERTIFICATE,
 };
 
 static const struct ctx_name ctx_names[] = {
@@ -44,6 +45,7 @@ static const struct ctx_name ctx_names[] = {
     {"operation", CTX_OPERATION},
     {"backend", CTX_BACKEND},
     {"backend_url", CTX_BACKEND_URL},
+    {"client_certificate", CTX_CLIENT_CERTIFICATE},
     {"deployment", CTX_DEPLOYMENT},
     {"error", CTX_ERROR},
     {"id", CTX_ID},
@@ -343,6 +345,9 @@ static int ctx_push_key(lua_State *L, struct moon_ctx *x, enum ctx_key key)
         return ctx_push_backend(L, x);
     case CTX_BACKEND_URL:
         return ctx_push_slice(L, x->backend_url);
+    case CTX_CLIENT_CERTIFICATE:
+        lua_pushinteger(L, x->certificate);
+        return 1;
     case CTX_DEPLOYMENT:
         return ctx_push_deployment(L, x);
     case CTX_ERROR:
@@ -405,6 +410,13 @@ static int ctx_newindex(lua_State *L)
     case CTX_BACKEND_URL:
         x->backend_url = lua_isnil(L, 3) ? moon_slice(NULL, 0) : moon_check_copy(L, 3, x);
         return 0;
+    case CTX_CLIENT_CERTIFICATE: {
+        lua_Integer n = luaL_checkinteger(L, 3);
+        if (n < 0 || (size_t)n > x->script->plan->certificate_count)
+            return luaL_error(L, "ctx.client_certificate: there is no certificate %d", (int)n);
+        x->certificate = (int)n;
+        return 0;
+    }
     default:
         return luaL_error(
             L, "ctx has no field '%s' that can be set; keep values for later in ctx.vars",

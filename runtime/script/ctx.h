@@ -122,6 +122,7 @@ struct moon_ctx {
 
     int backend;                   // index in the plan; -1: none
     struct moon_slice backend_url; // set_backend_service with a URL; empty: `backend`
+    int certificate;               // of the policies', shown to the backend: 1 on; 0: its own
     enum moon_rc forward_rc;       // how the last ctx:forward ended
     enum moon_section section;     // running now
     bool is_path_rewritten;

@@ -133,6 +133,10 @@ struct moon_plan {
     struct moon_slice geo_country, geo_asn;
     struct moon_backend_conf *backends;
     size_t backend_count;
+    /// One for each backend and client certificate that a policy brings: the backend's own settings but
+    /// for that. Those of certificate `n` (from 0 on) begin at n * backend_count.
+    struct moon_backend_conf *disguises;
+    size_t certificate_count;
     struct moon_leaf *leaves;
     size_t leaf_count;
     struct moon_subscription *subscriptions;

@@ -317,6 +317,48 @@ static void backend_link(const struct moon_plan *plan, struct moon_backend_conf 
         backend->mirror.backend = backend_index(plan, backend->mirror.name);
 }
 
+static bool backend_is_tls(const struct moon_backend_conf *backend)
+{
+    for (size_t i = 0; i < backend->target_count; i++) {
+        if (backend->targets[i].is_tls)
+            return true;
+    }
+    return false;
+}
+
+// A backend as it is called with another client certificate. It keeps the name, and with it health,
+// breaker and limits; only the original is probed.
+static void backend_disguise(const struct moon_backend_conf *backend, struct moon_slice certificate,
+                             struct moon_slice key, struct moon_backend_conf *out)
+{
+    if (!backend_is_tls(backend))
+        return;
+    *out = *backend;
+    out->tls.certificate = certificate;
+    out->tls.key = key;
+    out->probe = (struct moon_probe_conf){0};
+}
+
+// `certificates`: { certificate =, key = } of each that a policy of the configuration brings.
+static void backend_certificates(struct plan_reader *r)
+{
+    struct moon_plan *plan = r->plan;
+    if (!plan_enter(r, "client_certificates"))
+        return;
+    size_t n = plan_count(r);
+    plan->disguises = plan_alloc(r, n * plan->backend_count, sizeof(*plan->disguises));
+    plan->certificate_count = n;
+    for (size_t i = 0; !r->has_failed && i < n; i++) {
+        plan_element(r, i);
+        struct moon_slice certificate = plan_file(r, "certificate"), key = plan_file(r, "key");
+        for (size_t b = 0; b < plan->backend_count; b++)
+            backend_disguise(&plan->backends[b], certificate, key,
+                             &plan->disguises[i * plan->backend_count + b]);
+        plan_leave(r);
+    }
+    plan_leave(r);
+}
+
 void plan_read_backends(struct plan_reader *r)
 {
     struct moon_plan *plan = r->plan;
@@ -332,4 +374,6 @@ void plan_read_backends(struct plan_reader *r)
     for (size_t i = 0; !r->has_failed && i < plan->backend_count; i++)
         backend_link(plan, &plan->backends[i]);
     plan_leave(r);
+    if (!r->has_failed)
+        backend_certificates(r);
 }
