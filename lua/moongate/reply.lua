@@ -112,7 +112,9 @@ function M.redirect(status, location, headers)
   return { status = status, headers = merge({ Location = location }, headers) }
 end
 
---- Refuses the request: `on_error` runs first, with `ctx.error`, and may answer otherwise.
+--- Refuses the request: `on_error` runs first, with `ctx.error`, and may answer otherwise. What the
+--- client gets without that is `application/problem+json` as for the gateway's own errors: `status`,
+--- `title`, `detail` (the message), `reason`, `request_id`.
 ---@param status integer
 ---@param reason string one word that logs and metrics carry: "RateLimitExceeded"
 ---@param message? string what the client is told
@@ -123,10 +125,10 @@ function M.refuse(status, reason, message, headers)
   if type(reason) ~= "string" or not reason:find("^%w[%w_]*$") then
     error(("reply.refuse: reason must be one word, got %q"):format(tostring(reason)), 2)
   end
-  message = message or M.phrase(status)
-  local r = M.problem(status, message, headers)
-  r.refuse = { reason = reason, message = message }
-  return r
+  return {
+    status = status, headers = headers or {},
+    refuse = { reason = reason, message = message or M.phrase(status) },
+  }
 end
 
 return M

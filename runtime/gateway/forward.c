@@ -475,13 +475,17 @@ struct moon_slice moon_forward_reason(enum moon_rc rc)
     }
 }
 
-static struct moon_slice forward_problem(struct moon_exchange *x, int status, char *into,
-                                         size_t cap)
+// Empty when there is no memory for it.
+static struct moon_slice forward_problem(struct moon_exchange *x, int status)
 {
     struct moon_json json;
     struct moon_slice title = moon_status_reason(status);
     const struct moon_ctx_error *error = &x->ctx.error;
     bool is_refusal = x->failure == MOON_ERR_POLICY_REFUSED;
+    size_t cap = 512 + 6 * (error->message.len + error->reason.len); // each byte as \u00xx
+    char *into = moon_arena_alloc(&x->arena, cap);
+    if (into == NULL)
+        return (struct moon_slice){0};
     moon_json_init(&json, into, cap);
     moon_json_object(&json);
     moon_json_number(&json, "status", status);
@@ -507,7 +511,6 @@ static enum moon_rc forward_retry_after(struct moon_exchange *x)
 
 void moon_forward_default_error(struct moon_exchange *x)
 {
-    char text[1024];
     int status = x->ctx.error.status != 0 ? x->ctx.error.status : 500;
     struct moon_reply reply = x->ctx.reply;
     bool has_reply = x->failure == MOON_ERR_POLICY_REFUSED && reply.is_refusal;
@@ -519,9 +522,10 @@ void moon_forward_default_error(struct moon_exchange *x)
     if (has_reply && reply.body.len > 0) {
         is_good = is_good && forward_set_body(x, reply.body);
     } else {
-        is_good = is_good && forward_set_body(x, forward_problem(x, status, text, sizeof(text)));
-        is_good = is_good && moon_fields_set(&x->response.fields, MOON_S("Content-Type"),
-                                             MOON_S("application/problem+json")) == MOON_OK;
+        struct moon_slice problem = forward_problem(x, status);
+        is_good = is_good && problem.len > 0 && forward_set_body(x, problem) &&
+                  moon_fields_set(&x->response.fields, MOON_S("Content-Type"),
+                                  MOON_S("application/problem+json")) == MOON_OK;
     }
     if (x->failure == MOON_ERR_BREAKER_OPEN)
         is_good = is_good && forward_retry_after(x) == MOON_OK;

@@ -1,0 +1,69 @@
+-- SPDX-License-Identifier: Apache-2.0
+--- What a client gets where the gateway or a policy refuses (RFC 9457).
+local moongate = require("moongate.test")
+local json = require("moongate.json")
+
+local CONFIG = [[
+local p, reply = require("moongate.policies"), require("moongate.reply")
+return {
+  name = "spec",
+  listeners = { { name = "http", address = "127.0.0.1:0" } },
+  backends = { dead = { sink = { status = 410 } } },
+  sites = { { hosts = { "api.test" }, routes = {
+    { path = "/refused", reply = { status = 200 }, policies = { inbound = {
+      p.check_header { name = "X-Key", status = 403, message = "no \"key\"\n" },
+    } } },
+    { path = "/raised", reply = { status = 200 }, policies = { inbound = {
+      function() error("secret") end,
+    } } },
+    { path = "/long", reply = { status = 200 }, policies = { inbound = {
+      function() return reply.refuse(429, "TooMuch", ("\1"):rep(5000), { ["Retry-After"] = "7" }) end,
+    } } },
+    { path = "/dead", backend = "dead" },
+  } } },
+}
+]]
+
+describe("a refused request", function()
+  local gw
+
+  setup(function()
+    gw = moongate.gateway { files = { ["gateway.lua"] = CONFIG } }
+  end)
+
+  teardown(function()
+    gw:close()
+  end)
+
+  local function problem(path)
+    local r = gw:get(path, { host = "api.test" })
+    assert.equal("application/problem+json", r.headers["content-type"])
+    local p = assert(json.decode(r.body))
+    assert.equal(r.status, p.status)
+    assert.matches("^%x+$", p.request_id)
+    return p, r
+  end
+
+  it("gets one form of problem document, whoever refuses", function()
+    local p = problem("/refused")
+    assert.same({ 403, "Forbidden", 'no "key"\n' }, { p.status, p.title, p.detail })
+    assert.truthy(p.reason)
+    p = problem("/dead")
+    assert.same({ 410, "Gone", "Sinkpool" }, { p.status, p.title, p.reason })
+    p = problem("/nowhere")
+    assert.same({ 404, "Not Found" }, { p.status, p.title })
+    assert.truthy(p.reason)
+  end)
+
+  it("keeps a policy's header fields, and a message of any length", function()
+    local p, r = problem("/long")
+    assert.equal("7", r.headers["retry-after"])
+    assert.same({ "TooMuch", ("\1"):rep(5000) }, { p.reason, p.detail })
+  end)
+
+  it("never gets the text of a raised error", function()
+    local p, r = problem("/raised")
+    assert.equal(500, p.status)
+    assert.is_nil(r.body:find("secret", 1, true))
+  end)
+end)
