@@ -10,6 +10,7 @@
 #include "gateway/forward.h"
 #include "gateway/grpc.h"
 #include "gateway/management.h"
+#include "gateway/max_forwards.h"
 #include "gateway/tunnel.h"
 #include "script/async.h"
 
@@ -112,6 +113,8 @@ static enum step_next step_inbound(struct moon_exchange *x)
 static enum step_next step_act(struct moon_exchange *x)
 {
     const struct moon_leaf *leaf = x->ctx.leaf;
+    bool is_ours = false;
+    enum moon_rc rc = MOON_OK;
     switch (leaf->kind) {
     case MOON_LEAF_REDIRECT:
         if (!moon_forward_redirect(x))
@@ -124,9 +127,12 @@ static enum step_next step_act(struct moon_exchange *x)
     case MOON_LEAF_NOT_FOUND:
         return exchange_fail(x, MOON_ERR_NO_OPERATION);
     case MOON_LEAF_BACKEND:
+        rc = moon_max_forwards(x, &is_ours);
         break;
     }
-    return step_to(x, MOON_STEP_BACKEND);
+    if (rc != MOON_OK)
+        return exchange_fail(x, rc);
+    return step_to(x, is_ours ? MOON_STEP_REPLY : MOON_STEP_BACKEND);
 }
 
 static enum step_next step_backend(struct moon_exchange *x)
@@ -376,23 +382,25 @@ static void exchange_on_call_failed(void *owner, enum moon_rc rc)
     exchange_run(x);
 }
 
-// Early Hints (RFC 8297), and of those the links only: what policies will do to the final answer's
-// fields is not known yet. Other interim answers speak of our own connection to the backend.
+// Interim answers go on (RFC 9110 §15.2), 100 excepted, which the gateway gives itself. Without their
+// fields, as what policies will do to those of the final answer is not known yet; but Early Hints
+// (RFC 8297) are their links.
 static void exchange_on_interim(void *owner)
 {
     struct moon_exchange *x = owner;
     const struct moon_fields *fields = &x->call.response.fields;
     struct moon_fields links;
-    if (x->call.response.status != 103 || x->is_head_sent || x->is_client_gone)
+    int status = x->call.response.status;
+    if (x->is_head_sent || x->is_client_gone)
         return;
     moon_fields_init(&links, &x->arena);
-    for (size_t i = 0; i < fields->count; i++) {
+    for (size_t i = 0; status == 103 && i < fields->count; i++) {
         if (moon_slice_is_nocase(fields->items[i].name, MOON_S("link")) &&
             moon_fields_add(&links, fields->items[i].name, fields->items[i].value) != MOON_OK)
             return;
     }
-    if (links.count > 0)
-        x->ops->write_interim(x->peer, 103, &links);
+    if (status != 103 || links.count > 0)
+        x->ops->write_interim(x->peer, status, &links);
 }
 
 const struct moon_call_events moon_exchange_call_events = {
@@ -465,7 +473,9 @@ void moon_exchange_start(struct moon_exchange *x)
     moon_tunnel_check_request(x);
     moon_grpc_start(x);
     x->step = MOON_STEP_ROUTE;
-    if (moon_management_is(x) && moon_management_answer(x))
+    if (x->request.method == MOON_METHOD_CONNECT)
+        (void)exchange_fail(x, MOON_ERR_METHOD); // a gateway is no way into the network behind it
+    else if (moon_management_is(x) && moon_management_answer(x))
         x->step = MOON_STEP_REPLY;
     exchange_run(x);
 }

@@ -91,9 +91,8 @@ static enum moon_rc forward_add_forwarded(struct moon_exchange *x)
 static enum moon_rc forward_add_via(struct moon_exchange *x, struct moon_fields *fields, int major,
                                     int minor)
 {
-    struct moon_slice own = major == 2   ? MOON_S("2 moongate")
-                            : minor == 0 ? MOON_S("1.0 moongate")
-                                         : MOON_S("1.1 moongate");
+    enum moon_via version = major == 2 ? MOON_VIA_2 : minor == 0 ? MOON_VIA_1_0 : MOON_VIA_1_1;
+    struct moon_slice own = x->generation->plan->via[version];
     const struct moon_field *old = moon_fields_find_id(fields, MOON_FIELD_VIA);
     if (old == NULL)
         return moon_fields_add_id(fields, MOON_FIELD_VIA, own);
@@ -351,11 +350,23 @@ void moon_forward_end_call(struct moon_exchange *x)
     x->is_called = false;
 }
 
+static enum moon_rc forward_add_date(struct moon_exchange *x)
+{
+    struct moon_slice date;
+    return moon_arena_copy(&x->arena, moon_clock_http_date(moon_clock_wall_ms()), &date)
+               ? moon_fields_add_id(&x->response.fields, MOON_FIELD_DATE, date)
+               : MOON_ERR_MEMORY;
+}
+
 void moon_forward_take_response(struct moon_exchange *x)
 {
     x->response = x->call.response;
     if (forward_is_hop_by_hop(&x->response.fields))
         moon_fields_remove_hop_by_hop(&x->response.fields);
+    // Whoever receives an answer without a Date says when that was (RFC 9110 §6.6.1).
+    if (moon_fields_find_id(&x->response.fields, MOON_FIELD_DATE) == NULL &&
+        forward_add_date(x) != MOON_OK)
+        moon_log_warn("no memory for Date request=%.*s", MOON_SLICE_ARG(x->ctx.id));
     if (x->call.backend->conf->is_forwarded &&
         forward_add_via(x, &x->response.fields, x->response.version_major,
                         x->response.version_minor) != MOON_OK)
@@ -379,9 +390,7 @@ static void forward_new_response(struct moon_exchange *x, int status)
     x->ctx.response = &x->response;
     moon_buf_clear(&x->response_body);
     x->is_response_kept = true;
-    struct moon_slice date;
-    if (moon_arena_copy(&x->arena, moon_clock_http_date(moon_clock_wall_ms()), &date) &&
-        moon_fields_add_id(&x->response.fields, MOON_FIELD_DATE, date) != MOON_OK)
+    if (forward_add_date(x) != MOON_OK)
         moon_log_warn("no memory for Date request=%.*s", MOON_SLICE_ARG(x->ctx.id));
 }
 

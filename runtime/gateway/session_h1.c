@@ -217,7 +217,9 @@ static bool session_may_keep(const struct moon_session *s, const struct moon_exc
         x->is_body_done || s->body.is_done ||
         (s->body.framing == MOON_FRAMING_LENGTH && s->body.left <= SESSION_SKIP_BYTES &&
          !(x->request.expects_continue && !x->is_continue_sent));
-    return s->is_keep_alive && !s->is_eof && !x->is_tunnel && !s->gateway->is_draining &&
+    // Behind a client that has said all it will, the requests that it sent ahead are still answered.
+    bool has_more = !s->is_eof || moon_buf_len(&s->in) > s->body_used;
+    return s->is_keep_alive && has_more && !x->is_tunnel && !s->gateway->is_draining &&
            s->listener->index >= 0 && is_body_out_of_the_way &&
            (limits->requests_per_connection == 0 || s->requests < limits->requests_per_connection);
 }

@@ -44,7 +44,9 @@ static enum moon_rc request_connection(struct moon_request *request,
                                        const struct moon_h1_facts *facts)
 {
     bool is_1_1 = request->version_minor > 0;
-    request->is_keep_alive = !facts->has_close && (is_1_1 || facts->has_keep_alive);
+    // What follows CONNECT may be meant for the tunnel that it does not get.
+    request->is_keep_alive = !facts->has_close && (is_1_1 || facts->has_keep_alive) &&
+                             request->method != MOON_METHOD_CONNECT;
     if (!is_1_1) {
         return MOON_OK; // Expect and Upgrade are ignored (RFC 9110 §7.8, §10.1.1)
     }

@@ -5,6 +5,7 @@
 
 #include "script/plan.h"
 
+#include "http/chars.h"
 #include "net/digest.h"
 #include "script/internal.h"
 #include "script/plan_read.h"
@@ -620,6 +621,26 @@ static void plan_read_redis(struct plan_reader *r)
     plan_leave(r);
 }
 
+// Via names the gateway by a token (RFC 9110 §7.6.3): other bytes of its name become hyphens.
+static void plan_make_via(struct plan_reader *r)
+{
+    static const char *const versions[MOON_VIA_COUNT] = {"1.0 ", "1.1 ", "2 "};
+    struct moon_plan *plan = r->plan;
+    struct moon_slice name = plan->name.len > 0 ? plan->name : MOON_S("moongate");
+    for (size_t i = 0; i < MOON_VIA_COUNT; i++) {
+        struct moon_slice version = moon_slice_text(versions[i]);
+        char *via = plan_alloc(r, version.len + name.len, 1);
+        if (via == NULL)
+            return;
+        memcpy(via, version.data, version.len);
+        for (size_t k = 0; k < name.len; k++) {
+            char c = name.data[k];
+            via[version.len + k] = moon_char_is(c, MOON_CHAR_TOKEN) ? c : '-';
+        }
+        plan->via[i] = moon_slice(via, version.len + name.len);
+    }
+}
+
 struct moon_plan *moon_plan_read(lua_State *L, int index, const char *dir, char **error)
 {
     struct moon_plan *plan = calloc(1, sizeof(*plan));
@@ -632,6 +653,7 @@ struct moon_plan *moon_plan_read(lua_State *L, int index, const char *dir, char 
     lua_insert(L, 1); // plan_product_apis finds it there
     plan->limits = plan_default_limits;
     plan->name = plan_text(&r, "name");
+    plan_make_via(&r);
     plan->region = plan_text(&r, "region");
     plan->user = plan_text(&r, "user");
     plan->workers = (int)plan_number(&r, "workers", 0);

@@ -110,11 +110,14 @@ struct moon_network_conf {
     struct moon_ipset *set;
 };
 
+enum moon_via { MOON_VIA_1_0, MOON_VIA_1_1, MOON_VIA_2, MOON_VIA_COUNT };
+
 struct moon_plan {
     struct moon_arena arena;
     struct moon_slice name, region, dir;
-    int workers;        // 0: as many as cores
-    bool is_in_process; // workers = 0
+    struct moon_slice via[MOON_VIA_COUNT]; // what the gateway adds to Via, by the version that came
+    int workers;                           // 0: as many as cores
+    bool is_in_process;                    // workers = 0
     struct moon_slice user;
     struct moon_slice access_log; // path; "-": standard output; empty: off
     struct moon_slice error_log, error_log_level;

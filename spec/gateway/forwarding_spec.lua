@@ -76,7 +76,7 @@ describe("forwarding", function()
     assert.equal("http", headers["x-forwarded-proto"])
     assert.equal("api.test", headers["x-forwarded-host"])
     assert.equal('for=127.0.0.1;proto=http;host="api.test"', headers.forwarded)
-    assert.equal("1.1 moongate", headers.via)
+    assert.equal("1.1 spec", headers.via)
   end)
 
   it("does not believe what an untrusted client says about itself", function()
