@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-.PHONY: run test test-crs lint format bench fuzz docs help build build-dev clean install
+.PHONY: run test test-crs chaos lint format bench fuzz docs help build build-dev clean install
 
 FORMATTED = git ls-files 'runtime/*.[ch]' 'plugins/*.[ch]' 'spec/*.[ch]' 'bench/*.[ch]'
 
@@ -23,6 +23,9 @@ test: ## every check; ends with `N passed, M failed`
 test-crs: ## the WAF against the Core Rule Set's regression tests: CRS_TESTS=DIR
 	@scripts/deps.sh build test && CRS_TESTS='$(CRS_TESTS)' CRS_RULES='$(CRS_RULES)' \
 		CRS_VERSION='$(CRS_VERSION)' exec scripts/test.sh crs
+
+chaos: ## CHAOS_SECONDS (60) of failing backends, killed workers and reloads under load; CHAOS_SEED repeats one
+	@scripts/deps.sh build test && CHAOS_SECONDS=$${CHAOS_SECONDS:-60} SPEC=chaos exec scripts/test.sh integration
 
 lint: ## formatting, clang-tidy, luacheck, layers, texts
 	@scripts/deps.sh build test && exec scripts/test.sh lint tidy

@@ -85,7 +85,8 @@ static void child_heard(struct moon_child *child, const struct moon_message *mes
         break;
     case MOON_MESSAGE_FLIPPED:
         child->serving = message->generation;
-        child->loaded = child->loading = 0;
+        if (child->loading == message->generation) // else the next one is on its way already
+            child->loaded = child->loading = 0;
         moon_reload_child_flipped(child);
         break;
     case MOON_MESSAGE_RELOAD:

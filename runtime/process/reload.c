@@ -208,8 +208,9 @@ static void reload_load(struct moon_supervisor *supervisor)
     int told = 0;
     for (int i = 0; i < supervisor->worker_count; i++) {
         struct moon_child *child = &supervisor->children[i];
-        if (child->serving == 0)
-            continue; // it starts just now, and follows when it is there
+        bool was_told_to_flip = child->loaded != 0;
+        if (child->serving == 0 && !was_told_to_flip)
+            continue; // it loads its first one just now, and follows when it has it
         if (moon_child_load(child, reload->bundle_fd, &reload->result->facts, reload->generation) !=
             MOON_OK) {
             reload_failed(supervisor, "a worker does not listen");
@@ -249,6 +250,11 @@ void moon_reload_child_ready(struct moon_child *child, uint32_t generation)
     child->loaded = generation;
     if (generation == supervisor->generation) { // it has started
         moon_child_say(child, MOON_MESSAGE_FLIP);
+        // Whoever is told that a reload is over must not meet a worker that serves the old one.
+        if (reload->state == MOON_RELOAD_LOADING &&
+            moon_child_load(child, reload->bundle_fd, &reload->result->facts, reload->generation) !=
+                MOON_OK)
+            reload_failed(supervisor, "a worker does not listen");
         return;
     }
     if (reload->state != MOON_RELOAD_LOADING || generation != reload->generation) {

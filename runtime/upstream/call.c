@@ -224,10 +224,8 @@ enum moon_rc moon_call_read(struct moon_call *call, struct moon_slice *data, boo
     if (call->transport == NULL)
         return call->failure != MOON_OK ? call->failure : MOON_AGAIN;
     enum moon_rc rc = call->transport->read(call, data, is_done);
-    if (rc != MOON_OK && rc != MOON_AGAIN) {
-        call->failure = rc;
-        call->state = MOON_CALL_FAILED;
-    }
+    if (rc != MOON_OK && rc != MOON_AGAIN)
+        call_body_failed(call, rc);
     return rc;
 }
 
@@ -240,6 +238,7 @@ void moon_call_end(struct moon_call *call)
         moon_list_remove(&call->waiter.link);
     if (call->transport != NULL && call->transport->keep(call))
         call->transport = NULL;
+    call_credit_answer(call);
     call_drop(call);
     call_leave_target(call);
     call_uncount(call);

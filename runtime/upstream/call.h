@@ -78,6 +78,7 @@ struct moon_call {
     bool was_written;    // moon_call_write was used: no more tries
     bool is_send_broken; // the target stopped reading; its answer may still come
     bool has_response_bytes;
+    bool is_answer_good; // its head was; the target is credited when the body has not failed
     bool is_upgrade_asked;
     bool is_retry_allowed;  // by the owner, for methods that are not idempotent
     bool is_closed;         // the connection ended, for the reason in closed_rc; what came before

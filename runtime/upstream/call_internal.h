@@ -55,8 +55,14 @@ void call_failed(struct moon_call *call, enum moon_rc rc);
 /// A response that the configuration wants tried again. @return true when another try is under way
 bool call_retry_status(struct moon_call *call);
 
-/// Counts an answer for the target's health and the backend's breaker.
+/// Counts an answer's head for the target's health and the backend's breaker.
 void call_count_answer(struct moon_call *call);
+
+/// The body behind a head that was counted broke: counts against the target, once.
+void call_body_failed(struct moon_call *call, enum moon_rc rc);
+
+/// Credits the target with an answer that did not break.
+void call_credit_answer(struct moon_call *call);
 
 /// The time before a further try is over.
 void call_resume_try(struct moon_call *call);

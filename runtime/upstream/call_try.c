@@ -132,13 +132,44 @@ void call_count_answer(struct moon_call *call)
     struct moon_health *health = try_health(call);
     if (health != NULL && status >= 502 && status <= 504)
         try_mark_failure(call, MOON_ERR_UPSTREAM_PROTOCOL);
-    else if (health != NULL)
-        moon_health_success(health);
+    else
+        call->is_answer_good = true;
     if (!breaker->is_on)
         return;
     bool is_failure = moon_status_is_in(breaker->statuses, breaker->status_count, status);
     int64_t open_us = is_failure && breaker->takes_retry_after ? try_retry_after_us(call) : 0;
     try_circuit_done(call, is_failure, open_us, "failing statuses");
+}
+
+static bool try_is_caused_by_target(enum moon_rc rc)
+{
+    switch ((int)rc) {
+    case MOON_ERR_QUEUE_FULL:
+    case MOON_ERR_QUEUE_TIMEOUT:
+    case MOON_ERR_MEMORY:
+    case MOON_ERR_BAD_TARGET:
+    case MOON_ERR_LIMIT:
+        return false;
+    default:
+        return true;
+    }
+}
+
+void call_body_failed(struct moon_call *call, enum moon_rc rc)
+{
+    call->failure = rc;
+    call->state = MOON_CALL_FAILED;
+    if (call->is_answer_good && try_is_caused_by_target(rc))
+        try_mark_failure(call, rc);
+    call->is_answer_good = false;
+}
+
+// Not at the head already: a target that cuts every answer short would never be seen as failing.
+void call_credit_answer(struct moon_call *call)
+{
+    if (call->is_answer_good && try_health(call) != NULL)
+        moon_health_success(try_health(call));
+    call->is_answer_good = false;
 }
 
 void call_drop(struct moon_call *call)
@@ -165,20 +196,6 @@ static bool try_was_stale(const struct moon_call *call, enum moon_rc rc)
 {
     return call->is_reused && !call->has_response_bytes &&
            (rc == MOON_ERR_UPSTREAM_CLOSED || rc == MOON_ERR_UPSTREAM_RESET);
-}
-
-static bool try_is_caused_by_target(enum moon_rc rc)
-{
-    switch ((int)rc) {
-    case MOON_ERR_QUEUE_FULL:
-    case MOON_ERR_QUEUE_TIMEOUT:
-    case MOON_ERR_MEMORY:
-    case MOON_ERR_BAD_TARGET:
-    case MOON_ERR_LIMIT:
-        return false;
-    default:
-        return true;
-    }
 }
 
 static bool try_is_connect(enum moon_rc rc)
@@ -251,7 +268,7 @@ static void try_reset(struct moon_call *call)
     call_drop(call);
     call_leave_target(call);
     call->is_head_sent = call->is_body_sent = call->is_send_broken = false;
-    call->is_closed = call->has_response_bytes = false;
+    call->is_closed = call->has_response_bytes = call->is_answer_good = false;
     call->try_deadline_ms = INT64_MAX;
 }
 
@@ -339,9 +356,7 @@ static void try_give_up(struct moon_call *call, enum moon_rc rc)
 void call_failed(struct moon_call *call, enum moon_rc rc)
 {
     if (call->state == MOON_CALL_BODY || call->state == MOON_CALL_TUNNEL) {
-        try_mark_failure(call, rc);
-        call->failure = rc;
-        call->state = MOON_CALL_FAILED;
+        call_body_failed(call, rc);
         moon_timer_stop(&call->timer);
         call->events->on_body(call->owner);
         return;

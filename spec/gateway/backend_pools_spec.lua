@@ -119,6 +119,16 @@ describe("balancing", function()
     assert.is_string(get("/", { Cookie = "stick=0123456789abcdef" }).headers["set-cookie"])
   end)
 
+  it("takes out a target that cuts its answers short, good as their heads are", function()
+    start(2, "outlier = { failures = 2, eject = 30, max_share = 50 }, retries = 0", { function()
+      return { raw = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf" }
+    end, says("whole") })
+    for _ = 1, 4 do
+      get()
+    end
+    assert.same({ whole = 6 }, bodies(6))
+  end)
+
   it("starts a returning target slowly", function()
     local is_down = true
     start(2, "slow_start = 100, outlier = { failures = 1, eject = 1, max_share = 50 }, retries = 1",
