@@ -7,6 +7,7 @@ help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' Makefile | expand -t 18
 
 run: build ## build and serve examples/protect-apis in the foreground
+	@scripts/deps.sh run
 	@exec build/release/moongate run examples/protect-apis
 
 build: ## the release binary: build/release/moongate

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Installs the Debian packages of the named lists (scripts/deps/NAME.txt) that are not there yet.
 # Starts no service: a package that brings a daemon (redis-server, nginx) leaves it stopped.
-# usage: scripts/deps.sh build|test|bench...
+# usage: scripts/deps.sh build|run|test|bench...
 set -eu
 
 lists=$(dirname "$0")/deps

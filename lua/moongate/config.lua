@@ -212,12 +212,15 @@ function Load:backend_links(backend, at)
   end
 end
 
+--- The access log as the runtime reads it; what is left out has the runtime's default.
 local function logs(given)
-  if type(given) == "boolean" then
-    given = { enabled = given, path = "-", sample = 1, request_headers = {}, response_headers = {},
-      query = true, redact = {}, buffer_bytes = 1048576 }
+  if type(given) ~= "table" or type(given.sample) ~= "number" then
+    return { enabled = given ~= false } -- or it is not valid, and reported as such
   end
-  return given
+  return { enabled = given.enabled, path = given.path, query = given.query,
+    sample_millionths = math.floor(given.sample * 1000000 + 0.5), redact = given.redact,
+    request_headers = given.request_headers, response_headers = given.response_headers,
+    buffer_bytes = given.buffer_bytes }
 end
 
 --- A scope for the policy lists of a table.

@@ -2,8 +2,10 @@
 #include "gateway/access_log.h"
 
 #include "base/clock.h"
+#include "base/hash.h"
 #include "base/json_write.h"
 #include "gateway/exchange.h"
+#include "http/uri.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -11,25 +13,44 @@
 #include <unistd.h>
 
 enum {
-    ACCESS_LINE_BYTES = 4096,
+    ACCESS_MILLION = 1000000,
+    ACCESS_LINE_BYTES = 8192,
     ACCESS_FLUSH_BYTES = 32768,
-    ACCESS_PATH_BYTES = 1024, // of a path or field in a line
+    ACCESS_BUFFER_BYTES = 64 << 20, // the configuration's own ceiling is at most that
+    ACCESS_PATH_BYTES = 1024,       // of a path or field in a line
+    ACCESS_FIELD_BYTES = 512,       // of a field that the configuration names
 };
+
+// What carries credentials by its nature is never shown, whatever the configuration says.
+static const struct moon_slice access_secret_fields[] = {
+    {"authorization", 13}, {"proxy-authorization", 19},      {"cookie", 6}, {"set-cookie", 10},
+    {"x-api-key", 9},      {"ocp-apim-subscription-key", 25}};
+static const struct moon_slice access_secret_parameters[] = {{"subscription-key", 16},
+                                                             {"access_token", 12},
+                                                             {"api_key", 7},
+                                                             {"apikey", 6},
+                                                             {"client_secret", 13},
+                                                             {"id_token", 8},
+                                                             {"password", 8},
+                                                             {"refresh_token", 13},
+                                                             {"secret", 6},
+                                                             {"sig", 3},
+                                                             {"signature", 9},
+                                                             {"token", 5}};
 
 struct moon_access_log {
     int fd;
     struct moon_buf buf;
-    uint64_t dropped;
 };
 
-struct moon_access_log *moon_access_log_new(int fd, size_t ceiling)
+struct moon_access_log *moon_access_log_new(int fd)
 {
     struct moon_access_log *log = calloc(1, sizeof(*log));
     struct stat st;
     if (log == NULL)
         return NULL;
     log->fd = fd;
-    moon_buf_init(&log->buf, ceiling);
+    moon_buf_init(&log->buf, ACCESS_BUFFER_BYTES);
     if (fd != -1 && fstat(fd, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISCHR(st.st_mode))
         (void)fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
     return log;
@@ -58,11 +79,6 @@ void moon_access_log_free(struct moon_access_log *log)
     }
     moon_buf_fini(&log->buf);
     free(log);
-}
-
-uint64_t moon_access_log_dropped(const struct moon_access_log *log)
-{
-    return log->dropped;
 }
 
 static int64_t access_phase(int64_t from, int64_t to)
@@ -111,25 +127,97 @@ static void access_text(struct moon_json *json, const char *name, struct moon_sl
         moon_json_text(json, name, access_cut(value));
 }
 
+static bool access_is_in(struct moon_slice name, const struct moon_slice *names, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (moon_slice_is_nocase(name, names[i]))
+            return true;
+    }
+    return false;
+}
+
+static bool access_is_redacted(const struct moon_exchange *x, struct moon_slice name)
+{
+    const struct moon_access_log_conf *conf = &x->generation->plan->access_log;
+    return access_is_in(name, conf->redacted, conf->redacted_count);
+}
+
+static bool access_is_secret_parameter(struct moon_exchange *x, struct moon_slice name)
+{
+    const struct moon_leaf *leaf = x->ctx.leaf;
+    name = moon_uri_decode(&x->arena, name, true);
+    return access_is_in(name, access_secret_parameters, MOON_COUNT(access_secret_parameters)) ||
+           (leaf != NULL && moon_slice_is_nocase(name, leaf->subscription_query)) ||
+           access_is_redacted(x, name);
+}
+
+// The value in front of the rest of a query. @param rest  moved behind it and its '&'
+static struct moon_slice access_next_parameter(struct moon_slice *rest, struct moon_slice *name)
+{
+    size_t end = moon_slice_find(*rest, '&');
+    struct moon_slice pair = moon_slice(rest->data, end);
+    *name = moon_slice(pair.data, moon_slice_find(pair, '='));
+    *rest = moon_slice_from(*rest, end + 1);
+    return moon_slice_from(pair, name->len + 1);
+}
+
 // Values of a query are shown; those of secrets are not.
 static struct moon_slice access_query(struct moon_exchange *x)
 {
-    struct moon_slice secret = x->ctx.leaf != NULL && x->ctx.leaf->subscription_query.len > 0
-                                   ? x->ctx.leaf->subscription_query
-                                   : MOON_S("subscription-key");
-    struct moon_slice query = x->original_query;
-    for (size_t at = 0; at + secret.len < query.len; at++) {
-        struct moon_slice rest = moon_slice_from(query, at);
-        bool is_start = at == 0 || query.data[at - 1] == '&';
-        if (!is_start || !moon_slice_starts_nocase(rest, secret) || rest.data[secret.len] != '=')
-            continue;
-        size_t end = moon_slice_find(rest, '&');
-        struct moon_slice parts[3] = {moon_slice(query.data, at + secret.len + 1), MOON_S("***"),
-                                      moon_slice_from(rest, end)};
-        struct moon_slice shown;
-        return moon_arena_join(&x->arena, parts, 3, &shown) ? shown : moon_slice(NULL, 0);
+    static const char hidden[] = "***";
+    struct moon_slice query = x->original_query, rest = query, name;
+    size_t secrets = 0, len = 0;
+    if (!x->generation->plan->access_log.has_query)
+        return moon_slice(NULL, 0);
+    while (rest.len > 0) {
+        struct moon_slice value = access_next_parameter(&rest, &name);
+        secrets += value.len > 0 && access_is_secret_parameter(x, name);
     }
-    return query;
+    if (secrets == 0)
+        return query;
+    char *shown = moon_arena_alloc(&x->arena, query.len + secrets * (sizeof(hidden) - 1));
+    if (shown == NULL)
+        return moon_slice(NULL, 0);
+    for (rest = query; rest.len > 0;) {
+        const char *from = rest.data;
+        struct moon_slice value = access_next_parameter(&rest, &name);
+        bool is_hidden = value.len > 0 && access_is_secret_parameter(x, name);
+        const char *until = is_hidden      ? value.data
+                            : rest.len > 0 ? rest.data
+                                           : query.data + query.len;
+        memcpy(shown + len, from, (size_t)(until - from));
+        len += (size_t)(until - from);
+        if (is_hidden) {
+            memcpy(shown + len, hidden, sizeof(hidden) - 1);
+            len += sizeof(hidden) - 1;
+            if (rest.len > 0)
+                shown[len++] = '&';
+        }
+    }
+    return moon_slice(shown, len);
+}
+
+static void access_fields(struct moon_json *json, const char *member, const struct moon_exchange *x,
+                          const struct moon_fields *fields, const struct moon_slice *names,
+                          size_t count)
+{
+    const struct moon_leaf *leaf = x->ctx.leaf;
+    if (count == 0)
+        return;
+    moon_json_object_at(json, member);
+    for (size_t i = 0; i < count; i++) {
+        const struct moon_field *field = moon_fields_find(fields, names[i]);
+        if (field == NULL)
+            continue;
+        bool is_secret =
+            access_is_in(names[i], access_secret_fields, MOON_COUNT(access_secret_fields)) ||
+            (leaf != NULL && moon_slice_is_nocase(names[i], leaf->subscription_header)) ||
+            access_is_redacted(x, names[i]);
+        struct moon_slice shown =
+            moon_slice(field->value.data, moon_min_size(field->value.len, ACCESS_FIELD_BYTES));
+        moon_json_text(json, names[i].data, is_secret ? MOON_S("***") : shown);
+    }
+    moon_json_end(json);
 }
 
 static void access_request(struct moon_json *json, struct moon_exchange *x)
@@ -189,6 +277,7 @@ static void access_outcome(struct moon_json *json, const struct moon_exchange *x
 
 static void access_write_line(struct moon_access_log *log, struct moon_exchange *x)
 {
+    const struct moon_access_log_conf *conf = &x->generation->plan->access_log;
     char line[ACCESS_LINE_BYTES];
     char when[MOON_CLOCK_TEXT_BYTES];
     struct moon_json json;
@@ -208,11 +297,19 @@ static void access_write_line(struct moon_access_log *log, struct moon_exchange 
     if (x->ctx.lua_us > 0)
         moon_json_number(&json, "lua_us", x->ctx.lua_us);
     moon_json_number(&json, "generation", x->generation->number);
+    if (conf->sample_millionths < ACCESS_MILLION)
+        moon_json_real(&json, "sample", (double)conf->sample_millionths / ACCESS_MILLION);
+    // Last: what does not fit into the line is left out.
+    access_fields(&json, "request_headers", x, &x->request.fields, conf->request_fields,
+                  conf->request_field_count);
+    access_fields(&json, "response_headers", x, &x->response.fields, conf->response_fields,
+                  conf->response_field_count);
     moon_json_end(&json);
     size_t len = moon_json_len(&json);
     line[len++] = '\n';
-    if (moon_buf_append(&log->buf, moon_slice(line, len)) != MOON_OK)
-        log->dropped++;
+    if (moon_buf_len(&log->buf) + len > conf->buffer_bytes ||
+        moon_buf_append(&log->buf, moon_slice(line, len)) != MOON_OK)
+        moon_metrics_add(x->gateway->env.metrics, x->gateway->metrics.log_dropped, 1);
     if (moon_buf_len(&log->buf) >= ACCESS_FLUSH_BYTES)
         moon_access_log_flush(log);
 }
@@ -279,12 +376,20 @@ static void access_count(struct moon_exchange *x)
     moon_metrics_add(metrics, x->gateway->metrics.bytes_out, x->response_bytes);
 }
 
+static bool access_is_wanted(const struct moon_exchange *x)
+{
+    uint32_t sample = x->generation->plan->access_log.sample_millionths;
+    bool is_good = x->failure == MOON_OK && x->is_head_sent && x->response.status < 400;
+    if (x->ctx.leaf != NULL && !x->ctx.leaf->has_access_log)
+        return false;
+    return sample >= ACCESS_MILLION || !is_good || moon_random_fast() % ACCESS_MILLION < sample;
+}
+
 void moon_access_log_exchange(struct moon_exchange *x)
 {
     access_settle(&x->times);
     access_count(x);
     struct moon_access_log *log = x->gateway->access_log;
-    bool is_wanted = x->ctx.leaf == NULL || x->ctx.leaf->has_access_log;
-    if (log != NULL && log->fd != -1 && is_wanted)
+    if (log != NULL && log->fd != -1 && access_is_wanted(x))
         access_write_line(log, x);
 }

@@ -7,14 +7,15 @@
 
 #include "base/result.h"
 
+#include <stdint.h>
+
 struct moon_exchange;
 struct moon_access_log;
 
 /// @param fd  taken; set non-blocking where it is a pipe or socket. -1: no log
-struct moon_access_log *moon_access_log_new(int fd, size_t ceiling);
+struct moon_access_log *moon_access_log_new(int fd);
 void moon_access_log_free(struct moon_access_log *log); // flushes once more; accepts NULL
 void moon_access_log_flush(struct moon_access_log *log);
-uint64_t moon_access_log_dropped(const struct moon_access_log *log);
 
 /// Writes the exchange's line and counts its metrics.
 void moon_access_log_exchange(struct moon_exchange *x);

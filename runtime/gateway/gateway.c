@@ -26,6 +26,9 @@ static void gateway_make_metrics(struct moon_gateway *gateway)
         .bytes_out =
             moon_metrics_series(metrics, MOON_METRIC_COUNTER, "moongate_response_body_bytes_total",
                                 "Bytes of response bodies.", none),
+        .log_dropped =
+            moon_metrics_series(metrics, MOON_METRIC_COUNTER, "moongate_access_log_dropped_total",
+                                "Lines that the logger was too slow for.", none),
         .refused =
             moon_metrics_series(metrics, MOON_METRIC_COUNTER, "moongate_connections_refused_total",
                                 "Connections closed at once: over a limit.", none),

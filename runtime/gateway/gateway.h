@@ -48,7 +48,7 @@ struct moon_gateway_listener {
 /// Metrics that every exchange counts.
 struct moon_gateway_metrics {
     int connections, active_connections, active_exchanges;
-    int bytes_in, bytes_out;
+    int bytes_in, bytes_out, log_dropped;
     int refused; // malformed or over a limit
     int policy_budget;
     int cache[8];        // by outcome (moon_cache_outcomes)

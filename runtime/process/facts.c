@@ -97,7 +97,7 @@ enum moon_rc moon_facts_of(const struct moon_plan *plan, struct moon_facts *fact
     bool is_copied =
         moon_slice_copy_text(plan->name, facts->name, sizeof(facts->name)) &&
         moon_slice_copy_text(plan->user, facts->user, sizeof(facts->user)) &&
-        facts_path(plan, plan->access_log, facts->access_log, sizeof(facts->access_log)) &&
+        facts_path(plan, plan->access_log.path, facts->access_log, sizeof(facts->access_log)) &&
         facts_path(plan, plan->error_log, facts->error_log, sizeof(facts->error_log));
     return is_copied ? MOON_OK : MOON_ERR_LIMIT;
 }

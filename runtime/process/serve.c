@@ -12,8 +12,6 @@
 #include <signal.h>
 #include <unistd.h>
 
-enum { SERVE_LOG_BYTES = 1 << 20 };
-
 struct serve {
     const struct moon_cli *cli;
     const char *dir;
@@ -126,7 +124,7 @@ static void serve_set_access_log(struct serve *serve)
     struct moon_gateway *gateway = &serve->worker.gateway;
     int fd = serve_open_access_log(serve->facts.access_log);
     moon_access_log_free(gateway->access_log);
-    gateway->access_log = fd == -1 ? NULL : moon_access_log_new(fd, SERVE_LOG_BYTES);
+    gateway->access_log = fd == -1 ? NULL : moon_access_log_new(fd);
 }
 
 static void serve_end(struct moon_gateway *gateway)

@@ -208,7 +208,7 @@ static int testkit_gateway(lua_State *L)
         return luaL_error(L, "out of memory");
     moon_upstreams_init(&kit->clients, kit->worker.loop, kit->worker.dns, kit->state.healths);
     kit->log_fd = memfd_create("access-log", MFD_CLOEXEC);
-    kit->worker.gateway.access_log = moon_access_log_new(kit->log_fd, 1 << 20);
+    kit->worker.gateway.access_log = moon_access_log_new(kit->log_fd);
     kit->real_us = moon_clock_real_us();
     if (!testkit_load(kit, L, dir, backends) || !testkit_listen(kit, L)) {
         *box = NULL;

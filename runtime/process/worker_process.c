@@ -16,7 +16,7 @@
 #include <ucontext.h>
 #include <unistd.h>
 
-enum { WORKER_LOG_BYTES = 1 << 20, WORKER_FRAMES = 64 };
+enum { WORKER_FRAMES = 64 };
 
 struct worker_socket {
     uint32_t id;
@@ -329,7 +329,7 @@ static struct worker_process *worker_process_new(const struct moon_worker_start 
     if (process == NULL)
         return NULL;
     process->channel = start->channel;
-    process->log = moon_access_log_new(start->access_log, WORKER_LOG_BYTES);
+    process->log = moon_access_log_new(start->access_log);
     if (process->log != NULL &&
         moon_worker_init(&process->worker, start->state, start->number) == MOON_OK)
         return process;

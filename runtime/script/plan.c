@@ -401,6 +401,25 @@ static void plan_leaf_chains(struct plan_reader *r, struct moon_leaf *leaf)
     }
 }
 
+/// A list of texts; NULL and 0 where there is none.
+static struct moon_slice *plan_texts(struct plan_reader *r, const char *name, size_t *count)
+{
+    *count = 0;
+    if (!plan_enter(r, name))
+        return NULL;
+    size_t n = plan_count(r);
+    struct moon_slice *texts = plan_alloc(r, n, sizeof(*texts));
+    for (size_t i = 0; !r->has_failed && i < n; i++) {
+        plan_element(r, i);
+        texts[i] = plan_copy(r, -1);
+        plan_leave(r);
+    }
+    plan_leave(r);
+    if (!r->has_failed)
+        *count = n;
+    return texts;
+}
+
 static void plan_compression(struct plan_reader *r, struct moon_compression_conf *conf)
 {
     if (!plan_enter(r, "compression"))
@@ -411,16 +430,7 @@ static void plan_compression(struct plan_reader *r, struct moon_compression_conf
     conf->gzip_level = (int)plan_number(r, "gzip_level", 5);
     conf->brotli_quality = (int)plan_number(r, "brotli_quality", 4);
     conf->min_bytes = (size_t)plan_number(r, "min_bytes", 1024);
-    if (plan_enter(r, "types")) {
-        conf->type_count = plan_count(r);
-        conf->types = plan_alloc(r, conf->type_count, sizeof(*conf->types));
-        for (size_t i = 0; !r->has_failed && i < conf->type_count; i++) {
-            plan_element(r, i);
-            conf->types[i] = plan_copy(r, -1);
-            plan_leave(r);
-        }
-        plan_leave(r);
-    }
+    conf->types = plan_texts(r, "types", &conf->type_count);
     plan_leave(r);
 }
 
@@ -552,15 +562,27 @@ static void plan_read_subscriptions(struct plan_reader *r)
         plan_index_keys(r);
 }
 
+static void plan_read_access_log(struct plan_reader *r)
+{
+    struct moon_access_log_conf *log = &r->plan->access_log;
+    if (plan_bool(r, "enabled", true)) {
+        log->path = plan_text(r, "path");
+        if (log->path.len == 0)
+            log->path = MOON_S("-");
+    }
+    log->sample_millionths = (uint32_t)plan_number(r, "sample_millionths", 1000000);
+    log->has_query = plan_bool(r, "query", true);
+    log->buffer_bytes = (size_t)plan_number(r, "buffer_bytes", 1 << 20);
+    log->request_fields = plan_texts(r, "request_headers", &log->request_field_count);
+    log->response_fields = plan_texts(r, "response_headers", &log->response_field_count);
+    log->redacted = plan_texts(r, "redact", &log->redacted_count);
+}
+
 static void plan_read_logs(struct plan_reader *r)
 {
     struct moon_plan *plan = r->plan;
     if (plan_enter(r, "access_log")) {
-        if (plan_bool(r, "enabled", true)) {
-            plan->access_log = plan_text(r, "path");
-            if (plan->access_log.len == 0)
-                plan->access_log = MOON_S("-");
-        }
+        plan_read_access_log(r);
         plan_leave(r);
     }
     if (plan_enter(r, "error_log")) {

@@ -94,6 +94,18 @@ struct moon_leaf {
     int api_ref, operation_ref; // as in moon_subscription
 };
 
+/// What is logged of requests, and what of them is hidden.
+struct moon_access_log_conf {
+    struct moon_slice path;     // "-": standard output; empty: off
+    uint32_t sample_millionths; // of the successful requests
+    bool has_query;
+    struct moon_slice *request_fields, *response_fields; // names
+    size_t request_field_count, response_field_count;
+    struct moon_slice *redacted; // fields and query parameters, beside those that always are
+    size_t redacted_count;
+    size_t buffer_bytes;
+};
+
 enum { MOON_SUBSCRIPTION_KEYS = 8 };
 
 struct moon_subscription {
@@ -119,7 +131,7 @@ struct moon_plan {
     int workers;                           // 0: as many as cores
     bool is_in_process;                    // workers = 0
     struct moon_slice user;
-    struct moon_slice access_log; // path; "-": standard output; empty: off
+    struct moon_access_log_conf access_log;
     struct moon_slice error_log, error_log_level;
     struct moon_slice dns_servers; // "127.0.0.1:5353,..."; empty: /etc/resolv.conf
     int64_t dns_min_ttl_ms, dns_max_ttl_ms;

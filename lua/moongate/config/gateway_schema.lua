@@ -70,6 +70,9 @@ local limits = f.record("What one client, connection or request may use.", {
     { default = 1048576 }) },
 }, { default = {} })
 
+local field_name = f.str("A name.", { pattern = "^[%w!#$%%&'*+.^_`|~-]+$",
+  expected = "the name of a header field" })
+
 local log_path = 'File (below the configuration, or absolute), "-" for standard output.'
 
 local access_log = {
@@ -79,16 +82,19 @@ local access_log = {
       { "enabled", f.bool("Whether requests are logged.", true) },
       { "path", f.str(log_path, { default = "-" }) },
       { "sample", { type = "number", minimum = 0, maximum = 1, default = 1,
-        description = "Share of the successful requests that is logged; failures always are." } },
-      { "request_headers", f.list("Request header fields to log; secrets are redacted.",
-        f.str("A name."), { default = {} }) },
-      { "response_headers", f.list("Response header fields to log.", f.str("A name."),
-        { default = {} }) },
-      { "query", f.bool("Whether the query is logged, values of secrets redacted.", true) },
+        description = "Share of the successful requests (below 400) that is logged, each with "
+          .. "`sample`; failures always are." } },
+      { "request_headers", f.list("Request header fields to log, as policies left them; those that "
+        .. "carry credentials show `***`.", field_name, { default = {}, maxItems = 32 }) },
+      { "response_headers", f.list("Response header fields to log.", field_name,
+        { default = {}, maxItems = 32 }) },
+      { "query", f.bool("Whether the query is logged. Keys, tokens, passwords and signatures show "
+        .. "`***`.", true) },
       { "redact", f.list("Further header fields and query parameters whose values are hidden.",
         f.str("A name."), { default = {} }) },
-      { "buffer_bytes", f.bytes("Memory for lines that the disk has not taken; beyond it lines "
-        .. "are dropped and counted.", { default = 1048576 }) },
+      { "buffer_bytes", f.bytes("Memory of a worker for lines that the logger has not taken; beyond "
+        .. "it lines are dropped, and counted by `moongate_access_log_dropped_total`.",
+        { minimum = 65536, maximum = 67108864, default = 1048576 }) },
     }),
   },
   default = {}, description = "The access log, one JSON object a line; `false`: none.",
