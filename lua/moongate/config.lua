@@ -553,9 +553,10 @@ end
 
 --- Loads a configuration.
 ---@param source moongate.Source
+---@param options? { budget_s: number? } CPU time that it may take; 10 seconds
 ---@return table? plan
 ---@return moongate.ConfigError[]? errors
-function M.load(source)
+function M.load(source, options)
   gateway_validator = gateway_validator or schema.compile(gateway_schema)
   api_validator = api_validator or schema.compile(api_schema)
   sandbox.install()
@@ -570,7 +571,7 @@ function M.load(source)
     source = source, errors = errors, warnings = warnings, files = files, named = named,
     listings = listings_of.new(files, errors, named),
   }, Load)
-  fuel.begin(LOAD_SECONDS)
+  fuel.begin(options and options.budget_s or LOAD_SECONDS)
   local ok, err = xpcall(self.run, function(e)
     return type(e) == "string" and debug.traceback(e, 2) or e
   end, self)

@@ -36,7 +36,8 @@ struct moon_script_env {
     void (*patch_plan)(struct moon_plan *plan,
                        void *arg); // specs: changes what was loaded; or NULL
     void *patch_arg;
-    bool is_checking; // only checks the configuration: nothing is connected
+    int load_budget_ms; // CPU time that loading may take; 0: ten seconds
+    bool is_checking;   // only checks the configuration: nothing is connected
 };
 
 /// Loads a configuration: runs it in the sandbox, checks it, builds chains.

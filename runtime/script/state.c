@@ -228,8 +228,10 @@ static void state_push_source(lua_State *L, const struct moon_script *script)
 static void state_push_options(lua_State *L, const struct moon_script *script)
 {
     lua_newtable(L);
-    lua_pushboolean(L, script->env.is_checking);
-    lua_setfield(L, -2, "is_checking");
+    if (script->env.load_budget_ms > 0) {
+        lua_pushnumber(L, script->env.load_budget_ms / 1000.0);
+        lua_setfield(L, -2, "budget_s");
+    }
 }
 
 /// The traceback of a failure of our own Lua code, for the log.

@@ -12,6 +12,8 @@ local block_opens = { ["function"] = true, ["do"] = true, ["if"] = true, ["repea
 
 local join = require("moongate.schema").join
 
+local PATH_BYTES = 1000 -- longer ones, of constructors within constructors, are not told apart
+
 --- Reads the constructor that opens at token `i`; gives the token after it.
 local function read_table(text, t, i, path, lines)
   local kind = t.kind
@@ -30,14 +32,13 @@ local function read_table(text, t, i, path, lines)
       index = index + 1
       key = index
     end
-    local here = key and join(path, key)
+    local here = key and #path < PATH_BYTES and join(path, key) or nil
     if here and not lines[here] then
       lines[here] = line
     end
     i = M.read_value(text, t, i, here, lines)
-    -- A bracket that does not belong here: the text has a mistake, which the compiler names.
-    local is_stray = kind[i] == ")" or kind[i] == "]"
-    if kind[i] == "," or kind[i] == ";" or is_stray then
+    -- Past the separator, or past what does not belong here: a mistake that the compiler names.
+    if kind[i] ~= "}" and kind[i] ~= "eof" then
       i = i + 1
     end
   end

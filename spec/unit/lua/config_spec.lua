@@ -58,6 +58,19 @@ describe("the configuration", function()
     assert.same({}, plan.warnings)
   end)
 
+  it("names the line of a mistake in the syntax, whatever stands around it", function()
+    for text, expected in pairs({
+      ["return { a = {\n  { end end },\n} }"] = "gateway.lua:2: unexpected symbol near 'end'",
+      ["return { until }"] = "gateway.lua:1: unexpected symbol near 'until'",
+      ["return { (] }"] = "gateway.lua:1: unexpected symbol near ']'",
+      ["return " .. ("{"):rep(100000)] = "gateway.lua:1: chunk has too many syntax levels",
+    }) do
+      local plan, errors = config.load(directory.source({ ["gateway.lua"] = text }))
+      assert.is_nil(plan)
+      assert.equal(expected, (text_of(errors):gsub("\n.*", "")))
+    end
+  end)
+
   it("collects every error, with file, line, field and near miss", function()
     local plan, errors = load_gateway(SITE .. [[
 limit = {},
