@@ -1,14 +1,16 @@
 -- SPDX-License-Identifier: Apache-2.0
 --- Makes links to the backend links to the gateway.
+local rewriting = require("moongate.rewriting")
+
 local M = {
   name = "rewrite_links",
   summary = "Makes links to the backend's own hosts links to the gateway.",
   description = "In the body of textual media types (HTML, JSON, XML, JavaScript, CSS, plain), in "
     .. "`Location`, `Content-Location`, `Refresh` and `Link`, and in the `Domain` of cookies. The "
     .. "gateway's side is how the client called it. Hosts are those of the route's backend, unless "
-    .. "`hosts` names others. The body is kept in memory, up to the route's "
-    .. "`buffered_body_bytes`; one "
-    .. "with a `Content-Encoding` is left as it is.",
+    .. "`hosts` names others. Bodies are changed while they pass. One with a `Content-Encoding` is "
+    .. "left as it is, and so is an answer to a range request (206). A changed body's `ETag` becomes "
+    .. "weak.",
   sections = { "outbound" },
   azure = "redirect-content-urls",
   differences = "Fields and cookies too, which Azure leaves; links that only begin with a host's "
@@ -27,10 +29,6 @@ M.schema = {
   },
 }
 
-function M.needs(conf)
-  return { response_body = conf.body ~= false }
-end
-
 local function authorities(plan, hosts)
   if hosts then
     return nil, hosts
@@ -48,9 +46,27 @@ local function authorities(plan, hosts)
   return out
 end
 
+--- The starts of links to a list of hosts, as they stand in texts and, escaped, in JSON. The second of
+--- each pair is filled in for a request.
+local function rules_of(hosts)
+  local rules = {}
+  for _, host in ipairs(hosts) do
+    for _, slashes in ipairs { "//", "\\/\\/" } do
+      rules[#rules + 1] = { "http:" .. slashes .. host, "" }
+      rules[#rules + 1] = { "https:" .. slashes .. host, "" }
+    end
+  end
+  return #rules > 0 and rules or nil
+end
+
 function M.prepare(conf, env)
   local by_backend, hosts = authorities(env.plan, conf.hosts)
-  return { by_backend = by_backend, hosts = hosts, has_body = conf.body ~= false }
+  local rules = {}
+  for name, list in pairs(by_backend or {}) do
+    rules[name] = rules_of(list)
+  end
+  return { by_backend = by_backend, hosts = hosts, has_body = conf.body ~= false,
+    own_rules = hosts and rules_of(hosts), rules = rules }
 end
 
 --- Replaces `http://host` and `https://host` where the host ends there.
@@ -110,11 +126,7 @@ end
 local TEXTUAL = { "^text/", "json", "xml", "javascript" }
 
 local function is_textual(headers)
-  local media, coding = headers["Content-Type"], headers["Content-Encoding"]
-  if not media or coding and coding:lower() ~= "identity" then
-    return false
-  end
-  media = media:lower()
+  local media = (headers["Content-Type"] or ""):lower()
   for i = 1, #TEXTUAL do
     if media:find(TEXTUAL[i]) then
       return true
@@ -133,14 +145,17 @@ function M.outbound(self, ctx)
   local own = request.scheme .. "://" .. host
   rewrite_fields(response, hosts, own)
   rewrite_cookies(response, hosts, (host:gsub(":%d+$", "")))
-  if self.has_body and is_textual(response.headers) then
-    local body = response:body()
-    local new = rewrite(body, hosts, own)
-    if new ~= body then
-      response:set_body(new)
-      response.headers["ETag"] = nil
-    end
+  local rules = self.own_rules or self.rules[ctx.backend or ""]
+  if not self.has_body or not rules or not is_textual(response.headers)
+    or not rewriting.is_readable(response)
+  then
+    return
   end
+  local escaped = own:gsub("/", "\\/")
+  for i = 1, #rules do -- two plain ones, two escaped ones, and so on
+    rules[i][2] = (i - 1) % 4 < 2 and own or escaped
+  end
+  rewriting.replace(response, rules, true)
 end
 
 return M

@@ -57,6 +57,12 @@ function Request:form() end
 ---@param text string
 function Request:set_body(text) end
 
+--- Replaces texts in the body; in one that streams, while it passes. At most eight times a message.
+---@param rules string[][] { from, to }; at each place the first that fits. `from` has at most 1 KiB
+---@param is_link? boolean the texts are starts of URLs up to the host: letters in either case, and not
+---where the host's name goes on
+function Request:replace(rules, is_link) end
+
 --- Adds a field line.
 ---@param name string
 ---@param value string
@@ -81,6 +87,11 @@ function Response:json() end
 
 ---@param text string
 function Response:set_body(text) end
+
+--- As that of the request.
+---@param rules string[][]
+---@param is_link? boolean
+function Response:replace(rules, is_link) end
 
 ---@param name string
 ---@param value string

@@ -14,17 +14,25 @@ static void body_ask_for(struct moon_exchange *x)
     }
 }
 
-// One run of the request's body, counted against the limit.
-static enum moon_rc body_read(struct moon_exchange *x, struct moon_slice *data, bool *is_done)
+// One run of the request's body as the client sent it, counted against the limit.
+static enum moon_rc body_read_raw(void *owner, struct moon_slice *data, bool *is_done)
 {
+    struct moon_exchange *x = owner;
     body_ask_for(x);
     enum moon_rc rc = x->ops->read_body(x->peer, data, is_done);
     if (rc != MOON_OK)
         return rc;
     x->request_bytes += (int64_t)data->len;
-    x->is_body_done = *is_done;
     int64_t most = x->ctx.leaf == NULL || x->is_tunnel ? -1 : x->ctx.leaf->limits.body_bytes;
     return most >= 0 && x->request_bytes > most ? MOON_ERR_BODY_TOO_LARGE : MOON_OK;
+}
+
+enum moon_rc moon_body_read_request(struct moon_exchange *x, struct moon_slice *data, bool *is_done)
+{
+    enum moon_rc rc = moon_replaces_read(&x->request_rewrites, body_read_raw, x, data, is_done);
+    if (rc == MOON_OK)
+        x->is_body_done = *is_done;
+    return rc;
 }
 
 static void body_is_kept(struct moon_exchange *x)
@@ -43,7 +51,7 @@ enum moon_rc moon_body_collect_request(struct moon_exchange *x)
     while (!x->is_body_done) {
         struct moon_slice data;
         bool is_done = false;
-        enum moon_rc rc = body_read(x, &data, &is_done);
+        enum moon_rc rc = moon_body_read_request(x, &data, &is_done);
         if (rc == MOON_OK)
             rc = moon_buf_append(&x->request_body, data);
         if (rc == MOON_ERR_LIMIT)
@@ -88,15 +96,21 @@ enum moon_rc moon_body_ctx_set_request(struct moon_ctx *ctx, struct moon_slice b
 }
 
 // The next run of the answer: out of the store, or from the backend and on its way into the store.
-static enum moon_rc body_read_response(struct moon_exchange *x, struct moon_slice *data,
-                                       bool *is_done)
+static enum moon_rc body_read_answer(void *owner, struct moon_slice *data, bool *is_done)
 {
+    struct moon_exchange *x = owner;
     if (x->cache.is_serving)
         return moon_cache_read(x, data, is_done);
     enum moon_rc rc = moon_call_read(&x->call, data, is_done);
     if (rc == MOON_OK)
         moon_cache_on_body(x, *data, *is_done);
     return rc;
+}
+
+static enum moon_rc body_read_response(struct moon_exchange *x, struct moon_slice *data,
+                                       bool *is_done)
+{
+    return moon_replaces_read(&x->response_rewrites, body_read_answer, x, data, is_done);
 }
 
 enum moon_rc moon_body_collect_response(struct moon_exchange *x)
@@ -171,7 +185,7 @@ void moon_body_pump_request(struct moon_exchange *x)
            moon_call_is_writable(&x->call)) {
         struct moon_slice data;
         bool is_done = false;
-        enum moon_rc rc = body_read(x, &data, &is_done);
+        enum moon_rc rc = moon_body_read_request(x, &data, &is_done);
         if (rc == MOON_AGAIN)
             return;
         if (rc != MOON_OK) {
@@ -238,7 +252,8 @@ enum moon_rc moon_body_send_head(struct moon_exchange *x)
         rc = moon_encode_run(x, &data, is_last);
         if (rc != MOON_OK)
             return rc;
-        if (is_last && x->compress != NULL) { // all of it is here: its length can be told
+        bool is_changed = x->compress != NULL || x->response_rewrites.count > 0;
+        if (is_last && is_changed) { // all of it is here: its length can be told
             x->response.framing = MOON_FRAMING_LENGTH;
             x->response.content_length = (int64_t)data.len;
         }

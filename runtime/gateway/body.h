@@ -6,6 +6,12 @@
 
 #include "gateway/exchange.h"
 
+/// Takes the next run of the request's body, with what policies replace in it. Lent until the next call.
+/// @return MOON_OK, MOON_AGAIN (moon_exchange_on_request_body follows), MOON_ERR_BODY_TOO_LARGE, or how
+/// it broke
+MUST_CHECK enum moon_rc moon_body_read_request(struct moon_exchange *x, struct moon_slice *data,
+                                               bool *is_done);
+
 /// Reads the request's body into memory. @return MOON_OK (it is whole), MOON_AGAIN
 /// (moon_exchange_on_request_body goes on), MOON_ERR_BODY_TOO_LARGE, or how it broke
 MUST_CHECK enum moon_rc moon_body_collect_request(struct moon_exchange *x);

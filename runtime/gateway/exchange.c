@@ -11,6 +11,7 @@
 #include "gateway/grpc.h"
 #include "gateway/management.h"
 #include "gateway/max_forwards.h"
+#include "gateway/rewrite.h"
 #include "gateway/tunnel.h"
 #include "script/async.h"
 
@@ -278,6 +279,8 @@ static void exchange_free(struct moon_exchange *x)
     moon_cache_end(x);
     moon_ctx_fini(&x->ctx);
     moon_encode_end(x);
+    moon_replaces_fini(&x->request_rewrites);
+    moon_replaces_fini(&x->response_rewrites);
     moon_buf_fini(&x->request_body);
     moon_buf_fini(&x->response_body);
     moon_arena_reset(&x->arena);
@@ -327,6 +330,8 @@ static const struct moon_ctx_ops exchange_ctx_ops = {
     .response_body = moon_body_ctx_response,
     .set_request_body = moon_body_ctx_set_request,
     .set_response_body = moon_body_ctx_set_response,
+    .replace_request = moon_rewrite_ctx_request,
+    .replace_response = moon_rewrite_ctx_response,
     .forward = moon_forward_ctx,
     .count_bytes = exchange_count_bytes,
     .drop_response = moon_forward_drop_response,

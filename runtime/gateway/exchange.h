@@ -7,6 +7,7 @@
 
 #include "gateway/cache.h"
 #include "gateway/gateway.h"
+#include "http/replace.h"
 #include "upstream/call.h"
 
 struct moon_exchange;
@@ -81,12 +82,14 @@ struct moon_exchange {
     bool is_continue_sent;
     struct moon_buf request_body;
     int64_t request_bytes;
+    struct moon_replaces request_rewrites; // what the backend gets is what these leave
 
     // Response body.
     bool is_response_kept; // it is in response_body, whole
     bool is_collecting_response;
     struct moon_buf response_body;
     int64_t response_bytes;
+    struct moon_replaces response_rewrites;
 
     struct moon_cache_state cache;
     struct moon_compress *compress; // the coding under way; NULL: none

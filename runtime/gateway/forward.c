@@ -5,6 +5,7 @@
 #include "base/hash.h"
 #include "base/json_write.h"
 #include "base/log.h"
+#include "gateway/body.h"
 #include "gateway/mirror.h"
 #include "http/cookies.h"
 #include "http/uri.h"
@@ -213,13 +214,10 @@ static enum moon_rc forward_first_body(struct moon_exchange *x, struct moon_slic
     }
     if (x->request.framing == MOON_FRAMING_NONE || x->request.expects_continue)
         return MOON_OK;
-    enum moon_rc rc = x->ops->read_body(x->peer, data, is_last);
-    if (rc == MOON_OK) {
-        x->request_bytes += (int64_t)data->len;
-        x->is_body_done = *is_last;
-        if (x->ctx.leaf->limits.body_bytes >= 0 &&
-            x->request_bytes > x->ctx.leaf->limits.body_bytes)
-            rc = MOON_ERR_BODY_TOO_LARGE;
+    enum moon_rc rc = moon_body_read_request(x, data, is_last);
+    if (rc == MOON_OK && *is_last && x->request_rewrites.count > 0) {
+        x->request.framing = MOON_FRAMING_LENGTH;
+        x->request.content_length = (int64_t)data->len;
     }
     return rc == MOON_AGAIN ? MOON_OK : rc;
 }

@@ -31,6 +31,7 @@ void moon_forward_drop_response(struct moon_ctx *ctx)
     x->ctx.response = NULL;
     x->is_answered = x->is_response_kept = x->is_collecting_response = false;
     moon_buf_clear(&x->response_body);
+    moon_replaces_fini(&x->response_rewrites);
 }
 
 static void forward_timed_out(struct moon_timer *timer)

@@ -6,6 +6,7 @@
 /// through the C API; nothing is built before a policy asks for it.
 
 #include "http/message.h"
+#include "http/replace.h"
 #include "net/stream.h"
 #include "script/cache_rule.h"
 #include "script/plan.h"
@@ -85,6 +86,11 @@ struct moon_ctx_ops {
     /// Replaces a body; the bytes lie in the arena.
     enum moon_rc (*set_request_body)(struct moon_ctx *x, struct moon_slice body);
     enum moon_rc (*set_response_body)(struct moon_ctx *x, struct moon_slice body);
+    /// Replaces texts in a body, in one that streams while it passes; the rules lie in the arena.
+    enum moon_rc (*replace_request)(struct moon_ctx *x, const struct moon_replace_rule *rules,
+                                    size_t count);
+    enum moon_rc (*replace_response)(struct moon_ctx *x, const struct moon_replace_rule *rules,
+                                     size_t count);
     /// Calls the backend, in place of the gateway itself; an answer before is forgotten.
     /// @param timeout_ms  until the response's head; 0: the backend's own deadlines
     /// @return MOON_AGAIN (moon_ctx_forward_done follows), or why it cannot be

@@ -58,6 +58,46 @@ enum moon_rc moon_ctx_fields_add(lua_State *L, struct moon_ctx *x, struct moon_f
     return moon_fields_add(fields, name, value);
 }
 
+enum { REPLACE_RULES = 256 };
+
+// A list of { from, to }, copied. Raises where it is none.
+static size_t body_check_rules(lua_State *L, struct moon_ctx *x, struct moon_replace_rule **out)
+{
+    luaL_checktype(L, 2, LUA_TTABLE);
+    bool is_link = lua_toboolean(L, 3) != 0;
+    size_t n = lua_objlen(L, 2);
+    luaL_argcheck(L, n >= 1 && n <= REPLACE_RULES, 2, "must have 1 to 256 rules");
+    struct moon_replace_rule *rules = moon_arena_zalloc(x->arena, n * sizeof(*rules));
+    if (rules == NULL)
+        return (size_t)moon_raise_full(L);
+    for (size_t i = 0; i < n; i++) {
+        lua_rawgeti(L, 2, (int)i + 1);
+        luaL_checktype(L, -1, LUA_TTABLE);
+        lua_rawgeti(L, -1, 1);
+        lua_rawgeti(L, -2, 2);
+        rules[i].from = moon_check_copy(L, -2, x);
+        rules[i].to = moon_check_copy(L, -1, x);
+        rules[i].is_link = is_link;
+        luaL_argcheck(L, rules[i].from.len >= 1 && rules[i].from.len <= MOON_REPLACE_TEXT_BYTES, 2,
+                      "a text to be replaced must have 1 to 1024 bytes");
+        lua_pop(L, 3);
+    }
+    *out = rules;
+    return n;
+}
+
+int moon_ctx_body_replace(lua_State *L, struct moon_ctx *x, bool is_request)
+{
+    struct moon_replace_rule *rules = NULL;
+    size_t n = body_check_rules(L, x, &rules);
+    enum moon_rc rc =
+        is_request ? x->ops->replace_request(x, rules, n) : x->ops->replace_response(x, rules, n);
+    if (rc == MOON_OK)
+        return 0;
+    return luaL_error(L, "ctx.%s:replace: %s", is_request ? "request" : "response",
+                      moon_rc_text(rc));
+}
+
 // `json` and `form` wait by way of `body`, so they are Lua functions: a C function cannot be
 // resumed in its middle.
 static const char body_lua_methods[] = "local function json(self)\n"

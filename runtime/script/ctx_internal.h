@@ -39,6 +39,9 @@ void moon_ctx_add_body_methods(lua_State *L, struct moon_script *script,
                                enum moon_handle_kind kind);
 void moon_ctx_cancel_body(void *op);
 
+/// `replace` of both: a list of { from, to } at index 2, whether they are links at 3.
+int moon_ctx_body_replace(lua_State *L, struct moon_ctx *x, bool is_request);
+
 void moon_ctx_open_request(lua_State *L, struct moon_script *script);
 void moon_ctx_open_response(lua_State *L, struct moon_script *script);
 void moon_ctx_open_fields(lua_State *L, struct moon_script *script);

@@ -220,6 +220,12 @@ static int request_set_body(lua_State *L)
     return rc == MOON_OK ? 0 : luaL_error(L, "ctx.request:set_body: %s", moon_rc_text(rc));
 }
 
+/// ctx.request:replace({ { from, to }, ... }, is_link = false)
+static int request_replace(lua_State *L)
+{
+    return moon_ctx_body_replace(L, moon_handle_check(L, 1, MOON_HANDLE_REQUEST), true);
+}
+
 /// ctx.request:header_names() -> names in arrival order, repeated as they came
 static int request_header_names(lua_State *L)
 {
@@ -314,6 +320,7 @@ static int request_parse_form(lua_State *L)
 static const luaL_Reg request_methods[] = {
     {"body", request_body},
     {"set_body", request_set_body},
+    {"replace", request_replace},
     {"header_names", request_header_names},
     {"header_values", request_header_values},
     {"add_header", request_add_header},

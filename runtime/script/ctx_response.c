@@ -28,6 +28,12 @@ static int response_set_body(lua_State *L)
     return rc == MOON_OK ? 0 : luaL_error(L, "ctx.response:set_body: %s", moon_rc_text(rc));
 }
 
+/// ctx.response:replace({ { from, to }, ... }, is_link = false)
+static int response_replace(lua_State *L)
+{
+    return moon_ctx_body_replace(L, moon_handle_check(L, 1, MOON_HANDLE_RESPONSE), false);
+}
+
 static int response_header_names(lua_State *L)
 {
     return moon_ctx_fields_push_names(
@@ -49,6 +55,7 @@ static int response_add_header(lua_State *L)
 static const luaL_Reg response_methods[] = {
     {"body", response_body},
     {"set_body", response_set_body},
+    {"replace", response_replace},
     {"header_names", response_header_names},
     {"header_values", response_header_values},
     {"add_header", response_add_header},
