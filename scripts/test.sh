@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# Runs the checks stage by stage and adds them up. Logs: build/test/. Last line: `N passed, M failed`.
+# Runs the checks stage by stage and adds them up. Last line: `N passed, M failed`.
+# Logs: build/test/STAGE/; how long each spec took: build/test/STAGE.times.
 # usage: scripts/test.sh [STAGE...]   (without a stage: all of $all_stages; `crs` only when named)
 # SPEC=part-of-a-path runs only the spec files that have it in their name.
 set -u
@@ -49,7 +50,7 @@ loads_units() {
 # spec_file STAGE FILE: one busted process for one file, so that a crash costs only that file. Specs
 # of the in-process gateway run inside the binary under test.
 spec_file() {
-  local stage=$1 file=$2 log status runner=(busted)
+  local stage=$1 file=$2 log status began=$EPOCHREALTIME runner=(busted)
   if grep -q 'require("moongate.test")' "$file"; then
     runner=("$MOONGATE_BUILD/moongate" test)
   elif [[ $stage == *-asan ]] && loads_units "$file"; then
@@ -59,6 +60,7 @@ spec_file() {
   MOONGATE_UNIT_LIB=$MOONGATE_BUILD/libmoon_unit.so timeout -k 5 "$file_seconds" "${runner[@]}" \
     -o spec/support/tally.lua "$file" >"$log" 2>&1 </dev/null
   status=$?
+  echo "$(((${EPOCHREALTIME/./} - ${began/./}) / 1000)) ms $file" >>"$logs/$stage.times"
   if ! tail -n 1 "$log" | grep -q '^tally: '; then
     echo "FAIL  $stage: $file ended without a tally (exit $status)"
     tail -n 40 "$log" | sed 's/^/      /'
@@ -196,7 +198,7 @@ for stage in $stages; do
   fi
 done
 for stage in $stages; do
-  rm -rf "${logs:?}/$stage" "$logs/$stage.tally"
+  rm -rf "${logs:?}/$stage" "$logs/$stage".{tally,times}
   mkdir -p "$logs/$stage"
   : >"$logs/$stage.tally"
   SECONDS=0
