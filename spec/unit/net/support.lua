@@ -178,9 +178,9 @@ function M.turn(wait_ms)
   end
 end
 
---- Turns the loop until `is_done()` or two seconds have passed; tells whether it was done.
+--- Turns the loop until `is_done()`, or until the limit (20 s) has passed; tells whether it was done.
 function M.turn_until(is_done, limit_ms)
-  local ends = os.time() + math.ceil((limit_ms or 5000) / 1000) + 1
+  local ends = os.time() + math.ceil((limit_ms or 20000) / 1000) + 1
   while not is_done() do
     if os.time() > ends then
       return false

@@ -218,7 +218,7 @@ describe("TLS", function()
     local l
 
     local function subject(name, arguments)
-      local pipe = io.popen(("timeout 5 openssl s_client -connect 127.0.0.1:%d %s %s </dev/null " ..
+      local pipe = io.popen(("timeout 20 openssl s_client -connect 127.0.0.1:%d %s %s </dev/null " ..
         "2>/dev/null | openssl x509 -noout -subject 2>&1; echo done >> %s/done")
         :format(l.port,
         name and "-servername " .. name or "-noservername", arguments or "", tls.dir()))
@@ -370,7 +370,7 @@ describe("TLS", function()
     it("works in TLS 1.2 too", function()
       local l = serve(server({ certificates = { api }, tickets = tls.tickets() }))
       local out
-      local pipe = io.popen(("cd %s && timeout 5 openssl s_client -connect 127.0.0.1:%d -tls1_2 " ..
+      local pipe = io.popen(("cd %s && timeout 20 openssl s_client -connect 127.0.0.1:%d -tls1_2 " ..
         "-reconnect </dev/null > out 2>&1; touch done"):format(tls.dir(), l.port))
       assert.is_true(net.turn_until(function()
         local file = io.open(tls.dir() .. "/done")
@@ -553,7 +553,7 @@ describe("TLS", function()
         "-respout api.ocsp -ndays 3650"):format(base))
       local l = serve(server({ certificates = { { certificate = api.certificate, key = api.key,
         ocsp = base .. "api.ocsp" } } }))
-      local pipe = io.popen(("cd %s && timeout 5 openssl s_client -connect 127.0.0.1:%d -status " ..
+      local pipe = io.popen(("cd %s && timeout 20 openssl s_client -connect 127.0.0.1:%d -status " ..
         "-servername api.contoso.test </dev/null > out 2>&1; touch done"):format(base, l.port))
       assert.is_true(net.turn_until(function()
         local file = io.open(base .. "done")
