@@ -13,6 +13,7 @@ enum {
     GUARD_RESET_PER_S = 20,
     GUARD_DATA_EARNS = 2, // control frames for each useful frame
     GUARD_MAGIC_BYTES = 24,
+    GUARD_ID_MASK = 0x7fffffff, // less the reserved bit
 };
 
 void h2_guard_init(struct h2_guard *guard)
@@ -175,6 +176,20 @@ static const char *guard_frame(struct h2_guard *guard, uint8_t type, uint8_t fla
     }
 }
 
+// The first four bytes of PRIORITY are the stream that it depends on. RFC 9113 gives them no meaning,
+// but one that is its own is still malformed (RFC 7540 §5.3.1).
+static const char *guard_payload(struct h2_guard *guard, const uint8_t *at, size_t n)
+{
+    for (size_t i = 0; guard->type == H2_PRIORITY && i < n && guard->dependency_len < 4; i++) {
+        guard->dependency = guard->dependency << 8 | at[i];
+        guard->dependency_len++;
+    }
+    bool is_whole = guard->type == H2_PRIORITY && guard->dependency_len == 4;
+    return is_whole && (guard->dependency & GUARD_ID_MASK) == guard->id
+               ? guard_wrong(guard, NGHTTP2_PROTOCOL_ERROR, "PRIORITY that depends on itself")
+               : NULL;
+}
+
 const char *h2_guard_receive(struct h2_guard *guard, struct moon_slice bytes)
 {
     const uint8_t *at = (const uint8_t *)bytes.data, *end = at + bytes.len;
@@ -183,6 +198,9 @@ const char *h2_guard_receive(struct h2_guard *guard, struct moon_slice bytes)
         size_t *passed = guard->magic_left > 0 ? &guard->magic_left : &guard->payload_left;
         if (*passed > 0) {
             size_t n = *passed < left ? *passed : left;
+            const char *wrong = passed == &guard->payload_left ? guard_payload(guard, at, n) : NULL;
+            if (wrong != NULL)
+                return wrong;
             *passed -= n;
             at += n;
             continue;
@@ -194,11 +212,14 @@ const char *h2_guard_receive(struct h2_guard *guard, struct moon_slice bytes)
         guard->head_len = 0;
         guard->payload_left = (size_t)head[0] << 16 | (size_t)head[1] << 8 | head[2];
         guard->type = head[3];
-        guard->frames += guard->type != H2_CONTINUATION;
-        const char *excess = guard_frame(
-            guard, head[3], head[4],
+        guard->id =
             ((uint32_t)head[5] << 24 | (uint32_t)head[6] << 16 | (uint32_t)head[7] << 8 | head[8]) &
-                0x7fffffff);
+            GUARD_ID_MASK;
+        guard->dependency = 0;
+        guard->dependency_len =
+            guard->payload_left == 5 ? 0 : 4; // another length is wrong by itself
+        guard->frames += guard->type != H2_CONTINUATION;
+        const char *excess = guard_frame(guard, head[3], head[4], guard->id);
         if (excess != NULL)
             return excess;
     }

@@ -39,6 +39,9 @@ struct h2_guard {
     uint32_t code;    // of the error that was found
     uint32_t last_id; // newest stream
     uint8_t opened[H2_GUARD_STREAMS / 8], ended[H2_GUARD_STREAMS / 8]; // by the client; bit sets
+    uint32_t id;             // of the frame whose payload is passing
+    uint32_t dependency;     // of a PRIORITY frame, as far as it has come
+    unsigned dependency_len; // its bytes: 0 to 4
 };
 
 struct moon_h2 {

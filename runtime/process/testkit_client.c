@@ -234,46 +234,85 @@ static void raw_writable(void *owner)
 
 static const struct moon_stream_events raw_events = {raw_readable, raw_writable};
 
-/// gw:raw(bytes, { listener=, wait=, half_close= }) -> everything that came until the gateway
-///   closed, or nothing came for `wait` (0.1) real seconds; true when it closed
+struct raw_options {
+    const char *listener;
+    double wait;
+    bool is_half_closed, is_tls;
+};
+
+static struct raw_options raw_read_options(lua_State *L)
+{
+    struct raw_options options = {.wait = 0.1};
+    if (!lua_istable(L, 3))
+        return options;
+    lua_getfield(L, 3, "listener");
+    options.listener = lua_tostring(L, -1);
+    lua_getfield(L, 3, "wait");
+    options.wait = luaL_optnumber(L, -1, options.wait);
+    lua_getfield(L, 3, "half_close");
+    options.is_half_closed = lua_toboolean(L, -1) != 0;
+    lua_getfield(L, 3, "tls");
+    options.is_tls = lua_toboolean(L, -1) != 0;
+    return options;
+}
+
+static void raw_connect(lua_State *L, struct client_raw *raw, struct moon_testkit *kit,
+                        const struct raw_options *options)
+{
+    static const struct moon_tls_client_conf conf = {.is_http2 = true};
+    struct sockaddr_in address = {.sin_family = AF_INET};
+    struct moon_tls_client *tls = NULL;
+    char error[256];
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    address.sin_port = htons(moon_testkit_port(kit, options->listener));
+    if (options->is_tls && moon_tls_client_new(&conf, error, sizeof(error), &tls) != MOON_OK)
+        luaL_error(L, "no TLS: %s", error);
+    enum moon_rc rc =
+        moon_stream_connect(kit->worker.loop, (struct sockaddr *)&address, sizeof(address), tls,
+                            NULL, &raw_events, raw, &raw->stream);
+    moon_tls_client_release(tls); // the stream has its own
+    if (rc != MOON_OK)
+        luaL_error(L, "cannot connect to the gateway");
+    while (moon_stream_state(raw->stream) == MOON_AGAIN)
+        moon_testkit_turn(5);
+}
+
+// Sends the text at `index`, and waits until the gateway has closed, or nothing has come for a while.
+static void raw_exchange(lua_State *L, int index, struct client_raw *raw,
+                         const struct raw_options *options, bool is_last)
+{
+    struct iovec iov = {.iov_len = 0};
+    iov.iov_base = (void *)(uintptr_t)luaL_checklstring(L, index, &iov.iov_len);
+    enum moon_rc rc = moon_stream_write(raw->stream, &iov, 1);
+    if (is_last && options->is_half_closed)
+        moon_stream_shutdown_write(raw->stream);
+    int64_t quiet_since = moon_clock_real_us();
+    size_t seen = moon_buf_len(&raw->in);
+    raw->is_over = raw->is_over || (rc != MOON_OK && rc != MOON_AGAIN);
+    while (!raw->is_over && moon_clock_real_us() - quiet_since < (int64_t)(options->wait * 1e6)) {
+        moon_testkit_turn(5);
+        if (moon_buf_len(&raw->in) != seen)
+            quiet_since = moon_clock_real_us();
+        seen = moon_buf_len(&raw->in);
+    }
+}
+
+/// gw:raw(bytes, { listener=, wait=, half_close=, tls= }) -> everything that came until the gateway
+///   closed, or nothing came for `wait` (0.1) real seconds; true when it closed. TLS offers h2. A
+///   list of texts is sent one after the other, each when nothing more comes for the one before
 int moon_test_raw(lua_State *L)
 {
     struct moon_testkit *kit = moon_testkit_check(L, 1);
     struct client_raw raw = {.is_over = false};
-    struct sockaddr_in address = {.sin_family = AF_INET};
-    double wait = 0.1;
-    size_t len;
-    const char *bytes = luaL_checklstring(L, 2, &len);
-    const char *listener = NULL;
-    bool is_half_closed = false;
-    if (lua_istable(L, 3)) {
-        lua_getfield(L, 3, "listener");
-        listener = lua_tostring(L, -1);
-        lua_getfield(L, 3, "wait");
-        wait = luaL_optnumber(L, -1, wait);
-        lua_getfield(L, 3, "half_close");
-        is_half_closed = lua_toboolean(L, -1) != 0;
-    }
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    address.sin_port = htons(moon_testkit_port(kit, listener));
+    bool is_list = lua_istable(L, 2);
+    int pieces = is_list ? (int)lua_objlen(L, 2) : 1;
+    const struct raw_options options = raw_read_options(L);
     moon_buf_init(&raw.in, CLIENT_BODY_BYTES);
-    if (moon_stream_connect(kit->worker.loop, (struct sockaddr *)&address, sizeof(address), NULL,
-                            NULL, &raw_events, &raw, &raw.stream) != MOON_OK)
-        return luaL_error(L, "cannot connect to the gateway");
-    while (moon_stream_state(raw.stream) == MOON_AGAIN)
-        moon_testkit_turn(5);
-    struct iovec iov = {(void *)(uintptr_t)bytes, len};
-    enum moon_rc rc = moon_stream_write(raw.stream, &iov, 1);
-    if (is_half_closed)
-        moon_stream_shutdown_write(raw.stream);
-    int64_t quiet_since = moon_clock_real_us();
-    size_t seen = 0;
-    raw.is_over = rc != MOON_OK && rc != MOON_AGAIN;
-    while (!raw.is_over && moon_clock_real_us() - quiet_since < (int64_t)(wait * 1e6)) {
-        moon_testkit_turn(5);
-        if (moon_buf_len(&raw.in) != seen)
-            quiet_since = moon_clock_real_us();
-        seen = moon_buf_len(&raw.in);
+    raw_connect(L, &raw, kit, &options);
+    for (int i = 1; i <= pieces; i++) {
+        if (is_list)
+            lua_rawgeti(L, 2, i);
+        raw_exchange(L, is_list ? -1 : 2, &raw, &options, i == pieces);
     }
     struct moon_slice got = moon_buf_slice(&raw.in);
     lua_pushlstring(L, got.data == NULL ? "" : got.data, got.len);
