@@ -2,6 +2,7 @@
 --- Checks bodies against the API's definition, or a schema.
 local jsonschema = require("moongate.jsonschema")
 local validation = require("moongate.validation")
+local xml = require("moongate.xml")
 
 local M = {
   name = "validate_content",
@@ -10,9 +11,9 @@ local M = {
     .. "log and in a variable; the client is told only that it is.",
   sections = { "inbound", "outbound", "on_error" },
   azure = "validate-content",
-  differences = "Members that occur twice are always refused. Nothing but JSON is read; other media "
-    .. "types are let pass where the definition has them. Bodies up to `max_size`, which has no ceiling "
-    .. "of its own.",
+  differences = "Members that occur twice are always refused, and so are XML documents with a DTD. "
+    .. "JSON is read, and XML where there is an `xml_schema`; other media types are let pass where the "
+    .. "definition has them. Bodies up to `max_size`, which has no ceiling of its own.",
   statuses = {
     ["400"] = "`ContentInvalid`: the request's body",
     ["502"] = "`ContentInvalid`: the response's body",
@@ -25,7 +26,7 @@ local M = {
 M.schema = {
   type = "object", additionalProperties = false,
   order = { "action", "unspecified_content_type_action", "max_size", "size_exceeded_action", "schema",
-    "content_types", "draft", "depth", "formats", "errors_variable" },
+    "content_types", "xml_schema", "xml_content_types", "soap", "draft", "depth", "formats", "errors_variable" },
   properties = {
     action = { enum = validation.ACTIONS, default = "prevent",
       description = "What follows from a body that does not fit: it is refused, told, or not looked "
@@ -41,6 +42,15 @@ M.schema = {
     content_types = { type = "array", minItems = 1,
       description = "Media types that `schema` is for; `application/json` where left out.",
       items = { type = "string", minLength = 3, description = "A media type." } },
+    xml_schema = { type = "string", minLength = 1,
+      description = "File with an XML schema (XSD 1.0) for XML bodies, instead of the definition's "
+        .. "schemas; what it imports is not read." },
+    xml_content_types = { type = "array", minItems = 1,
+      description = "Media types that `xml_schema` is for; `application/xml` and `text/xml` where "
+        .. "left out, with `soap` `application/soap+xml` too.",
+      items = { type = "string", minLength = 3, description = "A media type." } },
+    soap = { type = "boolean", default = false,
+      description = "Whether XML bodies are SOAP envelopes, whose one element `xml_schema` is for." },
     draft = { enum = { "2020-12", "2019-09", "7", "4", "openapi-3.0" }, default = "2020-12",
       description = "Dialect of `schema` where it does not say." },
     depth = { type = "integer", minimum = 1, maximum = 512, default = 128,
@@ -81,6 +91,24 @@ local function of_operation(definition, operation)
     content = content_of(definition, operation.body.content, "request") } }
 end
 
+local function add_xml(self, conf, env)
+  local text, err = env.source.read(conf.xml_schema)
+  if not text then
+    error(("xml_schema: %s cannot be read: %s"):format(conf.xml_schema, err or "not found"), 0)
+  end
+  local schema
+  schema, err = xml.schema(text)
+  if not schema then
+    error(("xml_schema: %s: %s"):format(conf.xml_schema, err), 0)
+  end
+  self.own = {}
+  for _, media in ipairs(conf.xml_content_types
+    or { "application/xml", "text/xml", conf.soap and "application/soap+xml" or nil })
+  do
+    self.own[media:lower()] = { xml = schema }
+  end
+end
+
 function M.prepare(conf, env)
   local self = {}
   for name, value in pairs(conf) do
@@ -92,17 +120,22 @@ function M.prepare(conf, env)
   self.too_large = conf.size_exceeded_action or "prevent"
   self.max_size = conf.max_size or 1048576
   self.variable = conf.errors_variable or "validate_content.errors"
+  if conf.xml_schema then
+    add_xml(self, conf, env)
+  elseif conf.soap or conf.xml_content_types then
+    error("soap and xml_content_types: only with xml_schema", 0)
+  end
   if conf.schema ~= nil then
     local validator, err = jsonschema.compile(conf.schema, { draft = conf.draft,
       formats = conf.formats })
     if not validator then
       error(("schema: %s"):format(err), 0)
     end
-    self.own = {}
+    self.own = self.own or {}
     for _, media in ipairs(conf.content_types or { "application/json" }) do
       self.own[media:lower()] = { validator = validator }
     end
-  else
+  elseif not self.own then
     self.operations = validation.by_operation(env, of_operation)
   end
   return self
@@ -125,12 +158,17 @@ local function check(self, mistakes, kind, content, field, text)
     return add("content_type", ("%s is not in the definition"):format(media or "no Content-Type"),
       self.unspecified)
   end
-  local validator = entry.validator
-  if self.action ~= "ignore" and validator and validation.is_json(media) then
-    local ok, errors = validator:validate(text, self.limits)
-    if not ok then
-      validation.add(mistakes, kind, "body", errors, self.action)
-    end
+  if self.action == "ignore" then
+    return
+  end
+  local ok, errors = true, nil
+  if entry.xml then
+    ok, errors = entry.xml:validate(text, self.soap)
+  elseif entry.validator and validation.is_json(media) then
+    ok, errors = entry.validator:validate(text, self.limits)
+  end
+  if not ok then
+    validation.add(mistakes, kind, "body", errors, self.action)
   end
 end
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/// moongate.xml: documents as Lua tables, JSON as tables that keep its order, XSLT 1.0.
+/// moongate.xml: documents as Lua tables, JSON as tables that keep its order, XSLT 1.0, XML Schema.
 
 #include "json/json.h"
 #include "xml/xml.h"
@@ -245,6 +245,7 @@ static void xml_attach(lua_State *L)
     lua_pushlightuserdata(L, NULL);
     lua_setfield(L, -2, "null");
     xml_stylesheet_attach(L);
+    xml_schema_attach(L);
 }
 
 static int xml_open(const struct moon_host *given)
@@ -260,8 +261,11 @@ static void xml_close(void)
     host = NULL;
 }
 
-static const luaL_Reg xml_functions[] = {
-    {"decode", xml_decode}, {"json", xml_json}, {"stylesheet", xml_stylesheet}, {NULL, NULL}};
+static const luaL_Reg xml_functions[] = {{"decode", xml_decode},
+                                         {"json", xml_json},
+                                         {"stylesheet", xml_stylesheet},
+                                         {"schema", xml_schema},
+                                         {NULL, NULL}};
 
 extern const struct moon_plugin moon_plugin_entry;
 MOON_EXPORT const struct moon_plugin moon_plugin_entry = {.abi = MOON_PLUGIN_ABI,

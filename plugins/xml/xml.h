@@ -19,5 +19,11 @@ int xml_stylesheet(lua_State *L);
 /// sheet:transform(text, parameters?) -> text, media type | nil, why
 void xml_stylesheet_attach(lua_State *L);
 
+/// xml.schema(text) -> schema | nil, why
+int xml_schema(lua_State *L);
+
+/// schema:validate(text, is_soap = false) -> true | false, mistakes
+void xml_schema_attach(lua_State *L);
+
 const struct moon_host *xml_host(void);
 struct moon_slice xml_check_text(lua_State *L, int index, const char *what);
