@@ -26,7 +26,8 @@ local M = {
 M.schema = {
   type = "object", additionalProperties = false,
   order = { "action", "unspecified_content_type_action", "max_size", "size_exceeded_action", "schema",
-    "content_types", "xml_schema", "xml_content_types", "soap", "draft", "depth", "formats", "errors_variable" },
+    "content_types", "xml_schema", "xml_content_types", "soap", "draft", "depth", "formats",
+    "errors_variable" },
   properties = {
     action = { enum = validation.ACTIONS, default = "prevent",
       description = "What follows from a body that does not fit: it is refused, told, or not looked "

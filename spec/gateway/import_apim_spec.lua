@@ -1,8 +1,11 @@
 -- SPDX-License-Identifier: Apache-2.0
 --- `moongate import apim`: Azure's policy documents as ours.
 local apim = require("moongate.import.apim")
+local ffi = require("ffi")
 local csharp = require("moongate.import.csharp")
 local moongate = require("moongate.test")
+
+ffi.cdef("int setenv(const char *name, const char *value, int overwrite);")
 
 local document = [[
 <!-- a comment -->
@@ -68,6 +71,66 @@ return { name = "spec", listeners = { { name = "http", address = "127.0.0.1:0" }
     assert.truthy(load(lua))
     local _, count = lua:gsub("function%(%) error%(", "")
     assert.equal(4, count)
+  end)
+
+  it("writes what loads, for each policy that it knows", function()
+    local lua, err, notes = apim.convert([[
+<policies>
+  <inbound>
+    <authentication-basic username="u" password="p" />
+    <check-header name="X-A" failed-check-httpcode="401" failed-check-error-message="no" ignore-case="true">
+      <value>a</value></check-header>
+    <cors allow-credentials="true"><allowed-origins><origin>https://a.test</origin></allowed-origins>
+      <allowed-methods preflight-result-max-age="60"><method>GET</method></allowed-methods>
+      <allowed-headers><header>X-A</header></allowed-headers></cors>
+    <find-and-replace from="a" to="b" />
+    <include-fragment fragment-id="limits" />
+    <ip-filter action="allow"><address>127.0.0.1</address></ip-filter>
+    <json-to-xml apply="content-type-json" consider-accept-header="false" namespace-separator=":" />
+    <limit-concurrency key="k" max-count="3"><set-method>POST</set-method></limit-concurrency>
+    <quota calls="10" bandwidth="40" renewal-period="3600" id="all" />
+    <quota-by-key calls="10" renewal-period="3600" counter-key="@(context.Request.IpAddress)" />
+    <rate-limit calls="10" renewal-period="60" />
+    <rewrite-uri template="/x" />
+    <set-backend-service backend-id="api" />
+    <set-body>text</set-body>
+    <set-query-parameter name="a" exists-action="append"><value>1</value></set-query-parameter>
+    <set-variable name="a" value="@(1 + 2)" />
+    <trace source="s" severity="information"><message>m</message><metadata name="n" value="v" /></trace>
+    <validate-jwt header-name="Authorization" require-scheme="Bearer">
+      <openid-config url="https://id.test/.well-known/openid-configuration" />
+      <required-claims><claim name="scp" match="any"><value>a</value></claim></required-claims>
+    </validate-jwt>
+  </inbound>
+  <backend><retry condition="@(context.Response.StatusCode == 503)" count="2" interval="1">
+    <forward-request timeout="20" buffer-request-body="true" fail-on-error-status-code="false" />
+  </retry></backend>
+  <outbound>
+    <jsonp callback-parameter-name="cb" />
+    <redirect-content-urls />
+    <set-status code="202" reason="Taken" />
+    <validate-status-code unspecified-status-code-action="detect" errors-variable-name="e">
+      <status-code code="404" action="ignore" /></validate-status-code>
+    <xml-to-json kind="direct" apply="always" consider-accept-header="true" />
+  </outbound>
+  <on-error><mock-response status-code="418" /></on-error>
+</policies>]], "all.xml")
+    assert.is_nil(err)
+    assert.same({ 'all.xml:34: <set-status>: the reason "Taken" is not kept: the standard one is sent' },
+      notes)
+    local state = os.tmpname() -- where quotas are kept
+    os.remove(state)
+    ffi.C.setenv("MOONGATE_STATE_DIR", state, 1)
+    local gw = moongate.gateway({ files = { ["lib/all.lua"] = lua, ["fragments/limits.lua"] = "return {}",
+      ["gateway.lua"] = [[
+return { name = "spec", listeners = { { name = "http", address = "127.0.0.1:0" } },
+  backends = { api = { targets = { "http://127.0.0.1:1" } } },
+  sites = { { hosts = { "*" }, routes = { { path = "/*", backend = "api",
+    policies = require("all") } } } } }]] }, backends = { api = function() return 200 end } })
+    assert.equal(418, gw:get("/").status)
+    gw:close()
+    os.execute("rm -rf " .. state)
+    assert.matches('p.quota { id = "all", calls = 10', lua, 1, true)
   end)
 
   it("translates expressions", function()

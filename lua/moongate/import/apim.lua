@@ -135,7 +135,7 @@ end
 
 T["set-method"] = function(node)
   only(node)
-  return call("set_method", { { "method", value((node.text or ""):match("^%s*(.-)%s*$")) } })
+  return call("set_method", { { "value", value((node.text or ""):match("^%s*(.-)%s*$")) } })
 end
 
 T["rewrite-uri"] = function(node)
@@ -149,9 +149,18 @@ T["set-backend-service"] = function(node)
     or give_up("a base-url: name a backend in gateway.lua")) } })
 end
 
-T["set-status"] = function(node)
+--- The status of `<set-status>`. Its reason is told where it is lost: ours are the standard ones.
+local function status_of(node, notes)
   only(node, "code", "reason")
-  return call("set_status", { { "code", number(node, "code") } })
+  if node.attributes.reason then
+    notes[#notes + 1] = { line = node.line, text = ("<set-status>: the reason %q is not kept: "
+      .. "the standard one is sent"):format(node.attributes.reason) }
+  end
+  return number(node, "code")
+end
+
+T["set-status"] = function(node, notes)
+  return call("set_status", { { "code", status_of(node, notes) } })
 end
 
 T["set-body"] = function(node)
@@ -230,17 +239,21 @@ T["mock-response"] = function(node)
     { "content_type", node.attributes["content-type"] and quote(plain(node, "content-type")) } })
 end
 
-T["return-response"] = function(node)
+T["return-response"] = function(node, notes)
   only(node)
   local status, body, headers = nil, nil, {}
   for _, one in ipairs(node) do
     if one.name == "set-status" then
-      status = number(one, "code")
+      status = status_of(one, notes)
     elseif one.name == "set-body" then
       only(one)
       body = value(one.text)
     elseif one.name == "set-header" then
+      only(one, "name", "exists-action")
       local values = children(one, "value")
+      if #values ~= 1 or plain(one, "exists-action", "override") ~= "override" then
+        give_up(("the field %s of return-response"):format(tostring(one.attributes.name)))
+      end
       headers[#headers + 1] = ("[%s] = %s"):format(value(one.attributes.name),
         value(values[1] and values[1].text))
     else
@@ -299,8 +312,102 @@ T["validate-jwt"] = function(node)
 end
 
 T["forward-request"] = function(node)
-  only(node, "timeout")
-  return call("forward_request", { { "timeout", number(node, "timeout") } })
+  only(node, "timeout", "follow-redirects", "buffer-request-body", "buffer-response",
+    "fail-on-error-status-code")
+  return call("forward_request", { { "timeout", number(node, "timeout") },
+    { "follow_redirects", boolean(node, "follow-redirects") },
+    { "buffer_request_body", boolean(node, "buffer-request-body") },
+    { "buffer_response", boolean(node, "buffer-response") },
+    { "fail_on_error_status_code", boolean(node, "fail-on-error-status-code") } })
+end
+
+-- Attributes that are texts of a fixed meaning, by our names.
+local function texts_of(node, ...)
+  local fields = {}
+  for i = 1, select("#", ...) do
+    local name = select(i, ...)
+    fields[i] = { (name:gsub("-", "_")), node.attributes[name] and quote(plain(node, name)) }
+  end
+  return fields
+end
+
+T["json-to-xml"] = function(node)
+  only(node, "apply", "consider-accept-header", "namespace-separator", "namespace-prefix",
+    "attribute-block-name")
+  local fields = texts_of(node, "apply", "namespace-separator", "namespace-prefix",
+    "attribute-block-name")
+  fields[#fields + 1] = { "consider_accept_header", boolean(node, "consider-accept-header") }
+  return call("json_to_xml", fields)
+end
+
+T["xml-to-json"] = function(node)
+  only(node, "kind", "apply", "consider-accept-header", "always-array-child-elements")
+  local fields = texts_of(node, "kind", "apply")
+  fields[#fields + 1] = { "consider_accept_header", boolean(node, "consider-accept-header") }
+  fields[#fields + 1] = { "always_array_child_elements",
+    boolean(node, "always-array-child-elements") }
+  return call("xml_to_json", fields)
+end
+
+T.jsonp = function(node)
+  only(node, "callback-parameter-name")
+  return call("jsonp", texts_of(node, "callback-parameter-name"))
+end
+
+T["redirect-content-urls"] = function(node)
+  only(node)
+  return call("rewrite_links", {})
+end
+
+T["include-fragment"] = function(node)
+  only(node, "fragment-id")
+  return { ("p.include(%s)"):format(quote(plain(node, "fragment-id")
+    or give_up("include-fragment without fragment-id"))) }
+end
+
+T.trace = function(node)
+  only(node, "source", "severity")
+  local message, metadata = nil, {}
+  for _, one in ipairs(node) do
+    if one.name == "message" then
+      message = value(one.text)
+    elseif one.name == "metadata" then
+      metadata[#metadata + 1] = ("[%s] = %s"):format(quote(plain(one, "name", "")),
+        value(one.attributes.value))
+    else
+      give_up(("<%s> within trace"):format(one.name))
+    end
+  end
+  local fields = texts_of(node, "source", "severity")
+  fields[#fields + 1] = { "message", message or value((node.text or ""):match("^%s*(.-)%s*$")) }
+  fields[#fields + 1] = { "metadata",
+    #metadata > 0 and "{ " .. table.concat(metadata, ", ") .. " }" or nil }
+  return call("trace", fields)
+end
+
+T["validate-status-code"] = function(node)
+  only(node, "unspecified-status-code-action", "errors-variable-name")
+  local overrides = {}
+  for _, one in ipairs(node) do
+    overrides[#overrides + 1] = ("[%s] = %s"):format(quote(plain(one, "code", "")),
+      quote(plain(one, "action", "")))
+  end
+  return call("validate_status_code", {
+    { "action", quote(plain(node, "unspecified-status-code-action", "prevent")) },
+    { "overrides", #overrides > 0 and "{ " .. table.concat(overrides, ", ") .. " }" or nil },
+    { "errors_variable", node.attributes["errors-variable-name"]
+      and quote(plain(node, "errors-variable-name")) } })
+end
+
+T.quota = function(node)
+  only(node, "calls", "bandwidth", "renewal-period")
+  if #node > 0 then
+    give_up("quotas for single APIs and operations")
+  end
+  local kilobytes = tonumber(plain(node, "bandwidth", ""))
+  return call("quota", { { "calls", number(node, "calls") },
+    { "bytes", kilobytes and ("%.0f"):format(kilobytes * 1024) },
+    { "period", number(node, "renewal-period") } })
 end
 
 local list_of
@@ -363,6 +470,31 @@ T.retry = function(node, notes)
   return out
 end
 
+T["limit-concurrency"] = function(node, notes)
+  only(node, "key", "max-count")
+  local out = { "p.limit_concurrency {" }
+  append(out, indented({ ("key = %s, max = %s,"):format(value(node.attributes.key),
+    number(node, "max-count") or give_up("limit-concurrency without max-count")) }))
+  append(out, indented(list_of(node, notes)))
+  out[#out + 1] = "}"
+  return out
+end
+
+--- The listing's own name, which any policy takes.
+local function add_id(node, lines)
+  local id = node.attributes.id
+  if not id then
+    return
+  end
+  local n
+  lines[1], n = lines[1]:gsub("^(p%.[%w_]+ {)( ?)", function(head)
+    return ("%s id = %s, "):format(head, quote(id))
+  end)
+  if n == 0 then
+    give_up("the attribute id of this policy")
+  end
+end
+
 --- The policies of an element, each ending with a comma.
 function list_of(node, notes)
   local out = {}
@@ -374,6 +506,10 @@ function list_of(node, notes)
       local ok, lines
       if translate then
         ok, lines = pcall(translate, one, notes)
+        if ok then
+          local named, err = pcall(add_id, one, lines)
+          ok, lines = named, named and lines or err
+        end
       else
         ok, lines = false, { apim = "the policy" }
       end
