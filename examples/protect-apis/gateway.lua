@@ -15,6 +15,7 @@ return {
     {
       name = "https",
       address = "0.0.0.0:8443",
+      http2 = true,
       -- Made on the first start, in ~/.local/state/moongate. Your own:
       -- { certificate = "certs/api.pem", key = "certs/api.key" }
       tls = { certificates = { { development = true } } },
@@ -62,6 +63,8 @@ return {
             },
           },
           p.geo_filter { deny = { "KP" } },
+          p.flood_defence {}, -- learns for an hour what is usual, then keeps floods out
+          p.waf { ruleset = "crs", mode = "prevention" }, -- of the package modsecurity-crs
         },
       },
       routes = {

@@ -52,6 +52,13 @@ describe("sites", function()
     assert.equal(403, response.status)
   end)
 
+  it("refuse attacks, whoever sends them", function()
+    local response = get("/external/catalog/items?q=1'%20UNION%20SELECT%20password%20FROM%20users--", OUTSIDE)
+    assert.equal(403, response.status)
+    assert.equal("WafBlocked", require("moongate.json").decode(response.body).reason)
+    assert.equal(200, get("/external/catalog/items?q=union%20square", OUTSIDE).status)
+  end)
+
   it("limit the starter product to ten calls a minute", function()
     for _ = 1, 10 do
       assert.equal(200, get("/external/catalog/items", OUTSIDE).status)
