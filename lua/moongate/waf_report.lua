@@ -36,6 +36,7 @@ end
 local function add_json(report, line)
   local at = line:find("{", 1, true)
   local ok, record = pcall(json.decode, at and line:sub(at) or "")
+  record = ok and type(record) == "table" and type(record.waf) == "table" and record.waf or record
   if not ok or type(record) ~= "table" or type(record.rules) ~= "table" then
     return false
   end

@@ -439,7 +439,8 @@ static int guard_response_body(lua_State *L)
 static void write_report(const struct guard *g, struct waf_str text)
 {
     if (g->log_fd == -1) {
-        host->log(MOON_LOG_INFO, "%.*s", (int)text.n, text.p);
+        host->log_object(MOON_LOG_INFO, "waf: rules matched", "waf",
+                         (struct moon_slice){text.p, text.n});
         return;
     }
     // One write a report: lines of several workers do not mix.

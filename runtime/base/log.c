@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 enum { LOG_LINE_BYTES = 4096 };
@@ -77,6 +78,30 @@ bool moon_log_is_on(enum moon_log_level level)
     return level >= log_level;
 }
 
+// The members that every line has; the caller adds its own.
+static void log_begin(struct moon_json *json, char *line, size_t cap, enum moon_log_level level)
+{
+    char when[MOON_CLOCK_TEXT_BYTES];
+    size_t when_len = moon_clock_iso(moon_clock_wall_ms(), when);
+    moon_json_init(json, line, cap - 1); // one byte for the newline
+    moon_json_object(json);
+    moon_json_text(json, "time", moon_slice(when, when_len));
+    moon_json_text(json, "level", moon_slice_text(log_level_names[level]));
+    moon_json_text(json, "process", moon_slice_text(log_process));
+    moon_json_number(json, "pid", (int64_t)getpid());
+}
+
+static void log_end(struct moon_json *json, char *line)
+{
+    moon_json_end(json);
+    size_t len = moon_json_len(json);
+    line[len++] = '\n';
+    if (log_sink != NULL)
+        log_sink(log_sink_arg, line, len);
+    else if (write(log_fd, line, len) != (ssize_t)len)
+        log_dropped_lines++;
+}
+
 void moon_log(enum moon_log_level level, const char *fmt, ...)
 {
     if (level < log_level)
@@ -88,24 +113,28 @@ void moon_log(enum moon_log_level level, const char *fmt, ...)
     va_end(args);
     if (n < 0)
         return;
-    char when[MOON_CLOCK_TEXT_BYTES];
-    size_t when_len = moon_clock_iso(moon_clock_wall_ms(), when);
-
     char line[LOG_LINE_BYTES];
     struct moon_json json;
-    moon_json_init(&json, line, sizeof(line) - 1);
-    moon_json_object(&json);
-    moon_json_text(&json, "time", moon_slice(when, when_len));
-    moon_json_text(&json, "level", moon_slice_text(log_level_names[level]));
-    moon_json_text(&json, "process", moon_slice_text(log_process));
-    moon_json_number(&json, "pid", (int64_t)getpid());
+    log_begin(&json, line, sizeof(line), level);
     moon_json_text(&json, "message", moon_slice(text, moon_min_size((size_t)n, sizeof(text) - 1)));
-    moon_json_end(&json);
-    size_t len = moon_json_len(&json);
-    line[len++] = '\n';
+    log_end(&json, line);
+}
 
-    if (log_sink != NULL)
-        log_sink(log_sink_arg, line, len);
-    else if (write(log_fd, line, len) != (ssize_t)len)
+void moon_log_object(enum moon_log_level level, const char *message, const char *name,
+                     struct moon_slice object)
+{
+    if (level < log_level)
+        return;
+    size_t cap = LOG_LINE_BYTES + object.len;
+    char *line = malloc(cap);
+    if (line == NULL) {
         log_dropped_lines++;
+        return;
+    }
+    struct moon_json json;
+    log_begin(&json, line, cap, level);
+    moon_json_text(&json, "message", moon_slice_text(message));
+    moon_json_raw(&json, name, object);
+    log_end(&json, line);
+    free(line);
 }

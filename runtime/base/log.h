@@ -7,6 +7,7 @@
 #include "moongate/plugin_log.h"
 
 #include "base/macros.h"
+#include "base/slice.h"
 
 /// @param path  NULL or "-": standard error
 /// @return false when the file cannot be opened (errno tells)
@@ -23,6 +24,13 @@ void moon_log_set_process(const char *name);
 void moon_log_set_sink(void (*sink)(void *arg, const char *line, size_t len), void *arg);
 
 void moon_log(enum moon_log_level level, const char *fmt, ...) MOON_PRINTF(2, 3);
+
+/// A line with an event of many members beside its message, of any length.
+///
+/// @param name    of the member that `object` becomes; needs no escaping
+/// @param object  JSON. Borrowed
+void moon_log_object(enum moon_log_level level, const char *message, const char *name,
+                     struct moon_slice object);
 
 /// Lines lost because the log could not take them.
 uint64_t moon_log_dropped(void);

@@ -114,6 +114,7 @@ static bool host_read_file(lua_State *L, const char *path, struct moon_slice *ou
 static const struct moon_host plugins_host = {
     .abi = MOON_PLUGIN_ABI,
     .log = moon_log,
+    .log_object = moon_log_object,
     .exchange = host_exchange,
     .attach = host_attach,
     .charge = host_charge,

@@ -80,8 +80,15 @@ static bool test_read_file(lua_State *L, const char *path, struct moon_slice *ou
     return true;
 }
 
+static void test_log_object(enum moon_log_level level, const char *message, const char *name,
+                            struct moon_slice object)
+{
+    test_log(level, "%s %s=%.*s", message, name, (int)object.len, object.data);
+}
+
 static const struct moon_host test_host = {.abi = MOON_PLUGIN_ABI,
                                            .log = test_log,
+                                           .log_object = test_log_object,
                                            .exchange = test_exchange,
                                            .attach = test_attach,
                                            .charge = test_charge,

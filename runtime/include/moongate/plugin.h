@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/// The border between the runtime and native plugins. ABI version 1.
+/// The border between the runtime and native plugins. ABI version 2.
 ///
 /// A plugin is a folder with one registration. It links to nothing of the runtime: what it needs of
 /// the host comes through `struct moon_host`, given to `open`. Its functions become the Lua module
 /// `moongate.<name>`. Nothing here blocks and nothing is called from another thread.
 ///
 /// Version 1: log, exchange views, budgets, completions.
+/// Version 2: log_object.
 
 #include "moongate/plugin_log.h"
 #include "moongate/types.h"
@@ -15,7 +16,7 @@
 #include <lauxlib.h>
 #include <lua.h>
 
-#define MOON_PLUGIN_ABI 1
+#define MOON_PLUGIN_ABI 2
 
 /// One request and its response as a plugin sees them. Lent: valid until the calling Lua function
 /// returns. Slices lie in the exchange's arena.
@@ -53,6 +54,10 @@ struct moon_host {
 
     /// Writes one line to the error log.
     void (*log)(enum moon_log_level level, const char *fmt, ...) MOON_PRINTF(2, 3);
+
+    /// Writes one line with an event as the member `name`; `object` is JSON, of any length. Borrowed.
+    void (*log_object)(enum moon_log_level level, const char *message, const char *name,
+                       struct moon_slice object);
 
     /// Reads the exchange behind the `ctx` at `index`; NULL when the value is no ctx or its
     /// request is over.
