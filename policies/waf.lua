@@ -149,7 +149,8 @@ M.schema = {
     audit_log = {
       type = "object", additionalProperties = false, required = { "file" },
       order = { "file", "format" },
-      description = "File for what matched; without it, one line each in the error log, as its member `waf`.",
+      description = "File for what matched; without it, a line each in the error log, as its member"
+        .. " `waf`.",
       properties = {
         file = { type = "string", minLength = 1, description = "File, appended to." },
         format = { enum = { "json", "modsecurity" }, default = "json",
