@@ -5,6 +5,7 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "gateway/access_log.h"
+#include "gateway/admission.h"
 #include "gateway/body.h"
 #include "gateway/encode.h"
 #include "gateway/forward.h"
@@ -224,6 +225,7 @@ static enum step_next step_respond(struct moon_exchange *x)
     if (x->is_client_gone)
         return step_to(x, MOON_STEP_LOG);
     moon_grpc_map_response(x);
+    moon_forward_secure(x);
     enum moon_rc rc = moon_body_send_head(x);
     if (rc == MOON_AGAIN && !x->is_head_sent)
         return STEP_WAIT;
@@ -480,6 +482,8 @@ void moon_exchange_start(struct moon_exchange *x)
     x->step = MOON_STEP_ROUTE;
     if (x->request.method == MOON_METHOD_CONNECT)
         (void)exchange_fail(x, MOON_ERR_METHOD); // a gateway is no way into the network behind it
+    else if (!moon_management_is(x) && moon_admission_sheds(x->gateway))
+        (void)exchange_fail(x, MOON_ERR_OVERLOAD);
     else if (moon_management_is(x) && moon_management_answer(x))
         x->step = MOON_STEP_REPLY;
     exchange_run(x);

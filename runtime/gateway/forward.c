@@ -392,6 +392,24 @@ static void forward_new_response(struct moon_exchange *x, int status)
         moon_log_warn("no memory for Date request=%.*s", MOON_SLICE_ARG(x->ctx.id));
 }
 
+void moon_forward_secure(struct moon_exchange *x)
+{
+    struct moon_fields *fields = &x->response.fields;
+    const struct moon_plan *plan = x->generation->plan;
+    int listener = x->client->listener;
+    bool is_ours = !x->is_answered && !x->cache.is_serving;
+    enum moon_rc rc = MOON_OK;
+    if (x->client->is_tls && listener >= 0 && plan->listeners[listener].hsts.len > 0 &&
+        moon_fields_find_id(fields, MOON_FIELD_STRICT_TRANSPORT) == NULL)
+        rc =
+            moon_fields_add_id(fields, MOON_FIELD_STRICT_TRANSPORT, plan->listeners[listener].hsts);
+    if (rc == MOON_OK && is_ours &&
+        moon_fields_find_id(fields, MOON_FIELD_X_CONTENT_TYPE_OPTIONS) == NULL)
+        rc = moon_fields_add_id(fields, MOON_FIELD_X_CONTENT_TYPE_OPTIONS, MOON_S("nosniff"));
+    if (rc != MOON_OK)
+        moon_log_warn("no memory for fields request=%.*s", MOON_SLICE_ARG(x->ctx.id));
+}
+
 static bool forward_set_body(struct moon_exchange *x, struct moon_slice body)
 {
     x->response_body.ceiling = moon_max_size(x->response_body.ceiling, body.len);
@@ -506,11 +524,12 @@ static struct moon_slice forward_problem(struct moon_exchange *x, int status)
     return moon_slice(into, moon_json_len(&json));
 }
 
-// When the breaker lets a call through again, at the earliest.
+// When the breaker lets a call through again, at the earliest; who is overrun asks for a second.
 static enum moon_rc forward_retry_after(struct moon_exchange *x)
 {
+    int64_t after_s = (x->call.retry_after_ms + 999) / 1000;
     struct moon_slice seconds =
-        moon_arena_printf(&x->arena, "%lld", (long long)(x->call.retry_after_ms + 999) / 1000);
+        moon_arena_printf(&x->arena, "%lld", (long long)(after_s > 0 ? after_s : 1));
     return seconds.len == 0
                ? MOON_ERR_MEMORY
                : moon_fields_add_id(&x->response.fields, MOON_FIELD_RETRY_AFTER, seconds);
@@ -534,7 +553,7 @@ void moon_forward_default_error(struct moon_exchange *x)
                   moon_fields_set(&x->response.fields, MOON_S("Content-Type"),
                                   MOON_S("application/problem+json")) == MOON_OK;
     }
-    if (x->failure == MOON_ERR_BREAKER_OPEN)
+    if (x->failure == MOON_ERR_BREAKER_OPEN || x->failure == MOON_ERR_OVERLOAD)
         is_good = is_good && forward_retry_after(x) == MOON_OK;
     if (!is_good)
         moon_log_warn("no memory for the body of an error request=%.*s", MOON_SLICE_ARG(x->ctx.id));

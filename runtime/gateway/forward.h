@@ -38,6 +38,10 @@ MUST_CHECK bool moon_forward_reply(struct moon_exchange *x);
 /// The response for x->ctx.error: problem+json (RFC 9457) without anything that was raised.
 void moon_forward_default_error(struct moon_exchange *x);
 
+/// Fields that keep browsers from guessing: Strict-Transport-Security on TLS (RFC 6797), and no
+/// sniffing in what the gateway says itself. Nothing that is there already is changed.
+void moon_forward_secure(struct moon_exchange *x);
+
 /// API Management's name of a failure ("OperationNotFound", "Timeout" ...).
 struct moon_slice moon_forward_reason(enum moon_rc rc);
 void moon_forward_log_failure(struct moon_exchange *x);

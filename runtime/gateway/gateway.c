@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "gateway/access_log.h"
 #include "gateway/addresses.h"
+#include "gateway/admission.h"
 #include "gateway/cache.h"
 #include "gateway/mirror.h"
 #include "gateway/proxied.h"
@@ -29,9 +30,6 @@ static void gateway_make_metrics(struct moon_gateway *gateway)
         .log_dropped =
             moon_metrics_series(metrics, MOON_METRIC_COUNTER, "moongate_access_log_dropped_total",
                                 "Lines that the logger was too slow for.", none),
-        .refused =
-            moon_metrics_series(metrics, MOON_METRIC_COUNTER, "moongate_connections_refused_total",
-                                "Connections closed at once: over a limit.", none),
         .mirrors_dropped =
             moon_metrics_series(metrics, MOON_METRIC_COUNTER, "moongate_mirrors_dropped_total",
                                 "Copies not sent: too many under way.", none),
@@ -62,6 +60,7 @@ void moon_gateway_init(struct moon_gateway *gateway, const struct moon_script_en
     gateway->addresses = moon_addresses_new();
     MOON_ASSERT(gateway->addresses != NULL);
     gateway_make_metrics(gateway);
+    moon_admission_init(gateway);
 }
 
 void moon_gateway_fini(struct moon_gateway *gateway)
@@ -100,9 +99,7 @@ void moon_gateway_accept(struct moon_gateway_listener *listener, int fd,
                          const struct sockaddr *peer)
 {
     struct moon_gateway *gateway = listener->gateway;
-    size_t most = gateway->generation->plan->limits.connections;
-    if (!listener->is_management && most > 0 && gateway->session_count >= most) {
-        moon_metrics_add(gateway->env.metrics, gateway->metrics.refused, 1);
+    if (!listener->is_management && !moon_admission_has_room(gateway, peer)) {
         (void)close(fd);
         return;
     }

@@ -49,10 +49,33 @@ struct moon_gateway_listener {
 struct moon_gateway_metrics {
     int connections, active_connections, active_exchanges;
     int bytes_in, bytes_out, log_dropped;
-    int refused; // malformed or over a limit
     int policy_budget;
     int cache[8];        // by outcome (moon_cache_outcomes)
     int mirrors_dropped; // too many were under way
+};
+
+/// Why a connection was closed (gateway/admission.h).
+enum moon_refusal {
+    MOON_REFUSED_CONNECTIONS,
+    MOON_REFUSED_ADDRESS,
+    MOON_REFUSED_HANDSHAKES,
+    MOON_REFUSED_PROXY_HEADER,
+    MOON_REFUSED_HTTP2,
+    MOON_REFUSAL_COUNT
+};
+
+/// Who was turned away since the last line about it, and how far behind the worker is.
+struct moon_admission {
+    uint64_t refused[MOON_REFUSAL_COUNT];
+    struct moon_ip last_refused[MOON_REFUSAL_COUNT];
+    int refused_series[MOON_REFUSAL_COUNT];
+    int shed_series;
+    uint64_t shed; // requests
+    int64_t lag_us;
+    int64_t turned_at_us;
+    int64_t memory_bytes; // when limits.overload_memory_bytes is set
+    bool is_memory_short;
+    bool was_shedding;
 };
 
 struct moon_gateway {
@@ -64,6 +87,7 @@ struct moon_gateway {
     struct moon_board *board;
     struct moon_tls_tickets *tickets;
     struct moon_gateway_metrics metrics;
+    struct moon_admission admission;
     struct moon_list sessions; // all client connections
     struct moon_list proxied;  // connections whose PROXY header is awaited
     size_t session_count;

@@ -2,6 +2,7 @@
 #include "gateway/proxied.h"
 
 #include "base/log.h"
+#include "gateway/admission.h"
 #include "gateway/session.h"
 #include "net/proxy_protocol.h"
 
@@ -35,8 +36,7 @@ static void proxied_refuse(struct moon_proxied *p, const char *why)
     struct moon_ip ip = moon_ip_from_sockaddr((struct sockaddr *)&p->peer, &port);
     moon_log_warn("connection of a trusted proxy closed: %s client=%.*s", why,
                   (int)moon_ip_format(&ip, text), text);
-    struct moon_gateway *gateway = p->listener->gateway;
-    moon_metrics_add(gateway->env.metrics, gateway->metrics.refused, 1);
+    moon_admission_refuse(p->listener->gateway, MOON_REFUSED_PROXY_HEADER, &ip);
     (void)close(p->io.fd);
     proxied_free(p);
 }

@@ -26,6 +26,7 @@ struct moon_session {
     struct moon_h1_body body;
     size_t body_used; // of `in`, behind what read_body lent
     uint64_t requests;
+    int64_t idle_ms; // that the last request's route lets the connection be silent; 0: none yet
     int client_minor;
     bool is_processing; // in session_process: what ends there goes on there
     bool is_reading_body;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/clock.h"
 #include "base/log.h"
-#include "gateway/addresses.h"
+#include "gateway/admission.h"
 #include "gateway/body.h"
 #include "gateway/client.h"
 #include "gateway/session.h"
@@ -18,9 +18,17 @@ enum {
 };
 
 static void session_process(struct moon_session *s);
+
 static const struct moon_limits_conf *session_limits(const struct moon_session *s)
 {
     return &s->gateway->generation->plan->limits;
+}
+
+// Those of the route that the request in progress has found.
+static const struct moon_limits_conf *session_exchange_limits(const struct moon_session *s)
+{
+    const struct moon_leaf *leaf = s->exchange != NULL ? s->exchange->ctx.leaf : NULL;
+    return leaf != NULL ? &leaf->limits : session_limits(s);
 }
 
 static void session_arm(struct moon_session *s, int64_t after_ms, enum moon_rc meaning)
@@ -40,7 +48,7 @@ static void session_free(struct moon_session *s)
     moon_list_remove(&s->link);
     gateway->session_count--;
     if (s->is_address_counted)
-        moon_addresses_leave(gateway->addresses, &s->client.peer_ip);
+        moon_admission_leave(gateway, &s->client.peer_ip);
     if (gateway->env.slot != NULL)
         atomic_store_explicit(&gateway->env.slot->connections, (int64_t)gateway->session_count,
                               memory_order_relaxed);
@@ -73,9 +81,13 @@ static void session_idle(struct moon_session *s)
         return;
     }
     moon_buf_relax(&s->in);
+    const struct moon_limits_conf *limits = session_limits(s);
+    bool is_in_handshake = s->client.is_tls && s->client.tls == NULL;
     session_arm(s,
-                s->requests == 0 ? session_limits(s)->head_timeout_ms
-                                 : session_limits(s)->idle_timeout_ms,
+                is_in_handshake    ? limits->tls_timeout_ms
+                : s->requests == 0 ? limits->head_timeout_ms
+                : s->idle_ms > 0   ? s->idle_ms
+                                   : limits->idle_timeout_ms,
                 MOON_EOF);
 }
 
@@ -127,11 +139,7 @@ static enum moon_rc session_read_body(void *peer, struct moon_slice *data, bool 
         }
         if (rc == MOON_AGAIN) {
             s->is_reading_body = true;
-            session_arm(s,
-                        s->exchange->ctx.leaf != NULL
-                            ? s->exchange->ctx.leaf->limits.body_timeout_ms
-                            : session_limits(s)->body_timeout_ms,
-                        MOON_ERR_BODY_TIMEOUT);
+            session_arm(s, session_exchange_limits(s)->body_timeout_ms, MOON_ERR_BODY_TIMEOUT);
             return rc;
         }
         if (rc != MOON_OK) {
@@ -185,7 +193,7 @@ static enum moon_rc session_write(struct moon_session *s, struct moon_slice head
         rc = moon_stream_write(s->stream, iov, n);
     moon_buf_fini(&tail);
     if (rc == MOON_AGAIN)
-        session_arm(s, session_limits(s)->send_timeout_ms, MOON_ERR_SEND_TIMEOUT);
+        session_arm(s, session_exchange_limits(s)->send_timeout_ms, MOON_ERR_SEND_TIMEOUT);
     else if (rc != MOON_OK)
         s->is_broken = true;
     return rc;
@@ -235,6 +243,7 @@ static enum moon_rc session_write_head(void *peer, const struct moon_response *r
     s->is_keep_alive = session_may_keep(s, s->exchange);
     s->is_chunked = is_chunked && s->client_minor >= 1;
     s->is_head_written = true;
+    s->idle_ms = session_exchange_limits(s)->idle_timeout_ms;
     if (s->exchange->is_tunnel)
         moon_h1_body_init(&s->body, MOON_FRAMING_CLOSE, -1, NULL, false);
     moon_buf_init(&head, 1 << 20);
@@ -470,8 +479,11 @@ static void session_readable(void *owner)
     struct moon_gateway *gateway = s->gateway;
     struct moon_session *outer = gateway->current_session;
     gateway->current_session = s;
-    if (s->client.is_tls && s->client.tls == NULL)
+    if (s->client.is_tls && s->client.tls == NULL) {
         s->client.tls = moon_stream_tls(s->stream);
+        if (s->client.tls != NULL && s->exchange == NULL)
+            session_idle(s); // the handshake is over
+    }
     for (int reads = 0; reads < SESSION_FAIR_READS; reads++) {
         size_t n = 0;
         if (s->body_used > 0) {
@@ -522,20 +534,6 @@ static void session_set_client(struct moon_session *s, const struct sockaddr *pe
         plan->trusted_proxies != NULL && moon_ipset_has(plan->trusted_proxies, &s->client.peer_ip);
 }
 
-// Counts a connection against its address' limit; proxies that are trusted speak for many.
-static bool session_is_welcome(struct moon_session *s, const struct sockaddr *peer)
-{
-    const struct moon_plan *plan = s->gateway->generation->plan;
-    size_t most = plan->limits.connections_per_address;
-    uint16_t port;
-    struct moon_ip ip = moon_ip_from_sockaddr(peer, &port);
-    if (most == 0 || s->listener->is_management || peer->sa_family == AF_UNIX ||
-        (plan->trusted_proxies != NULL && moon_ipset_has(plan->trusted_proxies, &ip)))
-        return true;
-    s->is_address_counted = moon_addresses_enter(s->gateway->addresses, &ip, most);
-    return s->is_address_counted;
-}
-
 struct moon_session *moon_session_new(struct moon_gateway_listener *listener, int fd,
                                       const struct sockaddr *peer)
 {
@@ -548,19 +546,19 @@ struct moon_session *moon_session_new(struct moon_gateway_listener *listener, in
     }
     s->gateway = gateway;
     s->listener = listener;
-    if (!session_is_welcome(s, peer)) {
-        moon_metrics_add(gateway->env.metrics, gateway->metrics.refused, 1);
+    struct moon_tls_server *tls = generation->tls[listener->index];
+    if (!listener->is_management &&
+        !moon_admission_enter(gateway, peer, tls != NULL, &s->is_address_counted)) {
         (void)close(fd);
         free(s);
         return NULL;
     }
-    struct moon_tls_server *tls = generation->tls[listener->index];
     s->stream = moon_stream_accept(gateway->env.loop, fd, tls, &session_events, s);
     if (s->stream == NULL) {
         uint16_t port;
         struct moon_ip ip = moon_ip_from_sockaddr(peer, &port);
         if (s->is_address_counted)
-            moon_addresses_leave(gateway->addresses, &ip);
+            moon_admission_leave(gateway, &ip);
         free(s);
         return NULL;
     }

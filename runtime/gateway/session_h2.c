@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/log.h"
+#include "gateway/admission.h"
 #include "gateway/body.h"
 #include "gateway/client.h"
 #include "gateway/session.h"
@@ -85,6 +86,13 @@ static size_t conn_room(const struct moon_h2_conn *conn)
     return conn->is_blocked || conn->is_killed ? 0 : H2_OUT_BYTES;
 }
 
+// Those of the route that the stream's request has found.
+static const struct moon_limits_conf *stream_limits(const struct session_stream *stream)
+{
+    const struct moon_leaf *leaf = stream->exchange != NULL ? stream->exchange->ctx.leaf : NULL;
+    return leaf != NULL ? &leaf->limits : conn_limits(stream->conn);
+}
+
 static void stream_arm(struct session_stream *stream, int64_t after_ms, enum moon_rc meaning)
 {
     stream->timeout_rc = meaning;
@@ -98,7 +106,7 @@ static void stream_timeout(struct moon_timer *timer)
     struct moon_h2_conn *conn = stream->conn;
     if (stream->timeout_rc == MOON_ERR_SEND_TIMEOUT) {
         if (stream->h2.sent_bytes != stream->sent_bytes) {
-            stream_arm(stream, conn_limits(conn)->send_timeout_ms, MOON_ERR_SEND_TIMEOUT);
+            stream_arm(stream, stream_limits(stream)->send_timeout_ms, MOON_ERR_SEND_TIMEOUT);
             return;
         }
         moon_log_info("client stopped reading an HTTP/2 stream past send_timeout client=%.*s",
@@ -124,11 +132,7 @@ static enum moon_rc peer_read_body(void *peer, struct moon_slice *data, bool *is
     enum moon_rc rc = moon_h2_read(&stream->h2, data, is_done);
     stream->is_reading_body = rc == MOON_AGAIN;
     if (rc == MOON_AGAIN && !stream->exchange->is_tunnel) {
-        const struct moon_leaf *leaf = stream->exchange->ctx.leaf;
-        stream_arm(stream,
-                   leaf != NULL ? leaf->limits.body_timeout_ms
-                                : conn_limits(stream->conn)->body_timeout_ms,
-                   MOON_ERR_BODY_TIMEOUT);
+        stream_arm(stream, stream_limits(stream)->body_timeout_ms, MOON_ERR_BODY_TIMEOUT);
     } else if (stream->timeout_rc == MOON_ERR_BODY_TIMEOUT) {
         moon_timer_stop(&stream->timer);
     }
@@ -154,7 +158,7 @@ static void peer_write_interim(void *peer, int status, const struct moon_fields 
 static enum moon_rc stream_wrote(struct session_stream *stream, enum moon_rc rc)
 {
     if (rc == MOON_AGAIN)
-        stream_arm(stream, conn_limits(stream->conn)->send_timeout_ms, MOON_ERR_SEND_TIMEOUT);
+        stream_arm(stream, stream_limits(stream)->send_timeout_ms, MOON_ERR_SEND_TIMEOUT);
     else if (stream->timeout_rc == MOON_ERR_SEND_TIMEOUT)
         moon_timer_stop(&stream->timer);
     if (rc != MOON_OK && rc != MOON_AGAIN && rc != MOON_ERR_IO)
@@ -344,7 +348,7 @@ static void conn_tell_failure(const struct moon_h2_conn *conn)
     const struct moon_session *s = conn->session;
     moon_log_warn("HTTP/2 connection ended: %s client=%.*s", moon_h2_failure(conn->h2),
                   (int)s->client.ip_len, s->client.ip_text);
-    moon_metrics_add(s->gateway->env.metrics, s->gateway->metrics.refused, 1);
+    moon_admission_refuse(s->gateway, MOON_REFUSED_HTTP2, &s->client.peer_ip);
 }
 
 static void conn_close(struct moon_h2_conn *conn, enum moon_rc rc)

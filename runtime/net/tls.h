@@ -31,6 +31,7 @@ struct moon_tls_server_conf {
     enum moon_tls_client_mode client_mode;
     const char *client_ca;  // PEM bundle
     const char *client_crl; // PEM; NULL: none
+    int client_depth;       // longest chain; 0: OpenSSL's own limit
 };
 
 /// Keys of session tickets, shared by all workers: the first encrypts, all decrypt. Lies in shared
@@ -69,7 +70,9 @@ void moon_tls_server_release(struct moon_tls_server *server); // accepts NULL
 bool moon_tls_server_refresh(struct moon_tls_server *server);
 
 /// Seconds until the first of its certificates expires; negative when it has.
-int64_t moon_tls_server_expires_in_s(const struct moon_tls_server *server);
+///
+/// @param path  its file; borrowed from the server; NULL where nobody asks
+int64_t moon_tls_server_expires_in_s(const struct moon_tls_server *server, const char **path);
 
 struct moon_tls_client_conf {
     bool is_verified;              // chain and name; on by default

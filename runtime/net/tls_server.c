@@ -47,6 +47,7 @@ struct tls_state {
     X509_STORE *client_store;
     unsigned char session_context[SSL_MAX_SID_CTX_LENGTH];
     int64_t expires_wall_ms;
+    size_t expires_first; // the certificate that does
 };
 
 struct moon_tls_server {
@@ -224,8 +225,10 @@ static bool state_load_certificates(struct tls_state *state,
             break;
         kinds[i] = c->kind;
         int64_t until = moon_tls_time_ms(X509_get0_notAfter(c->pair.leaf));
-        if (until < state->expires_wall_ms)
+        if (until < state->expires_wall_ms) {
             state->expires_wall_ms = until;
+            state->expires_first = i;
+        }
     }
     if (is_loaded)
         moon_tls_names_seal(&state->names, kinds);
@@ -307,6 +310,8 @@ static bool context_set_clients(SSL_CTX *context, const struct tls_state *state,
     if (names == NULL)
         return false;
     SSL_CTX_set_client_CA_list(context, names); // taken
+    if (conf->client_depth > 0)
+        SSL_CTX_set_verify_depth(context, conf->client_depth);
     if (conf->client_mode == MOON_TLS_CLIENT_REQUIRED)
         SSL_CTX_set_verify(context, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
     else
@@ -606,8 +611,10 @@ bool moon_tls_server_refresh(struct moon_tls_server *server)
     return true;
 }
 
-int64_t moon_tls_server_expires_in_s(const struct moon_tls_server *server)
+int64_t moon_tls_server_expires_in_s(const struct moon_tls_server *server, const char **path)
 {
+    if (path != NULL)
+        *path = server->conf.certificates[server->state->expires_first].certificate;
     int64_t until_ms = server->state->expires_wall_ms;
     return until_ms == INT64_MAX ? INT64_MAX : (until_ms - moon_clock_wall_ms()) / 1000;
 }

@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "gateway/access_log.h"
+#include "gateway/admission.h"
 #include "upstream/limits.h"
 #include "upstream/redis.h"
 
@@ -23,6 +24,10 @@ static void worker_turn(void *arg)
     atomic_fetch_add_explicit(&slot->turns, 1, memory_order_relaxed);
     if (worker->gateway.access_log != NULL)
         moon_access_log_flush(worker->gateway.access_log);
+    int64_t now_us = moon_clock_real_us();
+    int64_t began_us = atomic_load_explicit(&slot->beat_us, memory_order_relaxed);
+    if (began_us > 0)
+        moon_admission_turned(&worker->gateway, now_us - began_us, now_us);
     atomic_store_explicit(&slot->beat_us, 0, memory_order_relaxed);
 }
 
@@ -37,6 +42,8 @@ static void worker_tick(struct moon_timer *timer)
         if (generation->tls[i] != NULL && moon_tls_server_refresh(generation->tls[i]))
             moon_log_info("certificates of listener %zu were replaced", i + 1);
     }
+    moon_worker_watch_certificates(worker);
+    moon_admission_tick(&worker->gateway);
     moon_script_idle(generation->script);
     atomic_store_explicit(&worker->env.slot->lua_bytes,
                           (int64_t)moon_script_memory(generation->script), memory_order_relaxed);

@@ -22,6 +22,8 @@ struct moon_worker {
     struct moon_list stores;      // Redis connections by URL, with their limits
     struct moon_generation *next; // loaded, waiting for the flip
     struct moon_timer tick;       // every second: gauges, certificates, garbage
+    uint32_t warned_generation;   // whose certificates were looked at, and when
+    int64_t warned_wall_ms;
 };
 
 /// Makes loop, resolver and gateway. @param number  its slot on the board
@@ -34,6 +36,9 @@ void moon_worker_fini(struct moon_worker *worker);
 MUST_CHECK enum moon_rc moon_worker_load(struct moon_worker *worker,
                                          const struct moon_bundle *bundle, uint32_t number,
                                          char **error);
+
+/// Tells how long certificates are still good for, and warns (process/certificates.c).
+void moon_worker_watch_certificates(struct moon_worker *worker);
 
 /// Serves from it on.
 void moon_worker_flip(struct moon_worker *worker);

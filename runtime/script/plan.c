@@ -172,6 +172,7 @@ static void plan_limits(struct plan_reader *r, struct moon_limits_conf *limits)
     limits->body_timeout_ms = plan_number(r, "body_timeout_ms", limits->body_timeout_ms);
     limits->idle_timeout_ms = plan_number(r, "idle_timeout_ms", limits->idle_timeout_ms);
     limits->send_timeout_ms = plan_number(r, "send_timeout_ms", limits->send_timeout_ms);
+    limits->tls_timeout_ms = plan_number(r, "tls_timeout_ms", limits->tls_timeout_ms);
     limits->drain_timeout_ms = plan_number(r, "drain_timeout_ms", limits->drain_timeout_ms);
     limits->requests_per_connection = (uint64_t)plan_number(
         r, "requests_per_connection", (int64_t)limits->requests_per_connection);
@@ -179,6 +180,11 @@ static void plan_limits(struct plan_reader *r, struct moon_limits_conf *limits)
     limits->connections = (size_t)plan_number(r, "connections", (int64_t)limits->connections);
     limits->connections_per_address =
         (size_t)plan_number(r, "connections_per_address", (int64_t)limits->connections_per_address);
+    limits->handshakes_per_address =
+        (size_t)plan_number(r, "handshakes_per_address", (int64_t)limits->handshakes_per_address);
+    limits->overload_lag_ms = plan_number(r, "overload_lag_ms", limits->overload_lag_ms);
+    limits->overload_memory_bytes =
+        plan_number(r, "overload_memory_bytes", limits->overload_memory_bytes);
     limits->policy_cpu_ms = plan_number(r, "policy_cpu_ms", limits->policy_cpu_ms);
     limits->policy_memory_bytes =
         (size_t)plan_number(r, "policy_memory_bytes", (int64_t)limits->policy_memory_bytes);
@@ -195,6 +201,8 @@ static const struct moon_limits_conf plan_default_limits = {
     .idle_timeout_ms = 75000,
     .send_timeout_ms = 30000,
     .linger_ms = 2000,
+    .tls_timeout_ms = 10000,
+    .overload_lag_ms = 500,
     .drain_timeout_ms = 30000,
     .requests_per_connection = 10000,
     .connections = 16384,
@@ -231,12 +239,17 @@ static void plan_tls(struct plan_reader *r, struct moon_listener_conf *listener)
     tls->preset = plan_text(r, "preset").data;
     tls->is_http2 = listener->is_http2;
     tls->has_tickets = plan_bool(r, "session_tickets", true);
+    int64_t max_age = plan_number(r, "hsts", 31536000);
+    if (max_age > 0)
+        listener->hsts = moon_arena_printf(&r->plan->arena, "max-age=%lld", (long long)max_age);
+    listener->warn_before_ms = plan_number(r, "warn_before", 14) * 86400000;
     if (plan_enter(r, "client")) {
         struct moon_slice mode = plan_text(r, "mode");
         tls->client_mode = moon_slice_is(mode, MOON_S("optional")) ? MOON_TLS_CLIENT_OPTIONAL
                                                                    : MOON_TLS_CLIENT_REQUIRED;
         tls->client_ca = plan_file(r, "ca").data;
         tls->client_crl = plan_file(r, "crl").data;
+        tls->client_depth = (int)plan_number(r, "depth", 4);
         plan_leave(r);
     }
 }

@@ -24,11 +24,15 @@ struct moon_limits_conf {
     int64_t body_bytes;         // -1: no limit
     size_t buffered_body_bytes; // what a policy may have in memory
     int64_t head_timeout_ms, body_timeout_ms, idle_timeout_ms, send_timeout_ms, linger_ms;
+    int64_t tls_timeout_ms;           // for the handshake
     int64_t drain_timeout_ms;         // of a stopping worker
     uint64_t requests_per_connection; // 0: no limit
     size_t connections;               // of one worker
     uint32_t streams;                 // of one HTTP/2 connection, at the same time
     size_t connections_per_address;   // of one worker; 0: no limit
+    size_t handshakes_per_address;    // of TLS, in ten seconds, on all workers; 0: no limit
+    int64_t overload_lag_ms;          // of the loop; 0: no limit
+    int64_t overload_memory_bytes;    // resident, of one worker; 0: no limit
     int64_t policy_cpu_ms;
     size_t policy_memory_bytes;
 };
@@ -42,6 +46,8 @@ struct moon_listener_conf {
     bool has_proxy_protocol;
     bool has_tls;
     struct moon_tls_server_conf tls;
+    struct moon_slice hsts; // Strict-Transport-Security; empty: none
+    int64_t warn_before_ms; // a certificate expires
 };
 
 enum moon_leaf_kind { MOON_LEAF_BACKEND, MOON_LEAF_REDIRECT, MOON_LEAF_REPLY, MOON_LEAF_NOT_FOUND };

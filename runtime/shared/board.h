@@ -24,6 +24,7 @@ struct moon_board_slot {
     _Atomic int64_t connections;        // gauges
     _Atomic int64_t exchanges;
     _Atomic int64_t lua_bytes;
+    _Atomic int64_t lag_us;    // how far the loop is behind, averaged
     _Atomic uint64_t restarts; // of this slot, counted by the supervisor
 };
 

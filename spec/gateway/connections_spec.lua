@@ -32,7 +32,7 @@ describe("connections of one address", function()
     gw.core:turn(5)
     assert.equal(3, gw:connections())
     local metrics = gw:get("/metrics", { listener = "management" }).body
-    assert.matches("moongate_connections_refused_total 1\n", metrics)
+    assert.matches('moongate_connections_refused_total{reason="address"} 1\n', metrics)
     open[1]:close()
     gw.core:turn(5)
     gw.core:turn(5)
@@ -48,5 +48,255 @@ describe("connections of one address", function()
     local _, count = answer:gsub("HTTP/1%.1 200", "")
     assert.equal(2, count)
     assert.is_true(is_closed)
+  end)
+end)
+
+describe("connections of a worker", function()
+  local socket = require("socket")
+  local gw
+
+  setup(function()
+    gw = moongate.gateway({ files = { ["gateway.lua"] = config
+      :gsub("connections_per_address = 3, requests_per_connection = 2", "connections = 3") } })
+  end)
+
+  teardown(function()
+    gw:close()
+  end)
+
+  local function connect()
+    local client = assert(socket.connect("127.0.0.1", gw:port()))
+    client:settimeout(0)
+    gw.core:turn(5)
+    return client
+  end
+
+  local function is_open(client)
+    gw.core:turn(5)
+    local _, err = client:receive(1)
+    return err == "timeout"
+  end
+
+  it("are refused past their number while all are in use, and the log says why", function()
+    local open = { connect(), connect(), connect() } -- their first request is still awaited
+    local late = connect()
+    assert.is_false(is_open(late))
+    assert.is_true(is_open(open[1]))
+    local metrics = gw:get("/metrics", { listener = "management" }).body
+    assert.matches('moongate_connections_refused_total{reason="connections"} 1\n', metrics)
+    for _, client in ipairs(open) do
+      client:close()
+    end
+    gw.core:turn(5)
+  end)
+
+  it("that are idle make room for new ones", function()
+    local kept = {}
+    for i = 1, 3 do
+      kept[i] = connect()
+      kept[i]:send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+      gw.core:turn(5)
+      assert.matches("200 OK", (kept[i]:receive("*l")))
+    end
+    local new = connect()
+    assert.is_true(is_open(new))
+    new:send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    gw.core:turn(5)
+    assert.matches("200 OK", (new:receive("*l")))
+    assert.equal(3, gw:connections())
+  end)
+end)
+
+describe("TLS handshakes of one address", function()
+  local gw, dir
+
+  setup(function()
+    dir = os.tmpname()
+    os.remove(dir)
+    assert(os.execute(("mkdir %s && openssl req -x509 -nodes -newkey ec -pkeyopt ec_paramgen_curve:P-256 -days 2 "
+      .. "-subj /CN=a -keyout %s/a.key -out %s/a.pem >/dev/null 2>&1"):format(dir, dir, dir)) == 0)
+    gw = moongate.gateway({ files = { ["gateway.lua"] = ([[
+return {
+  name = "spec",
+  listeners = { { name = "http", address = "127.0.0.1:0" },
+    { name = "https", address = "127.0.0.1:0", tls = { warn_before = 7, certificates = {
+      { certificate = "DIR/a.pem", key = "DIR/a.key" } } } } },
+  management = { address = "127.0.0.1:0" },
+  limits = { handshakes_per_address = 3, tls_timeout = 0.5, head_timeout = 5 },
+  sites = { { hosts = { "*" }, routes = { { path = "/*", reply = { status = 200, body = "ok" } } } } },
+}
+]]):gsub("DIR", dir) } })
+  end)
+
+  teardown(function()
+    gw:close()
+    os.execute("rm -rf " .. dir)
+  end)
+
+  local request = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+
+  local function over_tls()
+    return (gw:raw(request, { listener = "https", tls = true }))
+  end
+
+  it("are refused past their limit, while clear connections are served, and welcome again later", function()
+    for _ = 1, 3 do
+      assert.matches("200 OK", over_tls())
+    end
+    assert.equal("", over_tls())
+    assert.matches("200 OK", (gw:raw(request, { listener = "http" })))
+    local metrics = gw:get("/metrics", { listener = "management" }).body
+    assert.matches('moongate_connections_refused_total{reason="handshakes"} 1\n', metrics)
+    gw:advance(11)
+    assert.matches("200 OK", over_tls())
+  end)
+
+  it("end in tls_timeout, not in head_timeout", function()
+    gw:advance(11)
+    local client = assert(require("socket").connect("127.0.0.1", gw:port("https")))
+    client:settimeout(0)
+    client:send("\22\3\1")
+    gw.core:turn(5)
+    assert.equal(1, gw:connections())
+    gw:advance(0.6)
+    assert.equal(0, gw:connections())
+    client:close()
+  end)
+
+  it("come with Strict-Transport-Security, and clear answers without", function()
+    gw:advance(11)
+    assert.matches("\r\nStrict%-Transport%-Security: max%-age=31536000\r\n", over_tls())
+    local clear = gw:raw(request, { listener = "http" })
+    assert.not_matches("Strict", clear)
+    assert.matches("\r\nX%-Content%-Type%-Options: nosniff\r\n", clear)
+  end)
+
+  it("show a certificate whose end is told by a metric", function()
+    gw:advance(1.1)
+    local metrics = gw:get("/metrics", { listener = "management" }).body
+    local left = tonumber(metrics:match('moongate_certificate_expires_seconds{listener="https"} (%d+)\n'))
+    assert.is_true(left > 86400 and left <= 2 * 86400)
+  end)
+end)
+
+describe("a client that does not read", function()
+  local gw
+
+  setup(function()
+    gw = moongate.gateway({ files = { ["gateway.lua"] = [[
+return {
+  name = "spec",
+  listeners = { { name = "http", address = "127.0.0.1:0" } },
+  limits = { send_timeout = 20 },
+  backends = { origin = { targets = { "http://127.0.0.1:1" } } },
+  sites = { { hosts = { "*" }, routes = {
+    { path = "/short/*", backend = "origin", limits = { send_timeout = 2, idle_timeout = 3 } },
+    { path = "/*", backend = "origin" } } } },
+}
+]] }, backends = { origin = function()
+        return 200, {}, ("x"):rep(20 * 1024 * 1024)
+      end } })
+  end)
+
+  teardown(function()
+    gw:close()
+  end)
+
+  local function stall(path)
+    local client = assert(require("socket").connect("127.0.0.1", gw:port()))
+    client:settimeout(0)
+    client:send("GET " .. path .. " HTTP/1.1\r\nHost: a\r\n\r\n")
+    for _ = 1, 20 do
+      gw.core:turn(2)
+    end
+    return client
+  end
+
+  it("is cut off after its route's send_timeout, and the log says why", function()
+    local client = stall("/short/x")
+    gw:advance(1.5)
+    assert.equal(1, gw:connections())
+    gw:advance(0.6)
+    assert.equal(0, gw:connections())
+    assert.equal("send_timeout", gw:last_log().error)
+    client:close()
+  end)
+
+  it("has the gateway's send_timeout where the route says nothing", function()
+    local client = stall("/x")
+    gw:advance(15)
+    assert.equal(1, gw:connections())
+    gw:advance(6)
+    assert.equal(0, gw:connections())
+    client:close()
+  end)
+
+  it("and reads on is served for as long as it takes", function()
+    local client = stall("/short/y")
+    local got = 0
+    while got < 20 * 1024 * 1024 do
+      for _ = 1, 40 do
+        local bytes, _, part = client:receive(65536)
+        got = got + #(bytes or part)
+        gw.core:turn(0)
+      end
+      gw:advance(0.05)
+    end
+    assert.equal(200, gw:last_log().status)
+    gw:advance(2.5)
+    assert.equal(1, gw:connections())
+    gw:advance(1) -- idle_timeout of the route
+    assert.equal(0, gw:connections())
+    client:close()
+  end)
+end)
+
+describe("a worker that is overrun", function()
+  local gw
+
+  setup(function()
+    gw = moongate.gateway({ files = { ["gateway.lua"] = [[
+return {
+  name = "spec",
+  listeners = { { name = "http", address = "127.0.0.1:0" } },
+  management = { address = "127.0.0.1:0" },
+  limits = { overload_lag = 0.01, policy_cpu = 5 },
+  sites = { { hosts = { "*" }, routes = {
+    { path = "/spin", reply = { status = 200 }, policies = { inbound = { function(ctx)
+      local till = os.clock() + 0.3
+      while os.clock() < till do end
+    end } } },
+    { path = "/*", reply = { status = 200, body = "ok" } } } } },
+}
+]] } })
+  end)
+
+  teardown(function()
+    gw:close()
+  end)
+
+  it("answers 503 with Retry-After, keeps management alive, and recovers", function()
+    assert.equal(200, gw:get("/").status)
+    local shed
+    for _ = 1, 10 do
+      gw:get("/spin")
+      local answer = gw:get("/")
+      if answer.status == 503 then
+        shed = answer
+        break
+      end
+    end
+    assert.is_truthy(shed, "nothing is shed")
+    assert.equal("1", shed.headers["retry-after"])
+    assert.equal("overload", gw:last_log().error)
+    assert.equal(200, gw:get("/health", { listener = "management" }).status)
+    local metrics = gw:get("/metrics", { listener = "management" }).body
+    assert.is_true(tonumber(metrics:match("moongate_requests_shed_total (%d+)\n")) >= 1)
+    local deadline = os.time() + 20
+    repeat -- the average forgets in real time
+      require("socket").sleep(0.2)
+      gw.core:turn(0)
+    until gw:get("/").status == 200 or os.time() > deadline
+    assert.equal(200, gw:get("/").status)
   end)
 end)

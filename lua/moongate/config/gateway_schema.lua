@@ -18,6 +18,10 @@ local tls = f.record("TLS of the listener.", {
   { "preset", f.enum("Versions and ciphers: modern (1.3), intermediate (1.2 and 1.3).",
     { "modern", "intermediate" }, "intermediate") },
   { "session_tickets", f.bool("Whether sessions may be resumed by tickets.", true) },
+  { "hsts", f.int("`max-age` of Strict-Transport-Security in seconds, for answers that have none "
+    .. "of their own; 0: not sent.", 0, { default = 31536000 }) },
+  { "warn_before", f.int("Days before a certificate expires from which on the log warns, once a "
+    .. "day.", 0, { default = 14 }) },
   { "client", f.record("Certificates of clients (mTLS).", {
     { "ca", f.str("File with the authorities whose certificates are accepted."), true },
     { "crl", f.str("File with their revocation list.") },
@@ -58,9 +62,16 @@ local limits = f.record("What one client, connection or request may use.", {
     { default = 30 }) },
   { "requests_per_connection", f.int("Requests after which a connection is closed; 0: no limit.",
     0, { default = 10000 }) },
-  { "connections", f.int("Client connections, per worker.", 1, { default = 16384 }) },
-  { "connections_per_address", f.int("Client connections of one address, per worker; 0: no limit.",
-    0, { default = 0 }) },
+  { "connections", f.int("Client connections, per worker; idle ones make room for new ones.", 1,
+    { default = 16384 }) },
+  { "connections_per_address", f.int("Client connections of one address (IPv6: of one /64), per worker; "
+    .. "0: no limit.", 0, { default = 0 }) },
+  { "handshakes_per_address", f.int("TLS handshakes of one address (IPv6: of one /64) in ten "
+    .. "seconds; 0: no limit.", 0, { default = 0 }) },
+  { "overload_lag", f.seconds("How far a worker's loop may fall behind; beyond it some requests, "
+    .. "at twice as much all, get 503 with Retry-After. 0: never.", { default = 0.5 }) },
+  { "overload_memory_bytes", f.bytes("Resident memory of a worker beyond which requests get 503. "
+    .. "0: no limit.", { default = 0 }) },
   { "streams", f.int("Concurrent HTTP/2 streams of a connection.", 1, { default = 128 }) },
   { "policy_cpu", f.seconds("CPU time that the policies of one request may use; then 503.",
     { default = 0.1 }) },

@@ -6,7 +6,7 @@ local M = {}
 
 local SECONDS = {
   head_timeout = true, body_timeout = true, idle_timeout = true, send_timeout = true,
-  tls_timeout = true, drain_timeout = true, policy_cpu = true, timeout = true,
+  tls_timeout = true, overload_lag = true, drain_timeout = true, policy_cpu = true, timeout = true,
   connect_timeout = true, interval = true, eject = true, max_eject = true, window = true,
   open = true, backoff = true, max_backoff = true, try_timeout = true, lifetime = true,
   pending_timeout = true, min_ttl = true, max_ttl = true, slow_start = true, ttl = true,

@@ -11,7 +11,7 @@ struct moon_tls_certificate_conf { const char *certificate; const char *key; con
 struct moon_tls_server_conf {
   const struct moon_tls_certificate_conf *certificates; size_t certificate_count;
   const char *preset; bool is_http2; bool has_tickets; int client_mode;
-  const char *client_ca; const char *client_crl;
+  const char *client_ca; const char *client_crl; int client_depth;
 };
 struct moon_tls_ticket_key { uint8_t name[16]; uint8_t aes[32]; uint8_t hmac[32]; };
 struct moon_tls_tickets {
@@ -26,7 +26,7 @@ int moon_tls_server_new(const struct moon_tls_server_conf *, struct moon_tls_tic
                         char *error, size_t error_cap, struct moon_tls_server **out);
 void moon_tls_server_release(struct moon_tls_server *server);
 bool moon_tls_server_refresh(struct moon_tls_server *server);
-int64_t moon_tls_server_expires_in_s(const struct moon_tls_server *server);
+int64_t moon_tls_server_expires_in_s(const struct moon_tls_server *server, const char **path);
 int moon_tls_client_new(const struct moon_tls_client_conf *, char *error, size_t error_cap,
                         struct moon_tls_client **out);
 void moon_tls_client_release(struct moon_tls_client *client);
