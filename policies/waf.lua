@@ -548,6 +548,15 @@ function M.outbound(self, ctx)
   end
 end
 
+--- A request that the HTTP layer refuses for its form: the rules see what can be read of it, for
+--- the log; the answer stays the HTTP layer's.
+function M.malformed(self, ctx)
+  if not self.guard:request_headers(ctx) then
+    self.guard:request_body(ctx)
+  end
+  self.guard:finish(ctx, ctx.error and ctx.error.status or 400)
+end
+
 function M.log(self, ctx)
   local fired, score = self.guard:finish(ctx, ctx.response and ctx.response.status or 0)
   if fired then

@@ -106,11 +106,11 @@ end
 ---@return table<string, moongate.ChainEntry[]>
 function M.compose_all(scopes)
   local listed, out = {}, {}
-  for i, section in ipairs(listings.SECTIONS) do
-    listed[section] = M.compose(scopes, section)
+  for i, section in ipairs(listings.ACTS) do
+    listed[section] = listings.SECTIONS[i] and M.compose(scopes, section) or {}
     local entries = {}
     for j = 1, i - 1 do
-      for _, entry in ipairs(listed[listings.SECTIONS[j]]) do
+      for _, entry in ipairs(listed[listings.ACTS[j]]) do
         if entry.listing.acts[section] then
           entries[#entries + 1] = entry
         end
@@ -142,7 +142,7 @@ local function call(entry, section, name, is_nested)
   else
     text = ("r = %s(ctx)"):format(f)
   end
-  if section == "log" then
+  if section == "log" or section == "malformed" then
     return text
   elseif is_nested then
     return text .. (" if r then return place(r, %d) end"):format(name.line)

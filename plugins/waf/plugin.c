@@ -251,17 +251,21 @@ static const struct moon_exchange_view *view_of(lua_State *L, const char *method
     return x;
 }
 
-static struct waf_str protocol_of(int major, int minor)
+// The protocol as it was named; a malformed request may name any, or none (0.0).
+static struct waf_str protocol_of(const struct moon_exchange_view *x)
 {
-    switch (major * 10 + minor) {
+    size_t n = x->request_line.len;
+    switch (x->version_major * 10 + x->version_minor) {
+    case 0:
+        return WAF_LIT("");
     case 10:
         return WAF_LIT("HTTP/1.0");
+    case 11:
+        return WAF_LIT("HTTP/1.1");
     case 20:
         return WAF_LIT("HTTP/2.0");
-    case 30:
-        return WAF_LIT("HTTP/3.0");
     default:
-        return WAF_LIT("HTTP/1.1");
+        return n < 8 ? WAF_LIT("") : (struct waf_str){x->request_line.data + n - 8, 8};
     }
 }
 
@@ -271,8 +275,7 @@ static void tell_request(struct waf_tx *tx, const struct moon_exchange_view *x)
     waf_tx_connection(tx, from_slice(x->client_ip), x->client_port, from_slice(x->server_ip),
                       x->server_port);
     waf_tx_unique_id(tx, from_slice(x->id));
-    waf_tx_request_line(tx, from_slice(x->method), from_slice(x->target),
-                        protocol_of(x->version_major, x->version_minor));
+    waf_tx_request_line(tx, from_slice(x->method), from_slice(x->target), protocol_of(x));
     for (size_t i = 0; i < x->request_field_count; i++) {
         struct waf_str name = from_slice(x->request_fields[i].name);
         has_host |= waf_ieq(name, WAF_LIT("Host"));

@@ -150,7 +150,7 @@ void moon_cache_renew(struct moon_exchange *x)
     renewal->exchange = y;
     y->ctx.is_background = true;
     if (!renew_request(y, x)) {
-        moon_exchange_refuse(y, MOON_ERR_MEMORY);
+        moon_exchange_refuse(y, MOON_ERR_MEMORY, moon_slice(NULL, 0));
         goto give_up;
     }
     // The flight goes over to it; the key is made anew by its own look-up, and is the same.

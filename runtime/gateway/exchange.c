@@ -10,6 +10,7 @@
 #include "gateway/encode.h"
 #include "gateway/forward.h"
 #include "gateway/grpc.h"
+#include "gateway/malformed.h"
 #include "gateway/management.h"
 #include "gateway/max_forwards.h"
 #include "gateway/rewrite.h"
@@ -480,20 +481,23 @@ void moon_exchange_start(struct moon_exchange *x)
     moon_tunnel_check_request(x);
     moon_grpc_start(x);
     x->step = MOON_STEP_ROUTE;
-    if (x->request.method == MOON_METHOD_CONNECT)
-        (void)exchange_fail(x, MOON_ERR_METHOD); // a gateway is no way into the network behind it
-    else if (!moon_management_is(x) && moon_admission_sheds(x->gateway))
+    if (x->request.method == MOON_METHOD_CONNECT) {
+        (void)exchange_fail(x, MOON_ERR_TUNNEL); // nor a way into the network behind it
+        moon_malformed_inspect_tunnel(x);
+    } else if (!moon_management_is(x) && moon_admission_sheds(x->gateway)) {
         (void)exchange_fail(x, MOON_ERR_OVERLOAD);
-    else if (moon_management_is(x) && moon_management_answer(x))
+    } else if (moon_management_is(x) && moon_management_answer(x)) {
         x->step = MOON_STEP_REPLY;
+    }
     exchange_run(x);
 }
 
-void moon_exchange_refuse(struct moon_exchange *x, enum moon_rc rc)
+void moon_exchange_refuse(struct moon_exchange *x, enum moon_rc rc, struct moon_slice head)
 {
     x->times.head = moon_clock_us();
     x->is_body_done = true;
     (void)exchange_fail(x, rc);
+    moon_malformed_inspect(x, head);
     exchange_run(x);
 }
 

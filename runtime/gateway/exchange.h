@@ -116,7 +116,8 @@ struct moon_exchange *moon_exchange_new(struct moon_gateway *gateway,
 void moon_exchange_start(struct moon_exchange *x);
 
 /// Answers a request that could not be parsed: `rc` says why. The same rules as for start.
-void moon_exchange_refuse(struct moon_exchange *x, enum moon_rc rc);
+/// @param head  what came of an HTTP/1.x head, in the exchange's arena; may be empty
+void moon_exchange_refuse(struct moon_exchange *x, enum moon_rc rc, struct moon_slice head);
 
 /// More of the request's body can be read.
 void moon_exchange_on_request_body(struct moon_exchange *x);

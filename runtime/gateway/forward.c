@@ -555,6 +555,10 @@ void moon_forward_default_error(struct moon_exchange *x)
     }
     if (x->failure == MOON_ERR_BREAKER_OPEN || x->failure == MOON_ERR_OVERLOAD)
         is_good = is_good && forward_retry_after(x) == MOON_OK;
+    if (x->failure == MOON_ERR_TUNNEL) // RFC 9110 §15.5.6 wants them named
+        is_good = is_good && moon_fields_set(&x->response.fields, MOON_S("Allow"),
+                                             MOON_S("GET, HEAD, POST, PUT, PATCH, DELETE, "
+                                                    "OPTIONS")) == MOON_OK;
     if (!is_good)
         moon_log_warn("no memory for the body of an error request=%.*s", MOON_SLICE_ARG(x->ctx.id));
 }

@@ -318,18 +318,26 @@ static const struct moon_peer_ops session_peer_ops = {
     .finished = session_finished,
 };
 
-static enum moon_rc session_parse(struct moon_session *s, struct moon_exchange *x, size_t head_len)
+// @param head  written: the copy that lives as long as the exchange
+static enum moon_rc session_parse(struct moon_session *s, struct moon_exchange *x, size_t head_len,
+                                  struct moon_slice *head)
 {
-    struct moon_slice head;
     const struct moon_limits_conf *limits = session_limits(s);
     struct moon_h1_limits h1 = {limits->head_bytes, limits->uri_bytes, limits->header_count};
-    struct moon_slice raw = moon_slice(moon_buf_slice(&s->in).data, head_len);
-    if (!moon_arena_copy(&x->arena, raw, &head))
+    if (!moon_arena_copy(&x->arena, moon_slice(moon_buf_slice(&s->in).data, head_len), head))
         return MOON_ERR_MEMORY;
-    enum moon_rc rc = moon_h1_parse_request(&x->request, head, &h1, s->client.is_tls);
+    enum moon_rc rc = moon_h1_parse_request(&x->request, *head, &h1, s->client.is_tls);
     moon_buf_consume(&s->in, head_len);
     moon_buf_relax(&s->in); // while the backend works, a connection without a body holds no block
     return rc;
+}
+
+// What has come of a head that was refused before its end.
+static struct moon_slice session_refused_head(struct moon_session *s, struct moon_exchange *x)
+{
+    struct moon_slice head = {NULL, 0}, came = moon_buf_slice(&s->in);
+    came.len = moon_min_size(came.len, session_limits(s)->head_bytes);
+    return moon_arena_copy(&x->arena, came, &head) ? head : moon_slice(NULL, 0);
 }
 
 static void session_start_exchange(struct moon_session *s, enum moon_rc scanned, size_t head_len)
@@ -346,7 +354,8 @@ static void session_start_exchange(struct moon_session *s, enum moon_rc scanned,
     s->is_keep_alive = false;
     s->client_minor = 1;
     moon_timer_stop(&s->timer);
-    enum moon_rc rc = scanned == MOON_OK ? session_parse(s, x, head_len) : scanned;
+    struct moon_slice head = {NULL, 0};
+    enum moon_rc rc = scanned == MOON_OK ? session_parse(s, x, head_len, &head) : scanned;
     if (rc == MOON_OK) {
         s->is_keep_alive = x->request.is_keep_alive;
         s->client_minor = x->request.version_minor;
@@ -356,9 +365,11 @@ static void session_start_exchange(struct moon_session *s, enum moon_rc scanned,
             moon_client_forwarded(x);
         moon_exchange_start(x);
     } else {
+        if (scanned != MOON_OK)
+            head = session_refused_head(s, x);
         moon_buf_clear(&s->in);
         moon_h1_body_init(&s->body, MOON_FRAMING_NONE, 0, NULL, false);
-        moon_exchange_refuse(x, rc);
+        moon_exchange_refuse(x, rc, head);
     }
 }
 

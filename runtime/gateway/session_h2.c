@@ -267,7 +267,7 @@ static void stream_start(struct session_stream *stream)
 {
     struct moon_exchange *x = stream->exchange;
     if (stream->h2.head_rc != MOON_OK) {
-        moon_exchange_refuse(x, stream->h2.head_rc);
+        moon_exchange_refuse(x, stream->h2.head_rc, moon_slice(NULL, 0));
         return;
     }
     if (stream->conn->session->client.is_trusted_proxy)

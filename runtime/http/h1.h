@@ -46,6 +46,10 @@ size_t moon_h1_skip_empty_lines(struct moon_slice in);
 MUST_CHECK enum moon_rc moon_h1_parse_request(struct moon_request *request, struct moon_slice head,
                                               const struct moon_h1_limits *limits, bool is_tls);
 
+/// Reads of a refused head what can be read: for rules and logs, never to be forwarded. What is
+/// not understood stays empty; the path is "/" then. The request borrows `head`.
+void moon_h1_glimpse(struct moon_request *request, struct moon_slice head);
+
 /// @param method  of the request it answers
 /// @return MOON_OK, or MOON_ERR_UPSTREAM_PROTOCOL; 1xx answers are returned like others
 MUST_CHECK enum moon_rc moon_h1_parse_response(struct moon_response *response,

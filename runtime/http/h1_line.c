@@ -74,6 +74,9 @@ static enum moon_rc line_version(const char *at, const char *end, bool is_whole,
     if (!is_whole) {
         return MOON_AGAIN;
     }
+    if (at[5] == '0') {
+        return MOON_ERR_BAD_REQUEST_LINE; // HTTP/0.9 had no version in its line
+    }
     if (at[5] != '1') {
         return MOON_ERR_BAD_VERSION;
     }

@@ -392,8 +392,8 @@ static void plan_leaf_listeners(struct plan_reader *r, struct moon_leaf *leaf)
 
 static void plan_leaf_chains(struct plan_reader *r, struct moon_leaf *leaf)
 {
-    static const char *const sections[MOON_SECTION_COUNT] = {"inbound", "backend", "outbound",
-                                                             "on_error", "log"};
+    static const char *const sections[MOON_SECTION_COUNT] = {"inbound",  "backend", "outbound",
+                                                             "on_error", "log",     "malformed"};
     if (plan_enter(r, "chains")) {
         for (int i = 0; i < MOON_SECTION_COUNT; i++) {
             lua_getfield(r->L, -1, sections[i]);
@@ -475,6 +475,7 @@ static void plan_leaf(struct plan_reader *r, struct moon_leaf *leaf)
     plan_leaf_networks(r, leaf);
     plan_leaf_listeners(r, leaf);
     plan_leaf_chains(r, leaf);
+    r->plan->inspects_malformed |= leaf->chains[MOON_SECTION_MALFORMED] != 0;
 }
 
 static void plan_read_leaves(struct plan_reader *r)

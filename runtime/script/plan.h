@@ -15,6 +15,7 @@ enum moon_section {
     MOON_SECTION_OUTBOUND,
     MOON_SECTION_ON_ERROR,
     MOON_SECTION_LOG,
+    MOON_SECTION_MALFORMED, // of a request that the HTTP layer refuses: policies look at what came
     MOON_SECTION_COUNT,
 };
 
@@ -160,6 +161,7 @@ struct moon_plan {
     size_t certificate_count;
     struct moon_leaf *leaves;
     size_t leaf_count;
+    bool inspects_malformed; // a leaf has a chain for malformed requests
     struct moon_subscription *subscriptions;
     size_t subscription_count;
     uint32_t *key_slots;   // 1-based numbers of keys; 0: free

@@ -5,8 +5,8 @@
 
 enum { RUN_IDLE_RUNNERS = 256 };
 
-static const char *const run_section_names[MOON_SECTION_COUNT] = {"inbound", "backend", "outbound",
-                                                                  "on_error", "log"};
+static const char *const run_section_names[MOON_SECTION_COUNT] = {
+    "inbound", "backend", "outbound", "on_error", "log", "malformed"};
 
 static struct moon_runner *runner_new(struct moon_script *script)
 {

@@ -13,7 +13,9 @@ local M = {}
 M.__index = M
 
 M.SECTIONS = { "inbound", "backend", "outbound", "on_error", "log" }
-local rank = { inbound = 1, backend = 2, outbound = 3, on_error = 4, log = 5 }
+--- Where a policy acts: the sections, and for requests that the HTTP layer refuses for their form.
+M.ACTS = { "inbound", "backend", "outbound", "on_error", "log", "malformed" }
+local rank = { inbound = 1, backend = 2, outbound = 3, on_error = 4, log = 5, malformed = 6 }
 
 ---@class moongate.Listing
 ---@field uid integer
@@ -136,7 +138,7 @@ local function find_acts(module, section)
       listable[name] = true
     end
   end
-  for _, name in ipairs(M.SECTIONS) do
+  for _, name in ipairs(M.ACTS) do
     local f = module[name]
     if type(f) == "function" then
       if name == section or listable and not listable[name]

@@ -126,7 +126,7 @@ function M:compose(scopes)
     local entries = chain.compose_all(scopes)
     entries.backend = innermost_forward(entries.backend)
     local chains, built = {}, {}
-    for _, section in ipairs(listings.SECTIONS) do
+    for _, section in ipairs(listings.ACTS) do
       local one = chain.build(running(entries[section]), section, self.chains)
       built[section] = one
       chains[section] = one and one.fn

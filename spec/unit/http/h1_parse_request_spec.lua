@@ -36,7 +36,7 @@ local refused = {
   { "a major version of two digits", line "GET / HTTP/01.1", "bad_request_line" },
   { "a version that is cut short", line "GET / HTTP/1.", "bad_request_line" },
   { "a space inside the version", line "GET / HTTP/ 1.1", "bad_request_line" },
-  { "HTTP/0.9 by name", line "GET / HTTP/0.9", "bad_version" },
+  { "HTTP/0.9 by name", line "GET / HTTP/0.9", "bad_request_line" },
   { "HTTP/2.0", line "GET / HTTP/2.0", "bad_version" },
   { "HTTP/3.0", line "GET / HTTP/3.0", "bad_version" },
   { "HTTP/9.9", line "GET / HTTP/9.9", "bad_version" },
