@@ -142,7 +142,7 @@ stage_unit() {
 
 # Leaks of a LuaJIT that has no sanitizer are not ours; the stage `leaks` looks for ours.
 stage_unit-asan() {
-  ASAN_OPTIONS="detect_leaks=0:log_path=$logs/unit-asan/sanitizer" \
+  ASAN_OPTIONS="detect_leaks=0:log_exe_name=1:log_path=$logs/unit-asan/sanitizer" \
     UBSAN_OPTIONS="print_stacktrace=1:halt_on_error=1:log_path=$logs/unit-asan/sanitizer" \
     MOONGATE_BUILD=build/dev specs unit-asan "$jobs" spec/unit spec/policies spec/plugins
   sanitizer_reports unit-asan
@@ -154,10 +154,10 @@ stage_integration() {
 }
 
 stage_integration-asan() {
-  ASAN_OPTIONS="detect_leaks=0:log_path=$logs/integration-asan/sanitizer" \
+  ASAN_OPTIONS="detect_leaks=0:log_exe_name=1:log_path=$logs/integration-asan/sanitizer" \
     UBSAN_OPTIONS="print_stacktrace=1:halt_on_error=1:log_path=$logs/integration-asan/sanitizer" \
     MOONGATE_BUILD=build/dev specs integration-asan "$jobs" spec/gateway
-  ASAN_OPTIONS="detect_leaks=0:log_path=$logs/integration-asan/sanitizer" \
+  ASAN_OPTIONS="detect_leaks=0:log_exe_name=1:log_path=$logs/integration-asan/sanitizer" \
     UBSAN_OPTIONS="print_stacktrace=1:halt_on_error=1:log_path=$logs/integration-asan/sanitizer" \
     MOONGATE_BUILD=build/dev specs integration-asan 1 spec/integration
   sanitizer_reports integration-asan
