@@ -57,6 +57,8 @@ spec_file() {
     runner=(env "LD_PRELOAD=$(gcc -print-file-name=libasan.so) $(gcc -print-file-name=libubsan.so)" busted)
   fi
   log=$logs/$stage/${file//\//_}.log
+  [[ $stage != *-asan ]] || local -x ASAN_OPTIONS=$ASAN_OPTIONS:log_path=$logs/$stage/sanitizer.${file//\//_} \
+    UBSAN_OPTIONS=$UBSAN_OPTIONS:log_path=$logs/$stage/sanitizer.${file//\//_}
   MOONGATE_UNIT_LIB=$MOONGATE_BUILD/libmoon_unit.so timeout -k 5 "$file_seconds" "${runner[@]}" \
     -o spec/support/tally.lua "$file" >"$log" 2>&1 </dev/null
   status=$?
@@ -140,11 +142,15 @@ stage_unit() {
   specs unit "$jobs" spec/unit spec/policies spec/plugins
 }
 
+# with_sanitizers COMMAND...: on the build that has them. Reports name the spec and the program.
+with_sanitizers() {
+  ASAN_OPTIONS=detect_leaks=0:log_exe_name=1 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
+    MOONGATE_BUILD=build/dev "$@"
+}
+
 # Leaks of a LuaJIT that has no sanitizer are not ours; the stage `leaks` looks for ours.
 stage_unit-asan() {
-  ASAN_OPTIONS="detect_leaks=0:log_exe_name=1:log_path=$logs/unit-asan/sanitizer" \
-    UBSAN_OPTIONS="print_stacktrace=1:halt_on_error=1:log_path=$logs/unit-asan/sanitizer" \
-    MOONGATE_BUILD=build/dev specs unit-asan "$jobs" spec/unit spec/policies spec/plugins
+  with_sanitizers specs unit-asan "$jobs" spec/unit spec/policies spec/plugins
   sanitizer_reports unit-asan
 }
 
@@ -154,12 +160,8 @@ stage_integration() {
 }
 
 stage_integration-asan() {
-  ASAN_OPTIONS="detect_leaks=0:log_exe_name=1:log_path=$logs/integration-asan/sanitizer" \
-    UBSAN_OPTIONS="print_stacktrace=1:halt_on_error=1:log_path=$logs/integration-asan/sanitizer" \
-    MOONGATE_BUILD=build/dev specs integration-asan "$jobs" spec/gateway
-  ASAN_OPTIONS="detect_leaks=0:log_exe_name=1:log_path=$logs/integration-asan/sanitizer" \
-    UBSAN_OPTIONS="print_stacktrace=1:halt_on_error=1:log_path=$logs/integration-asan/sanitizer" \
-    MOONGATE_BUILD=build/dev specs integration-asan 1 spec/integration
+  with_sanitizers specs integration-asan "$jobs" spec/gateway
+  with_sanitizers specs integration-asan 1 spec/integration
   sanitizer_reports integration-asan
 }
 
