@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-.PHONY: run test test-crs chaos lint format bench fuzz docs help build build-dev clean install
+.PHONY: run test test-crs test-tls chaos lint format bench fuzz docs help build build-dev clean install
 
 FORMATTED = git ls-files 'runtime/*.[ch]' 'plugins/*.[ch]' 'spec/*.[ch]' 'bench/*.[ch]'
 
@@ -24,6 +24,9 @@ test: ## every check; ends with `N passed, M failed`
 test-crs: ## the WAF against the Core Rule Set's regression tests: CRS_TESTS=DIR
 	@scripts/deps.sh build test && CRS_TESTS='$(CRS_TESTS)' CRS_RULES='$(CRS_RULES)' \
 		CRS_VERSION='$(CRS_VERSION)' exec scripts/test.sh crs
+
+test-tls: build ## testssl.sh at the default preset (PRESET), every level; two minutes
+	@scripts/deps.sh tls && exec scripts/test-tls.sh $(PRESET)
 
 chaos: ## CHAOS_SECONDS (60) of failing backends, killed workers and reloads under load; CHAOS_SEED repeats one
 	@scripts/deps.sh build test && CHAOS_SECONDS=$${CHAOS_SECONDS:-60} SPEC=chaos exec scripts/test.sh integration

@@ -101,6 +101,7 @@ struct moon_exchange {
     struct moon_slice original_path, original_query;
     struct moon_slice target; // that answered, or was tried last; lent by the generation
     int call_tries;
+    struct moon_proxy_header introduction; // call.client
     struct moon_exchange_times times;
     struct moon_timer forward_timer; // while is_forwarding
     char id[33];

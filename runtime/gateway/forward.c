@@ -286,6 +286,23 @@ static void forward_set_choice(struct moon_exchange *x, const struct moon_backen
             moon_fields_find_id(&x->request.fields, MOON_FIELD_IDEMPOTENCY_KEY) != NULL;
 }
 
+// Whom the PROXY header of the backend's connection names.
+static void forward_introduce(struct moon_exchange *x, const struct moon_backend_conf *conf)
+{
+    const struct moon_client *client = x->client;
+    x->call.client = NULL;
+    if (conf->proxy_version == 0 || client->is_unix)
+        return;
+    x->introduction = (struct moon_proxy_header){
+        .has_addresses = true,
+        .source = client->ip,
+        .source_port = client->port,
+        .destination = client->server_ip,
+        .destination_port = client->server_port,
+    };
+    x->call.client = &x->introduction;
+}
+
 // The backend that a policy or the leaf names.
 static enum moon_rc forward_backend(struct moon_exchange *x, struct moon_backend **out)
 {
@@ -325,6 +342,7 @@ enum moon_rc moon_forward_start(struct moon_exchange *x)
     if (rc != MOON_OK)
         return rc;
     forward_set_choice(x, backend->conf);
+    forward_introduce(x, backend->conf);
     if (backend->conf->mirror.name.len > 0)
         moon_mirror_send(x, &backend->conf->mirror, target, data, is_last);
     x->call.is_upgrade_asked = x->request.wants_upgrade;

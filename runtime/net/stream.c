@@ -205,6 +205,18 @@ static void stream_handshake(struct moon_stream *s)
     stream_tell_outcome(s);
 }
 
+// A new connection takes a hundred bytes at once, or something is wrong with it.
+static bool stream_send_preamble(struct moon_stream *s)
+{
+    if (s->preamble == NULL)
+        return true;
+    ssize_t n = moon_stream_socket_send(s, s->preamble, s->preamble_len);
+    bool is_sent = n == (ssize_t)s->preamble_len;
+    free(s->preamble);
+    s->preamble = NULL;
+    return is_sent;
+}
+
 static void stream_connected(struct moon_stream *s)
 {
     int error = 0;
@@ -215,6 +227,11 @@ static void stream_connected(struct moon_stream *s)
         return;
     if (error != 0) {
         stream_fail(s, error == ECONNREFUSED ? MOON_ERR_REFUSED : MOON_ERR_CONNECT);
+        stream_tell_outcome(s);
+        return;
+    }
+    if (!stream_send_preamble(s)) {
+        stream_fail(s, MOON_ERR_CONNECT);
         stream_tell_outcome(s);
         return;
     }
@@ -353,8 +370,23 @@ enum moon_rc moon_stream_connect(struct moon_loop *loop, const struct sockaddr *
     return MOON_OK;
 }
 
+enum moon_rc moon_stream_preamble(struct moon_stream *stream, struct moon_slice bytes)
+{
+    MOON_ASSERT(stream->is_client && stream->state == STREAM_CONNECTING);
+    char *copy = malloc(bytes.len + 1);
+    if (copy == NULL)
+        return MOON_ERR_MEMORY;
+    memcpy(copy, bytes.data, bytes.len);
+    free(stream->preamble);
+    stream->preamble = copy;
+    stream->preamble_len = bytes.len;
+    return MOON_OK;
+}
+
 static void stream_close(struct moon_stream *s)
 {
+    free(s->preamble);
+    s->preamble = NULL;
     moon_task_cancel(&s->again);
     moon_io_stop(&s->io);
     if (s->io.fd != -1)

@@ -99,6 +99,10 @@ void moon_stream_pause_reading(struct moon_stream *stream, bool is_paused);
 /// True while bytes wait inside the stream (TLS) although the socket is not readable.
 bool moon_stream_has_pending(const struct moon_stream *stream);
 
+/// Bytes that go out before everything else, TLS included, as soon as the connection stands (a PROXY
+/// header). At most a hundred or so; right after moon_stream_connect only. Copied.
+MUST_CHECK enum moon_rc moon_stream_preamble(struct moon_stream *stream, struct moon_slice bytes);
+
 /// No more will be written: FIN, or close_notify and FIN, after what is queued.
 void moon_stream_shutdown_write(struct moon_stream *stream);
 

@@ -36,6 +36,8 @@ struct moon_stream {
     struct moon_task again;      // on_readable for bytes that wait inside the stream
     struct moon_buf queue;       // taken by moon_stream_write and not yet sent
     struct moon_stream_tls *tls; // stream_tls.c; NULL for a plain stream
+    char *preamble;              // moon_stream_preamble; ours until it is sent
+    size_t preamble_len;
     uint64_t bytes_in, bytes_out;
     enum stream_state state;
     enum moon_rc failure; // MOON_OK unless STREAM_FAILED

@@ -286,6 +286,10 @@ static void backend_read(struct plan_reader *r, struct moon_backend_conf *backen
     backend_auth(r, &backend->auth);
     backend_shares(r, backend);
     backend->is_forwarded = plan_bool(r, "forwarded", true);
+    struct moon_slice proxy = plan_text(r, "proxy_protocol");
+    backend->proxy_version = moon_slice_is(proxy, MOON_S("v1"))   ? 1
+                             : moon_slice_is(proxy, MOON_S("v2")) ? 2
+                                                                  : 0;
     if (!plan_enter(r, "targets"))
         return;
     backend->target_count = plan_count(r);

@@ -13,6 +13,7 @@
 /// (names, addresses), call_h1.c and call_h2.c (the two transports).
 
 #include "http/h1.h"
+#include "net/proxy_protocol.h"
 #include "upstream/upstream.h"
 
 enum moon_call_state {
@@ -84,6 +85,8 @@ struct moon_call {
     bool is_closed;         // the connection ended, for the reason in closed_rc; what came before
     enum moon_rc closed_rc; // is read first
 
+    const struct moon_proxy_header *client; // whom a PROXY header names; lent by the owner; NULL:
+                                            // the gateway speaks for itself
     struct moon_timer timer;
     int64_t stage_deadline_ms, try_deadline_ms, total_deadline_ms;
     enum moon_rc timeout_rc; // what the running stage's deadline means

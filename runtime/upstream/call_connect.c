@@ -5,6 +5,7 @@
 /// silent (RFC 8305), and the first that stands is taken.
 
 #include "base/clock.h"
+#include "base/hash.h"
 #include "upstream/call_internal.h"
 
 #include <netinet/in.h>
@@ -103,6 +104,48 @@ static void connect_begin(struct moon_call *call, struct moon_uconn *conn)
     call_arm(call, call->backend->conf->connect_ms, MOON_ERR_CONNECT_TIMEOUT);
 }
 
+// Connections that carry a PROXY header speak for one client.
+static uint64_t connect_introduced(const struct moon_call *call)
+{
+    const struct moon_proxy_header *client = call->client;
+    if (call->backend->conf->proxy_version == 0 || client == NULL || !client->has_addresses)
+        return 0;
+    uint64_t key = moon_hash(moon_slice((const char *)client->source.bytes, 16)) +
+                   UINT64_C(0x9e3779b97f4a7c15) * (client->source_port + UINT64_C(1));
+    return key == 0 ? 1 : key;
+}
+
+// The PROXY header, before anything else and before TLS. The gateway's own calls (probes) say that
+// they are its own.
+static enum moon_rc connect_introduce(struct moon_call *call, struct moon_uconn *conn)
+{
+    char text[MOON_PROXY_WRITE_BYTES];
+    struct moon_proxy_header header = {.has_addresses = false};
+    if (call->backend->conf->proxy_version == 0)
+        return MOON_OK;
+    if (call->client != NULL)
+        header = *call->client;
+    header.version = call->backend->conf->proxy_version;
+    conn->introduced = connect_introduced(call);
+    return moon_stream_preamble(conn->stream, moon_slice(text, moon_proxy_write(&header, text)));
+}
+
+static enum moon_rc connect_open(struct moon_call *call, const struct sockaddr *address,
+                                 socklen_t len, struct moon_uconn **out)
+{
+    struct moon_uconn *conn;
+    enum moon_rc rc = moon_pool_connect(call->target->pool, address, len, &conn);
+    if (rc != MOON_OK)
+        return rc;
+    rc = connect_introduce(call, conn);
+    if (rc != MOON_OK) {
+        moon_uconn_free(conn);
+        return rc;
+    }
+    *out = conn;
+    return MOON_OK;
+}
+
 static enum moon_rc connect_ip(struct moon_call *call, const struct moon_ip *ip,
                                struct moon_uconn **conn)
 {
@@ -118,7 +161,7 @@ static enum moon_rc connect_ip(struct moon_call *call, const struct moon_ip *ip,
         memcpy(&v6.sin6_addr, ip->bytes, 16);
         memcpy(&address, &v6, len = sizeof(v6));
     }
-    return moon_pool_connect(call->target->pool, (struct sockaddr *)&address, len, conn);
+    return connect_open(call, (struct sockaddr *)&address, len, conn);
 }
 
 static enum moon_rc connect_unix(struct moon_call *call)
@@ -128,8 +171,7 @@ static enum moon_rc connect_unix(struct moon_call *call)
     if (!moon_slice_copy_text(path, address.sun_path, sizeof(address.sun_path)))
         return MOON_ERR_CONNECT;
     struct moon_uconn *conn;
-    enum moon_rc rc =
-        moon_pool_connect(call->target->pool, (struct sockaddr *)&address, sizeof(address), &conn);
+    enum moon_rc rc = connect_open(call, (struct sockaddr *)&address, sizeof(address), &conn);
     if (rc == MOON_OK)
         connect_begin(call, conn);
     return rc;
@@ -300,7 +342,8 @@ static enum moon_rc connect_now(struct moon_call *call)
     struct moon_pool *pool = call->target->pool;
     // After a stale connection a fresh one is made: the others may be as old.
     bool is_full = pool->open_max > 0 && pool->open_count >= pool->open_max;
-    struct moon_uconn *conn = call->tries > 1 && !is_full ? NULL : moon_pool_take(pool);
+    struct moon_uconn *conn =
+        call->tries > 1 && !is_full ? NULL : moon_pool_take(pool, connect_introduced(call));
     call->is_reused = false;
     if (conn == NULL && connect_is_h2(call) && !pool->is_h2_connecting)
         call->is_h2_leader = pool->is_h2_connecting = true;

@@ -148,6 +148,7 @@ struct moon_backend_conf {
     struct moon_slice host_fixed;
     int64_t connect_ms, send_ms, first_byte_ms, idle_ms, total_ms;
     int retries;             // further tries after the first
+    int proxy_version;       // of the PROXY header sent first: 1 or 2; 0: none
     bool is_forwarded;       // add X-Forwarded-*, Forwarded and Via
     size_t idle_connections; // kept per worker and target
     int64_t idle_timeout_ms;

@@ -38,15 +38,22 @@ static void pool_sweep(struct moon_timer *timer)
     }
 }
 
-struct moon_uconn *moon_pool_take(struct moon_pool *pool)
+struct moon_uconn *moon_pool_take(struct moon_pool *pool, uint64_t introduced)
 {
-    if (moon_list_is_empty(&pool->idle))
-        return NULL;
-    struct moon_uconn *conn = MOON_LIST_ENTRY(pool->idle.next, struct moon_uconn, link);
-    moon_list_remove(&conn->link);
-    pool->idle_count--;
-    pool->upstreams->reuses++;
-    return conn;
+    MOON_LIST_EACH(at, after, &pool->idle)
+    {
+        struct moon_uconn *conn = MOON_LIST_ENTRY(at, struct moon_uconn, link);
+        if (conn->introduced != introduced)
+            continue; // it speaks for somebody else
+        moon_list_remove(&conn->link);
+        pool->idle_count--;
+        pool->upstreams->reuses++;
+        return conn;
+    }
+    bool is_full = pool->open_max > 0 && pool->open_count >= pool->open_max;
+    if (is_full && !moon_list_is_empty(&pool->idle)) // the oldest gives up its place
+        moon_uconn_free(MOON_LIST_ENTRY(pool->idle.prev, struct moon_uconn, link));
+    return NULL;
 }
 
 enum moon_rc moon_pool_connect(struct moon_pool *pool, const struct sockaddr *address,
@@ -230,18 +237,18 @@ static enum moon_rc pool_tls_new(const struct moon_backend_conf *conf, char *err
     return moon_tls_client_new(&client, error, error_cap, out);
 }
 
-// The identity of a pool: target, protocol and every TLS setting that changes who is trusted.
+// The identity of a pool: target, protocol, PROXY header and every TLS setting that changes who is trusted.
 static char *pool_identity(const struct moon_backend_conf *conf,
                            const struct moon_target_conf *target)
 {
     const struct moon_backend_tls_conf *tls = &conf->tls;
     struct moon_buf text;
     moon_buf_init(&text, 65536);
-    enum moon_rc rc =
-        moon_buf_printf(&text, "%.*s|%d|%d|%.*s|%.*s|%.*s|%.*s", MOON_SLICE_ARG(target->identity),
-                        (int)conf->protocol, target->is_tls ? tls->is_verified : 0,
-                        MOON_SLICE_ARG(tls->ca), MOON_SLICE_ARG(tls->certificate),
-                        MOON_SLICE_ARG(tls->server_name), MOON_SLICE_ARG(tls->min_version));
+    enum moon_rc rc = moon_buf_printf(
+        &text, "%.*s|%d|%d|%d|%.*s|%.*s|%.*s|%.*s", MOON_SLICE_ARG(target->identity),
+        (int)conf->protocol, conf->proxy_version, target->is_tls ? tls->is_verified : 0,
+        MOON_SLICE_ARG(tls->ca), MOON_SLICE_ARG(tls->certificate), MOON_SLICE_ARG(tls->server_name),
+        MOON_SLICE_ARG(tls->min_version));
     // NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker): its length is 0 where it is NULL
     char *copy = rc == MOON_OK ? strndup(moon_buf_slice(&text).data, moon_buf_len(&text)) : NULL;
     moon_buf_fini(&text);

@@ -55,7 +55,8 @@ struct moon_uconn {
     struct moon_call *call; // NULL while idle
     struct moon_ip ip;      // where it goes to, when that came from a name
     bool has_ip;
-    uint64_t calls; // begun on it
+    uint64_t introduced; // the client that its PROXY header names; 0: none
+    uint64_t calls;      // begun on it
     int64_t idle_since_ms, made_at_ms;
 };
 
@@ -197,7 +198,9 @@ void moon_h2_conn_close_idle(struct moon_pool *pool);
 void moon_pool_forget_addresses(struct moon_pool *pool, const struct moon_dns_answer *answer);
 
 /// Takes an idle connection; NULL when there is none. The caller owns it.
-struct moon_uconn *moon_pool_take(struct moon_pool *pool);
+///
+/// @param introduced  the client that its PROXY header must name; 0: none
+struct moon_uconn *moon_pool_take(struct moon_pool *pool, uint64_t introduced);
 
 /// Starts a new connection. @return MOON_OK (taken by the caller), or why it failed at once
 MUST_CHECK enum moon_rc moon_pool_connect(struct moon_pool *pool, const struct sockaddr *address,

@@ -2,6 +2,7 @@
 --- The PROXY protocol on listeners: who the client is, told by a balancer in front.
 local h2 = require("spec.support.h2")
 local moongate = require("moongate.test")
+local wire = require("spec.support.wire")
 
 local function config(trusted)
   return ([[
@@ -82,5 +83,99 @@ describe("PROXY protocol", function()
     start('"192.0.2.0/24"')
     assert.matches("^HTTP/1.1 400", (gw:raw("PROXY TCP4 192.0.2.7 198.51.100.1 4711 443\r\n" .. GET)))
     assert.matches("^HTTP/1.1 200", (gw:raw(GET)))
+  end)
+end)
+
+describe("PROXY protocol to a backend", function()
+  local origin, gw
+
+  local function start(version, more)
+    origin = wire.origin()
+    gw = moongate.gateway { files = { ["gateway.lua"] = ([[
+return {
+  name = "spec",
+  trusted_proxies = { "127.0.0.0/8" },
+  listeners = { { name = "http", address = "127.0.0.1:0" },
+    { name = "proxied", address = "127.0.0.1:0", proxy_protocol = true } },
+  backends = { origin = { targets = { "http://127.0.0.1:%d" }, proxy_protocol = %q, %s } },
+  sites = { { hosts = { "*" }, routes = { { path = "/*", backend = "origin" } } } },
+}
+]]):format(origin.port, version, more or "") } }
+  end
+
+  after_each(function()
+    gw:close()
+    origin:close()
+  end)
+
+  local function ask(bytes, count)
+    -- A header in front of the first request of each connection: the recorder starts behind it.
+    return wire.exchange(gw, origin, bytes, { answers = count or 1, listener = "proxied",
+      origin = { skip = function(b)
+        return b:match("^PROXY[^\n]*\n()") or b:sub(1, 12) == V2 and 17 + b:byte(15) * 256 + b:byte(16) or nil
+      end } })
+  end
+
+  local KEEP = "GET /x HTTP/1.1\r\nHost: a.test\r\n\r\n"
+
+  it("version 1 names the client and where it connected to", function()
+    start("v1")
+    local got = ask("PROXY TCP4 192.0.2.7 198.51.100.1 4711 443\r\n" .. KEEP)
+    assert.equal(200, got.answers[1].status)
+    assert.matches("^PROXY TCP4 192%.0%.2%.7 198%.51%.100%.1 4711 443\r\nGET /x HTTP/1%.1\r\n", got.origin_bytes)
+  end)
+
+  it("version 2 does so in bytes, in IPv6 too", function()
+    start("v2")
+    local got = ask("PROXY TCP4 192.0.2.7 198.51.100.1 4711 443\r\n" .. KEEP)
+    assert.equal(V2 .. "\33\17\0\12\192\0\2\7\198\51\100\1\18\103\1\187GET", got.origin_bytes:sub(1, 31))
+    got = ask("PROXY TCP6 2001:db8::7 2001:db8::1 4711 443\r\n" .. KEEP)
+    assert.equal(V2 .. "\33\33\0\36\32\1\13\184", got.origin_bytes:sub(1, 20))
+  end)
+
+  it("is sent once a connection, which is kept for its client alone", function()
+    start("v1")
+    local got = ask("PROXY TCP4 192.0.2.7 198.51.100.1 4711 443\r\n" .. KEEP .. KEEP, 2)
+    assert.equal(1, #origin.conns)
+    assert.equal(2, #got.requests)
+    local first = origin.conns
+    origin.conns = {} -- stays open, as a kept connection does
+    got = ask("PROXY TCP4 192.0.2.8 198.51.100.1 4711 443\r\n" .. KEEP)
+    assert.equal(1, #origin.conns, "another client came on a connection that names the first")
+    assert.matches("^PROXY TCP4 192%.0%.2%.8 ", got.origin_bytes)
+    first[1].socket:close()
+  end)
+
+  it("lets another client's idle connection go where no more may be open", function()
+    start("v1", "limits = { connections = 1 }")
+    ask("PROXY TCP4 192.0.2.7 198.51.100.1 4711 443\r\n" .. KEEP)
+    origin.conns = {}
+    local got = ask("PROXY TCP4 192.0.2.8 198.51.100.1 4711 443\r\n" .. KEEP)
+    assert.equal(200, got.answers[1].status)
+  end)
+
+  it("says of the gateway's own calls that they are its own", function()
+    start("v1", [[health = { path = "/alive", interval = 1 }]])
+    origin:reset({ skip = function(b)
+      return b:match("^PROXY[^\n]*\n()")
+    end })
+    gw:advance(1.1)
+    for _ = 1, 50 do
+      gw.core:turn(1)
+      origin:turn()
+    end
+    assert.matches("^PROXY UNKNOWN\r\nGET /alive HTTP/1%.1\r\n", origin.bytes)
+  end)
+
+  it("does not go with HTTP/2, whose connections clients share", function()
+    start("v1")
+    local errors = moongate.errors { files = { ["gateway.lua"] = [[
+return {
+  listeners = { { address = "127.0.0.1:0" } },
+  backends = { origin = { targets = { "http://127.0.0.1:1" }, proxy_protocol = "v2", protocol = "h2" } },
+  sites = { { hosts = { "*" }, routes = { { path = "/*", backend = "origin" } } } },
+}
+]] } }
+    assert.matches("gateway.lua:3: backends.origin.proxy_protocol", errors)
   end)
 end)

@@ -114,8 +114,8 @@ local function split(bytes, is_answer, methods, is_eof)
 end
 
 --- An origin on a port that the system chooses. `answer` (a text, or a function of the request and
---- its number) is what it says to each whole request; `early` is said as soon as a head is there.
---- Behind a text that ends the connection stands `closes = true`.
+--- its number) is what it says to each whole request; with `is_early` as soon as a head is there,
+--- with `closes` it closes behind it. `skip(bytes)` is where the first request of a connection begins.
 function M.origin()
   local listener = assert(socket.bind("127.0.0.1", 0))
   listener:settimeout(0)
@@ -171,6 +171,13 @@ end
 function Origin:feed(conn, bytes)
   conn.bytes = conn.bytes .. bytes
   self.bytes = self.bytes .. bytes
+  if self.options.skip and not conn.is_begun then
+    local from = self.options.skip(conn.bytes)
+    if not from then
+      return
+    end
+    conn.bytes, conn.is_begun = conn.bytes:sub(from), true
+  end
   local messages, rest, partial = split(conn.bytes, false, {}, false)
   conn.bytes = rest
   for _, request in ipairs(messages) do

@@ -170,5 +170,6 @@ return f.record("A named backend: where requests are sent.", {
   }, { default = {} }) },
   { "host", f.str('Host field sent: "target" (the target\'s), "client" (the client\'s), or a name.',
     { default = "client" }) },
-  { "proxy_protocol", f.enum("PROXY protocol sent first.", { "off", "v1", "v2" }, "off") },
+  { "proxy_protocol", f.enum("PROXY header sent first, before TLS: who the client is. A connection then "
+    .. "serves one client, by HTTP/1.1.", { "off", "v1", "v2" }, "off") },
 })

@@ -276,6 +276,10 @@ end
 ---@param given table
 ---@param fail fun(path: string, expected: string, got: any)
 function M.backend(name, given, fail)
+  if given.proxy_protocol ~= "off" and given.protocol ~= "http1" then
+    fail("proxy_protocol", '"off", as `protocol` shares connections between clients',
+      given.proxy_protocol)
+  end
   local out = {
     name = name,
     sink = given.sink,
