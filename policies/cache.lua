@@ -6,13 +6,17 @@ local expression = require("moongate.expression")
 local concat, tostring = table.concat, tostring
 local lookup = cache.lookup
 
+local STALE_ON_FAILURE = 60
+local TARGETED = { "CDN-Cache-Control", "Surrogate-Control" }
+
 local M = {
   name = "cache",
   summary = "Answers out of the cache, and keeps what the backend answers (RFC 9111).",
   description = "Where it stands in `inbound` the request is looked up. A hit ends `inbound`: the "
     .. "backend is not called, the `outbound` policies run as on any answer. What the backend "
     .. "answers is kept as it came, before `outbound`.\n\n"
-    .. "With `{}` the origin says what is kept and for how long: Cache-Control, Expires, Age, Vary, "
+    .. "With `{}` the origin says what is kept and for how long: CDN-Cache-Control (RFC 9213), "
+    .. "Surrogate-Control, Cache-Control, Expires, Age, Vary, "
     .. "validators, `stale-while-revalidate` and `stale-if-error`. `ttl` says it in its place; "
     .. "`no-store`, `private`, `no-cache` and `Vary` of the origin hold even then, and an answer "
     .. "with Set-Cookie is not kept.\n\n"
@@ -53,7 +57,7 @@ M.schema = {
   type = "object", additionalProperties = false,
   order = { "ttl", "statuses", "methods", "vary_headers", "vary_query", "vary_by", "key", "tags",
     "stale_while_revalidate", "stale_if_error", "collapse", "collapse_wait",
-    "request_directives", "heuristic", "store" },
+    "request_directives", "targeted", "heuristic", "store" },
   properties = {
     ttl = seconds("How long an answer is fresh. Without it the origin says so."),
     statuses = { type = "array", minItems = 1, maxItems = 32,
@@ -76,13 +80,17 @@ M.schema = {
     stale_while_revalidate = seconds("How long past its time an answer is still given, while it is "
       .. "renewed in the background; where the origin says nothing."),
     stale_if_error = seconds("How long past its time an answer stands in when the backend fails or "
-      .. "answers 500, 502, 503 or 504; where the origin says nothing."),
+      .. "answers 500, 502, 503 or 504; where the origin says nothing. Default: 60 for what was fresh "
+      .. "by the origin's word (RFC 9111 §4.2.4); with `ttl`, 0."),
     collapse = { type = "boolean", default = true,
       description = "Whether of many requests for the same only one asks the backend." },
     collapse_wait = seconds("How long a request waits for another's answer before it asks itself.",
       { default = 5 }),
     request_directives = { type = "boolean",
       description = "Whether Cache-Control of clients is heeded. Default: yes; with `ttl`, no." },
+    targeted = names("Response fields that speak to this cache in place of Cache-Control and "
+      .. "Expires (RFC 9213); the first that is there and can be read holds. Default: "
+      .. "CDN-Cache-Control, Surrogate-Control.", { maxItems = 4 }),
     heuristic = { type = "boolean",
       description = "Whether an answer with Last-Modified and no lifetime is fresh for a tenth of "
         .. "its age, at most a day. Default: yes; with `ttl` it does not matter." },
@@ -148,6 +156,8 @@ function M.prepare(conf)
     ttl = conf.ttl, statuses = conf.statuses,
     stale_while_revalidate = conf.stale_while_revalidate, stale_if_error = conf.stale_if_error,
     collapse = conf.collapse ~= false, wait = conf.collapse_wait or 5,
+    stale_on_failure = (conf.stale_if_error == nil and not has_ttl) and STALE_ON_FAILURE or 0,
+    targeted = lowered(conf.targeted or TARGETED),
     heeds_client = or_default(conf.request_directives, not has_ttl),
     heuristic = or_default(conf.heuristic, not has_ttl),
     head = has_head(conf.methods), per_caller = conf.vary_by ~= nil or conf.key ~= nil,

@@ -101,7 +101,7 @@ size_t moon_clock_iso(int64_t wall_ms, char into[MOON_CLOCK_TEXT_BYTES])
 static int clock_month(const char *name)
 {
     for (int i = 0; i < 12; i++) {
-        if (strncmp(name, clock_months[i], 3) == 0)
+        if (strncasecmp(name, clock_months[i], 3) == 0)
             return i;
     }
     return -1;
@@ -110,19 +110,19 @@ static int clock_month(const char *name)
 bool moon_clock_parse_http_date(struct moon_slice slice, int64_t *wall_ms)
 {
     char text[64];
-    char month[4] = "";
+    char month[4] = "", zone[4] = "GMT";
     struct tm t = {0};
     int end = 0;
     if (!moon_slice_copy_text(slice, text, sizeof(text)))
         return false;
     // NOLINTNEXTLINE(cert-err34-c): the field widths bound the digits
-    if (sscanf(text, "%*3[A-Za-z], %2d %3[A-Za-z] %4d %2d:%2d:%2d GMT%n", &t.tm_mday, month,
-               &t.tm_year, &t.tm_hour, &t.tm_min, &t.tm_sec, &end) == 6 &&
+    if (sscanf(text, "%*3[A-Za-z], %2d %3[A-Za-z] %4d %2d:%2d:%2d %3[A-Za-z]%n", &t.tm_mday, month,
+               &t.tm_year, &t.tm_hour, &t.tm_min, &t.tm_sec, zone, &end) == 7 &&
         end > 0) {
         t.tm_year -= 1900;
         // NOLINTNEXTLINE(cert-err34-c): the field widths bound the digits
-    } else if (sscanf(text, "%*9[A-Za-z], %2d-%3[A-Za-z]-%2d %2d:%2d:%2d GMT%n", &t.tm_mday, month,
-                      &t.tm_year, &t.tm_hour, &t.tm_min, &t.tm_sec, &end) == 6 &&
+    } else if (sscanf(text, "%*9[A-Za-z], %2d-%3[A-Za-z]-%2d %2d:%2d:%2d %3[A-Za-z]%n", &t.tm_mday,
+                      month, &t.tm_year, &t.tm_hour, &t.tm_min, &t.tm_sec, zone, &end) == 7 &&
                end > 0) {
         // RFC 9110 §5.6.7: a two-digit year more than 50 years ahead is in the past.
         t.tm_year += t.tm_year < 77 ? 100 : 0;
@@ -135,9 +135,11 @@ bool moon_clock_parse_http_date(struct moon_slice slice, int64_t *wall_ms)
         return false;
     }
     t.tm_mon = clock_month(month);
-    bool is_valid = text[end] == '\0' && t.tm_mon >= 0 && t.tm_mday >= 1 && t.tm_mday <= 31 &&
-                    t.tm_hour >= 0 && t.tm_hour <= 23 && t.tm_min >= 0 && t.tm_min <= 59 &&
-                    t.tm_sec >= 0 && t.tm_sec <= 60;
+    // Caches match without regard to case, and know UTC (RFC 9111 §4.2).
+    bool is_zone = strcasecmp(zone, "GMT") == 0 || strcasecmp(zone, "UTC") == 0;
+    bool is_valid = is_zone && text[end] == '\0' && t.tm_mon >= 0 && t.tm_mday >= 1 &&
+                    t.tm_mday <= 31 && t.tm_hour >= 0 && t.tm_hour <= 23 && t.tm_min >= 0 &&
+                    t.tm_min <= 59 && t.tm_sec >= 0 && t.tm_sec <= 60;
     if (!is_valid)
         return false;
     int month_index = t.tm_mon, second = t.tm_sec;

@@ -21,15 +21,21 @@ static struct moon_flights *cache_flights(const struct moon_exchange *x)
     return x->gateway->env.flights;
 }
 
-static struct moon_store_seat *cache_seat(const struct moon_exchange *x)
+struct moon_store_seat *moon_cache_seat(const struct moon_exchange *x)
 {
     struct moon_flights *flights = cache_flights(x);
     return flights == NULL ? NULL : flights->seat;
 }
 
-static const struct moon_cache_facts *cache_facts(const struct moon_store_object *object)
+const struct moon_cache_facts *moon_cache_facts(const struct moon_store_object *object)
 {
     return (const struct moon_cache_facts *)(const void *)object->info.facts;
+}
+
+void moon_cache_read_control(const struct moon_exchange *x, const struct moon_response *response,
+                             struct moon_cache_control *cc)
+{
+    moon_cache_control_read_response(cc, &response->fields, &x->cache.rule->fresh.targets);
 }
 
 static void cache_mark(struct moon_exchange *x, int64_t for_ms);
@@ -39,7 +45,7 @@ static void cache_end_flight(struct moon_exchange *x)
     if (!x->cache.has_flight)
         return;
     x->cache.has_flight = false;
-    moon_store_flight_end(cache_seat(x), x->cache.key);
+    moon_store_flight_end(moon_cache_seat(x), x->cache.key);
 }
 
 void moon_cache_end(struct moon_exchange *x)
@@ -92,7 +98,7 @@ static enum moon_cache_answer cache_pass(struct moon_exchange *x, enum moon_cach
     return MOON_CACHE_GO_ON;
 }
 
-static bool cache_match(const struct moon_store_info *info, struct moon_slice head, void *arg)
+bool moon_cache_match(const struct moon_store_info *info, struct moon_slice head, void *arg)
 {
     struct moon_slice names = moon_cache_packed_vary(head);
     if (names.len == 0)
@@ -103,8 +109,8 @@ static bool cache_match(const struct moon_store_info *info, struct moon_slice he
     return moon_cache_variant(fields, names) == info->variant;
 }
 
-static enum moon_cache_answer cache_serve(struct moon_exchange *x, struct moon_store_object *object,
-                                          const char *outcome)
+enum moon_cache_answer moon_cache_answer_from(struct moon_exchange *x,
+                                              struct moon_store_object *object, const char *outcome)
 {
     x->cache.served = *object;
     *object = (struct moon_store_object){0};
@@ -134,7 +140,7 @@ static enum moon_cache_answer cache_join(struct moon_exchange *x, bool may_wait)
     if (cache->wait_until_ms == 0)
         cache->wait_until_ms = now + cache->rule->wait_ms;
     may_wait = may_wait && now < cache->wait_until_ms;
-    switch (moon_store_flight_begin(cache_seat(x), cache->key, may_wait)) {
+    switch (moon_store_flight_begin(moon_cache_seat(x), cache->key, may_wait)) {
     case MOON_FLIGHT_OURS:
         cache->has_flight = true;
         return MOON_CACHE_GO_ON;
@@ -171,9 +177,9 @@ static enum moon_cache_answer cache_validate(struct moon_exchange *x,
 {
     struct moon_cache_state *cache = &x->cache;
     // What came after this request did is as good as its own question.
-    if (cache->has_waited && cache_facts(object)->fresh.response_ms >= cache->arrived_ms) {
+    if (cache->has_waited && moon_cache_facts(object)->fresh.response_ms >= cache->arrived_ms) {
         cache->is_collapsed = true;
-        return cache_serve(x, object, "hit");
+        return moon_cache_answer_from(x, object, "hit");
     }
     if ((cache->request_cc.flags & MOON_CC_ONLY_IF_CACHED) != 0) {
         moon_store_release(object);
@@ -181,13 +187,14 @@ static enum moon_cache_answer cache_validate(struct moon_exchange *x,
     }
     cache->forward = MOON_CACHE_FWD_STALE;
     cache->outcome = "stale";
-    if (moon_freshness_left_ms(&cache_facts(object)->fresh, cache->arrived_ms) > 0)
+    if (moon_freshness_left_ms(&moon_cache_facts(object)->fresh, cache->arrived_ms) > 0)
         cache->forward = MOON_CACHE_FWD_REQUEST;
+    bool is_noted = cache_note_fields(x);
     if (x->request.method != MOON_METHOD_GET) {
-        moon_store_release(object);
+        cache->stale = *object;
         return MOON_CACHE_GO_ON;
     }
-    cache->may_store = cache_note_fields(x);
+    cache->may_store = is_noted;
     enum moon_cache_answer answer = cache_join(x, !x->ctx.is_background);
     if (answer == MOON_CACHE_WAITS)
         moon_store_release(object);
@@ -201,22 +208,46 @@ static enum moon_cache_answer cache_use(struct moon_exchange *x, struct moon_sto
     struct moon_cache_state *cache = &x->cache;
     if (x->ctx.is_background)
         return cache_validate(x, object);
-    switch (moon_freshness_reuse(&cache_facts(object)->fresh, &cache->request_cc, cache->now_ms)) {
+    switch (
+        moon_freshness_reuse(&moon_cache_facts(object)->fresh, &cache->request_cc, cache->now_ms)) {
     case MOON_REUSE_FRESH:
         cache->is_collapsed = cache->has_waited;
-        return cache_serve(x, object, "hit");
+        return moon_cache_answer_from(x, object, "hit");
     case MOON_REUSE_STALE:
-        return cache_serve(x, object, "stale");
+        return moon_cache_answer_from(x, object, "stale");
     case MOON_REUSE_REVALIDATE_LATER:
-        if (moon_store_flight_begin(cache_seat(x), cache->key, false) == MOON_FLIGHT_OURS) {
+        if (moon_store_flight_begin(moon_cache_seat(x), cache->key, false) == MOON_FLIGHT_OURS) {
             cache->has_flight = true;
             moon_cache_renew(x);
         }
-        return cache_serve(x, object, "stale");
+        return moon_cache_answer_from(x, object, "stale");
     case MOON_REUSE_VALIDATE:
         break;
     }
     return cache_validate(x, object);
+}
+
+// What another variant may say of itself: a strong validator, and no coding that this client may not
+// know.
+static bool cache_is_comparable(const struct moon_store_info *info, struct moon_slice head,
+                                void *arg)
+{
+    (void)info;
+    (void)arg;
+    return moon_cache_is_comparable(head);
+}
+
+// The origin is asked whether another variant would do (RFC 9111 §4.3.1).
+static void cache_borrow_variant(struct moon_exchange *x)
+{
+    struct moon_cache_state *cache = &x->cache;
+    const struct moon_cache_conditions *client = &cache->client;
+    if (client->if_none_match.data != NULL || client->if_modified_since.data != NULL ||
+        client->range.data != NULL || cache->stale.seat != NULL)
+        return;
+    cache->is_other_variant =
+        moon_store_find(moon_cache_seat(x), cache->key, cache->now_ms, cache_is_comparable, x,
+                        &cache->stale) == MOON_STORE_OBJECT;
 }
 
 static enum moon_cache_answer cache_find(struct moon_exchange *x)
@@ -224,8 +255,8 @@ static enum moon_cache_answer cache_find(struct moon_exchange *x)
     struct moon_cache_state *cache = &x->cache;
     struct moon_store_object object;
     bool had_flight = cache->has_flight;
-    enum moon_store_found found =
-        moon_store_find(cache_seat(x), cache->key, cache->now_ms, cache_match, x, &object);
+    enum moon_store_found found = moon_store_find(moon_cache_seat(x), cache->key, cache->now_ms,
+                                                  moon_cache_match, x, &object);
     if (found == MOON_STORE_OBJECT)
         return cache_use(x, &object);
     if ((cache->request_cc.flags & MOON_CC_ONLY_IF_CACHED) != 0)
@@ -240,14 +271,20 @@ static enum moon_cache_answer cache_find(struct moon_exchange *x)
     // Whoever waited and finds only other variants does not wait again.
     enum moon_cache_answer answer =
         cache_join(x, !(cache->has_waited && found == MOON_STORE_OTHER));
-    if (answer != MOON_CACHE_GO_ON || !cache->has_flight || had_flight)
+    if (answer != MOON_CACHE_GO_ON)
         return answer;
-    // Between the look and the flight another may have filled it.
-    found = moon_store_find(cache_seat(x), cache->key, cache->now_ms, cache_match, x, &object);
-    if (found != MOON_STORE_OBJECT)
-        return answer;
-    cache_end_flight(x);
-    return cache_use(x, &object);
+    if (cache->has_flight && !had_flight) {
+        // Between the look and the flight another may have filled it.
+        found = moon_store_find(moon_cache_seat(x), cache->key, cache->now_ms, moon_cache_match, x,
+                                &object);
+        if (found == MOON_STORE_OBJECT) {
+            cache_end_flight(x);
+            return cache_use(x, &object);
+        }
+    }
+    if (found == MOON_STORE_OTHER)
+        cache_borrow_variant(x);
+    return MOON_CACHE_GO_ON;
 }
 
 static int cache_push(struct moon_ctx *ctx, lua_State *co, void *op)
@@ -282,7 +319,7 @@ enum moon_cache_answer moon_cache_lookup(struct moon_ctx *ctx, const struct moon
 {
     struct moon_exchange *x = MOON_CONTAINER_OF(ctx, struct moon_exchange, ctx);
     struct moon_cache_state *cache = &x->cache;
-    if (cache_seat(x) == NULL || cache->rule != NULL)
+    if (moon_cache_seat(x) == NULL || cache->rule != NULL)
         return MOON_CACHE_GO_ON; // once a request
     cache->rule = rule;
     cache->arrived_ms = cache->now_ms = moon_clock_wall_ms();
@@ -299,6 +336,8 @@ enum moon_cache_answer moon_cache_lookup(struct moon_ctx *ctx, const struct moon
         cache_end_flight(x); // one that was handed over for another key
     cache->key = key;
     bool is_get = x->request.method == MOON_METHOD_GET;
+    if (x->request.method == MOON_METHOD_POST && !cache_note_fields(x))
+        cache->rule = NULL;
     if (!is_get && !(x->request.method == MOON_METHOD_HEAD && rule->has_head))
         return cache_pass(x, MOON_CACHE_FWD_METHOD);
     if (!cache_is_unconditional(x))
@@ -315,6 +354,28 @@ enum moon_cache_answer moon_cache_lookup(struct moon_ctx *ctx, const struct moon
 
 // ---- asking ------------------------------------------------------------------------------------
 
+static void cache_fill_tags(struct moon_exchange *x, struct moon_store_info *info)
+{
+    struct moon_store *store = moon_store_of(moon_cache_seat(x));
+    const struct moon_cache_rule *rule = x->cache.rule;
+    info->tags[info->tag_count++] = moon_store_tag(store, 0); // everything
+    info->tags[info->tag_count++] = moon_store_tag(store, moon_cache_name(x));
+    for (size_t i = 0; i < rule->tag_count; i++)
+        info->tags[info->tag_count++] = moon_store_tag(store, rule->tags[i]);
+}
+
+// The backend may speak to this cache alone (Edge Architecture §3).
+static enum moon_rc cache_tell_surrogate(struct moon_exchange *x)
+{
+    const struct moon_cache_targets *targets = &x->cache.rule->fresh.targets;
+    for (size_t i = 0; i < targets->count; i++) {
+        if (moon_slice_is(targets->names[i], MOON_S("surrogate-control")))
+            return moon_fields_set(&x->request.fields, MOON_S("Surrogate-Capability"),
+                                   MOON_S(MOON_CC_SURROGATE "=\"Surrogate/1.0\""));
+    }
+    return MOON_OK;
+}
+
 enum moon_rc moon_cache_before_call(struct moon_exchange *x)
 {
     struct moon_cache_state *cache = &x->cache;
@@ -323,8 +384,12 @@ enum moon_rc moon_cache_before_call(struct moon_exchange *x)
     if (cache->rule == NULL)
         return MOON_OK;
     cache->asked_ms = cache->now_ms = moon_clock_wall_ms();
-    if (cache->stale.seat == NULL)
-        return MOON_OK;
+    // What is purged from here on may be what the backend is about to answer with.
+    cache->info.tag_count = 0;
+    cache_fill_tags(x, &cache->info);
+    enum moon_rc rc = cache_tell_surrogate(x);
+    if (cache->stale.seat == NULL || rc != MOON_OK)
+        return rc;
     moon_response_init(&stored, &x->arena);
     if (!moon_cache_unpack(cache->stale.head, &stored))
         return MOON_ERR_MEMORY;
@@ -335,22 +400,11 @@ enum moon_rc moon_cache_before_call(struct moon_exchange *x)
     const struct moon_field *etag = moon_fields_find_id(&stored.fields, MOON_FIELD_ETAG);
     const struct moon_field *modified =
         moon_fields_find_id(&stored.fields, MOON_FIELD_LAST_MODIFIED);
-    enum moon_rc rc = MOON_OK;
     if (etag != NULL)
         rc = moon_fields_add_id(fields, MOON_FIELD_IF_NONE_MATCH, etag->value);
-    if (rc == MOON_OK && modified != NULL)
+    if (rc == MOON_OK && modified != NULL && !cache->is_other_variant)
         rc = moon_fields_add_id(fields, MOON_FIELD_IF_MODIFIED_SINCE, modified->value);
     return rc;
-}
-
-static void cache_fill_tags(struct moon_exchange *x, struct moon_store_info *info)
-{
-    struct moon_store *store = moon_store_of(cache_seat(x));
-    const struct moon_cache_rule *rule = x->cache.rule;
-    info->tags[info->tag_count++] = moon_store_tag(store, 0); // everything
-    info->tags[info->tag_count++] = moon_store_tag(store, moon_cache_name(x));
-    for (size_t i = 0; i < rule->tag_count; i++)
-        info->tags[info->tag_count++] = moon_store_tag(store, rule->tags[i]);
 }
 
 static void cache_mark(struct moon_exchange *x, int64_t for_ms)
@@ -359,7 +413,7 @@ static void cache_mark(struct moon_exchange *x, int64_t for_ms)
     struct moon_store_info info = {
         .stamp_ms = now, .keep_until_ms = now + for_ms, .is_marker = true};
     cache_fill_tags(x, &info);
-    moon_store_mark(cache_seat(x), x->cache.key, &info);
+    moon_store_mark(moon_cache_seat(x), x->cache.key, &info);
 }
 
 static int64_t cache_keep_until(const struct moon_freshness *fresh)
@@ -375,8 +429,8 @@ static int64_t cache_keep_until(const struct moon_freshness *fresh)
 }
 
 // Begins to store x->response. @return false when there is no room
-static bool cache_begin(struct moon_exchange *x, const struct moon_cache_control *cc,
-                        int64_t body_bytes)
+bool moon_cache_begin(struct moon_exchange *x, const struct moon_cache_control *cc,
+                      int64_t body_bytes)
 {
     struct moon_cache_state *cache = &x->cache;
     struct moon_slice vary, head;
@@ -386,18 +440,15 @@ static bool cache_begin(struct moon_exchange *x, const struct moon_cache_control
     struct moon_cache_facts facts = {.status = x->response.status};
     moon_freshness_read(&facts.fresh, &x->response, cc, &cache->rule->fresh, cache->asked_ms,
                         moon_clock_wall_ms());
-    cache->info = (struct moon_store_info){
-        .stamp_ms = facts.fresh.date_ms,
-        .keep_until_ms = cache_keep_until(&facts.fresh),
-        .variant = vary.len == 0 ? 0 : moon_cache_variant(&cache->asked, vary),
-    };
+    cache->info.stamp_ms = facts.fresh.date_ms;
+    cache->info.keep_until_ms = cache_keep_until(&facts.fresh);
+    cache->info.variant = vary.len == 0 ? 0 : moon_cache_variant(&cache->asked, vary);
     _Static_assert(sizeof(facts) <= sizeof(cache->info.facts), "facts fit");
     memcpy(cache->info.facts, &facts, sizeof(facts));
-    cache_fill_tags(x, &cache->info);
-    return moon_store_begin(cache_seat(x), cache->key, head, body_bytes, &cache->writer);
+    return moon_store_begin(moon_cache_seat(x), cache->key, head, body_bytes, &cache->writer);
 }
 
-static void cache_commit(struct moon_exchange *x)
+void moon_cache_commit(struct moon_exchange *x)
 {
     if (x->cache.writer.seat != NULL)
         (void)moon_store_commit(&x->cache.writer, &x->cache.info); // dropped: one miss more
@@ -414,129 +465,10 @@ void moon_cache_on_body(struct moon_exchange *x, struct moon_slice data, bool is
         return;
     }
     if (is_done)
-        cache_commit(x);
+        moon_cache_commit(x);
 }
 
 // ---- answers -----------------------------------------------------------------------------------
-
-// What a 304 says replaces what was stored, but for what belongs to the body (RFC 9111 §3.2).
-static bool cache_is_kept(enum moon_field_id id)
-{
-    return id == MOON_FIELD_CONTENT_LENGTH || id == MOON_FIELD_CONTENT_ENCODING ||
-           id == MOON_FIELD_CONTENT_RANGE;
-}
-
-static bool cache_merge(struct moon_exchange *x, struct moon_response *merged)
-{
-    const struct moon_fields *fresh = &x->response.fields;
-    moon_response_init(merged, &x->arena);
-    if (!moon_cache_unpack(x->cache.stale.head, merged))
-        return false;
-    for (size_t i = 0; i < fresh->count; i++) {
-        if (!cache_is_kept((enum moon_field_id)fresh->ids[i]))
-            moon_fields_remove(&merged->fields, fresh->items[i].name);
-    }
-    for (size_t i = 0; i < fresh->count; i++) {
-        enum moon_field_id id = (enum moon_field_id)fresh->ids[i];
-        if (!cache_is_kept(id) && moon_fields_add_known(&merged->fields, id, fresh->items[i].name,
-                                                        fresh->items[i].value) != MOON_OK)
-            return false;
-    }
-    return true;
-}
-
-static void cache_copy_body(struct moon_exchange *x)
-{
-    struct moon_store_cursor cursor;
-    struct moon_slice run;
-    moon_store_rewind(&x->cache.stale, &cursor);
-    while ((run = moon_store_next(&x->cache.stale, &cursor, UINT64_MAX)).len > 0) {
-        if (!moon_store_write(&x->cache.writer, run))
-            return;
-    }
-}
-
-// The stored response holds on, with the fields of the 304. Its body is copied into a new object:
-// the old one may be on its way to others.
-static void cache_freshen(struct moon_exchange *x)
-{
-    struct moon_cache_state *cache = &x->cache;
-    struct moon_cache_control cc;
-    struct moon_response merged;
-    bool is_merged = cache_merge(x, &merged);
-    moon_forward_end_call(x);
-    if (is_merged) {
-        x->response = merged;
-        moon_cache_control_read(&cc, &merged.fields, false);
-        bool may_store = (cc.flags & (MOON_CC_NO_STORE | MOON_CC_PRIVATE)) == 0;
-        if (may_store && cache_begin(x, &cc, (int64_t)cache->stale.body_bytes)) {
-            cache_copy_body(x);
-            cache->is_stored = cache->writer.seat != NULL;
-        }
-    }
-    cache_commit(x);
-    struct moon_store_object object = cache->stale;
-    cache->stale = (struct moon_store_object){0};
-    if (cache->is_stored) {
-        struct moon_store_object renewed;
-        if (moon_store_find(cache_seat(x), cache->key, cache->now_ms, cache_match, x, &renewed) ==
-            MOON_STORE_OBJECT) {
-            moon_store_release(&object);
-            object = renewed;
-        }
-    }
-    (void)cache_serve(x, &object, "revalidated");
-}
-
-// A reference, made absolute: the request's URI is its base.
-static struct moon_slice cache_resolve(struct moon_exchange *x, struct moon_slice reference)
-{
-    struct moon_url url;
-    struct moon_slice path = x->original_path, none = {NULL, 0}, joined;
-    if (moon_url_parse(reference, &url))
-        return reference;
-    bool has_authority = moon_slice_starts(reference, MOON_S("//"));
-    bool has_path = has_authority || moon_slice_starts(reference, MOON_S("/"));
-    while (path.len > 0 && path.data[path.len - 1] != '/')
-        path.len--;
-    struct moon_slice parts[5] = {x->request.scheme, has_authority ? MOON_S(":") : MOON_S("://"),
-                                  has_authority ? none : moon_cache_authority(x),
-                                  has_path ? none : path, reference};
-    return moon_arena_join(&x->arena, parts, MOON_COUNT(parts), &joined) ? joined : none;
-}
-
-static bool cache_is_same_origin(struct moon_exchange *x, const struct moon_url *url)
-{
-    struct moon_url own;
-    struct moon_slice text, parts[3] = {x->request.scheme, MOON_S("://"), moon_cache_authority(x)};
-    return moon_arena_join(&x->arena, parts, MOON_COUNT(parts), &text) &&
-           moon_url_parse(text, &own) && own.port == url->port &&
-           moon_slice_is_nocase(own.scheme, url->scheme) &&
-           moon_slice_is_nocase(own.authority.host, url->authority.host);
-}
-
-// Another origin's are none of ours to invalidate (RFC 9111 §4.4).
-static void cache_invalidate_location(struct moon_exchange *x, enum moon_field_id id)
-{
-    const struct moon_field *field = moon_fields_find_id(&x->response.fields, id);
-    struct moon_url url;
-    uint64_t hash;
-    if (field == NULL || field->value.len == 0)
-        return;
-    struct moon_slice target = cache_resolve(x, field->value);
-    target = moon_slice(target.data, moon_slice_find(target, '#'));
-    if (moon_url_parse(target, &url) && cache_is_same_origin(x, &url) &&
-        moon_cache_url_hash(&x->arena, target, &hash))
-        moon_store_purge(moon_store_of(cache_seat(x)), hash);
-}
-
-// RFC 9111 §4.4.
-static void cache_invalidate(struct moon_exchange *x)
-{
-    moon_store_purge(moon_store_of(cache_seat(x)), moon_cache_name(x));
-    cache_invalidate_location(x, MOON_FIELD_LOCATION);
-    cache_invalidate_location(x, MOON_FIELD_CONTENT_LOCATION);
-}
 
 static bool cache_is_error(int status)
 {
@@ -546,15 +478,15 @@ static bool cache_is_error(int status)
 static bool cache_serve_on_error(struct moon_exchange *x)
 {
     struct moon_cache_state *cache = &x->cache;
-    if (cache->stale.seat == NULL || x->ctx.is_background ||
-        !moon_freshness_is_usable_on_error(&cache_facts(&cache->stale)->fresh, &cache->request_cc,
-                                           moon_clock_wall_ms()))
+    if (cache->stale.seat == NULL || cache->is_other_variant || x->ctx.is_background ||
+        !moon_freshness_is_usable_on_error(&moon_cache_facts(&cache->stale)->fresh,
+                                           &cache->request_cc, moon_clock_wall_ms()))
         return false;
     moon_forward_end_call(x);
     cache_end_flight(x);
     struct moon_store_object object = cache->stale;
     cache->stale = (struct moon_store_object){0};
-    (void)cache_serve(x, &object, "stale-if-error");
+    (void)moon_cache_answer_from(x, &object, "stale-if-error");
     return true;
 }
 
@@ -582,10 +514,10 @@ static void cache_store_response(struct moon_exchange *x)
 {
     struct moon_cache_state *cache = &x->cache;
     struct moon_cache_control cc;
-    moon_cache_control_read(&cc, &x->response.fields, false);
+    moon_cache_read_control(x, &x->response, &cc);
     if (moon_freshness_is_storable(&x->request, &cache->request_cc, &x->response, &cc,
                                    &cache->rule->fresh)) {
-        cache->is_stored = cache_begin(x, &cc, x->response.content_length);
+        cache->is_stored = moon_cache_begin(x, &cc, x->response.content_length);
         if (cache->is_stored) {
             if (x->is_response_kept) // a policy of the backend section has read it
                 moon_cache_on_body(x, moon_buf_slice(&x->response_body), true);
@@ -605,14 +537,22 @@ void moon_cache_on_response(struct moon_exchange *x)
     if (cache->rule == NULL || status < 200)
         return;
     cache->now_ms = moon_clock_wall_ms();
-    if (!moon_method_is_safe(x->request.method) && status < 400)
-        cache_invalidate(x);
-    if (cache->stale.seat != NULL && status == 304) {
-        cache_freshen(x);
+    if (!moon_method_is_safe(x->request.method) && status < 400) {
+        moon_cache_invalidate(x);
+        cache->info.tag_count = 0;
+        cache_fill_tags(x, &cache->info);
+        cache->may_store = cache->asked.arena != NULL && moon_cache_post_is_get(x);
+    }
+    bool is_head = x->request.method == MOON_METHOD_HEAD;
+    if (cache->stale.seat != NULL &&
+        (status == 304 || (is_head && status == 200 && moon_cache_head_holds(x)))) {
+        moon_cache_freshen(x);
         return;
     }
     if (cache_is_error(status) && cache_serve_on_error(x))
         return;
+    if (cache->stale.seat != NULL && is_head && status == 200) // there is another by now
+        moon_store_remove(moon_cache_seat(x), cache->key);
     moon_store_release(&cache->stale);
     cache_add_date(x);
     if (cache->may_store)
@@ -620,7 +560,7 @@ void moon_cache_on_response(struct moon_exchange *x)
     moon_cache_add_status(x);
     if (cache->writer.seat != NULL &&
         moon_response_is_bodiless(x->request.method, x->response.status))
-        cache_commit(x);
+        moon_cache_commit(x);
 }
 
 enum moon_rc moon_cache_read(struct moon_exchange *x, struct moon_slice *data, bool *is_done)

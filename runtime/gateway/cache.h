@@ -56,7 +56,8 @@ struct moon_cache_state {
     struct moon_store_cursor cursor;
     uint64_t left; // bytes of the body to be sent
     struct moon_store_writer writer;
-    struct moon_store_info info; // of what is being written
+    struct moon_store_info
+        info; // of what is being written; tags: as they were when it was asked for
     struct moon_flight_wait wait;
     int64_t arrived_ms;    // wall time of the look-up
     int64_t now_ms;        // wall time of the last thing that happened
@@ -68,7 +69,8 @@ struct moon_cache_state {
     bool is_serving;   // the body comes out of `served`
     bool is_collapsed; // waited for another request's answer
     bool is_stored;
-    const char *outcome; // for the access log: "hit", "miss" ...; static
+    bool is_other_variant; // `stale` answers another request of the same URI
+    const char *outcome;   // for the access log: "hit", "miss" ...; static
 };
 
 /// moon_ctx_ops.
@@ -108,6 +110,40 @@ void moon_cache_end_renewals(struct moon_gateway *gateway);
 
 // ---- inside (cache*.c) -------------------------------------------------------------------------
 
+struct moon_store_seat *moon_cache_seat(const struct moon_exchange *x); // NULL: there is no store
+const struct moon_cache_facts *moon_cache_facts(const struct moon_store_object *object);
+
+/// What a response says to this cache, under the exchange's rule.
+void moon_cache_read_control(const struct moon_exchange *x, const struct moon_response *response,
+                             struct moon_cache_control *cc);
+
+/// moon_store_match_fn: the object answers the exchange `arg`.
+bool moon_cache_match(const struct moon_store_info *info, struct moon_slice head, void *arg);
+
+/// Answers the exchange out of an object. @param object  taken
+enum moon_cache_answer moon_cache_answer_from(struct moon_exchange *x,
+                                              struct moon_store_object *object,
+                                              const char *outcome);
+
+/// Begins to store x->response. @return false when there is no room, or it must not be
+bool moon_cache_begin(struct moon_exchange *x, const struct moon_cache_control *cc,
+                      int64_t body_bytes);
+
+/// What was begun is there for others.
+void moon_cache_commit(struct moon_exchange *x);
+
+/// The stored response that was asked about holds on, with the fields of x->response: answers.
+void moon_cache_freshen(struct moon_exchange *x);
+
+/// Whether x->response, to a HEAD, speaks of the stored response (RFC 9111 §4.3.5).
+bool moon_cache_head_holds(struct moon_exchange *x);
+
+/// Frees from the store what a successful unsafe request makes invalid (RFC 9111 §4.4).
+void moon_cache_invalidate(struct moon_exchange *x);
+
+/// Whether the answer to a POST is what a GET of its URI would get (RFC 9110 §9.3.3).
+bool moon_cache_post_is_get(struct moon_exchange *x);
+
 /// Key of the request under a rule. @return false when memory is short
 bool moon_cache_make_key(struct moon_exchange *x, const struct moon_cache_rule *rule,
                          const struct moon_cache_key_parts *parts, struct moon_store_key *key);
@@ -135,6 +171,10 @@ bool moon_cache_vary_is_sound(const struct moon_exchange *x, struct moon_slice n
 
 /// The Vary names of a packed head.
 struct moon_slice moon_cache_packed_vary(struct moon_slice head);
+
+/// Whether a stored 200 may be asked about for another request of its URI: it has a strong ETag, no
+/// content coding, and does not depend on who asks.
+bool moon_cache_is_comparable(struct moon_slice head);
 
 /// Fills `response` with slices into the head. @return false when memory is short
 bool moon_cache_unpack(struct moon_slice head, struct moon_response *response);

@@ -258,20 +258,47 @@ struct moon_slice moon_cache_packed_vary(struct moon_slice head)
     return moon_slice(head.data + sizeof(start), start.vary_len);
 }
 
+// @return where the next one begins
+static const char *packed_take(const char *at, struct packed_field *field, struct moon_slice *name,
+                               struct moon_slice *value)
+{
+    memcpy(field, at, sizeof(*field));
+    at += sizeof(*field);
+    *name = moon_slice(at, field->name_len);
+    at += field->name_len;
+    *value = moon_slice(at, field->value_len);
+    return at + field->value_len;
+}
+
+bool moon_cache_is_comparable(struct moon_slice head)
+{
+    struct packed_head start;
+    struct packed_field field;
+    struct moon_slice name, value, vary = moon_cache_packed_vary(head);
+    bool has_strong = false;
+    memcpy(&start, head.data, sizeof(start));
+    const char *at = head.data + sizeof(start) + start.vary_len;
+    for (size_t i = 0; i < start.field_count; i++) {
+        at = packed_take(at, &field, &name, &value);
+        if (field.id == MOON_FIELD_CONTENT_ENCODING)
+            return false;
+        if (field.id == MOON_FIELD_ETAG)
+            has_strong = moon_slice_starts(value, MOON_S("\""));
+    }
+    return has_strong && start.status == 200 && !moon_slice_has_token(vary, MOON_S("cookie")) &&
+           !moon_slice_has_token(vary, MOON_S("authorization"));
+}
+
 bool moon_cache_unpack(struct moon_slice head, struct moon_response *response)
 {
     struct packed_head start;
     struct packed_field field;
+    struct moon_slice name, value;
     memcpy(&start, head.data, sizeof(start));
     const char *at = head.data + sizeof(start) + start.vary_len;
     response->status = start.status;
     for (size_t i = 0; i < start.field_count; i++) {
-        memcpy(&field, at, sizeof(field));
-        at += sizeof(field);
-        struct moon_slice name = moon_slice(at, field.name_len);
-        at += field.name_len;
-        struct moon_slice value = moon_slice(at, field.value_len);
-        at += field.value_len;
+        at = packed_take(at, &field, &name, &value);
         if (moon_fields_add_known(&response->fields, (enum moon_field_id)field.id, name, value) !=
             MOON_OK)
             return false;

@@ -2,6 +2,7 @@
 #include "http/cache_control.h"
 
 #include "http/chars.h"
+#include "http/structured.h"
 
 enum { DELTA_MAX = INT32_MAX };
 
@@ -187,6 +188,110 @@ void moon_cache_control_read(struct moon_cache_control *cc, const struct moon_fi
     const struct moon_field *pragma = moon_fields_find_id(fields, MOON_FIELD_PRAGMA);
     if (pragma != NULL && moon_slice_has_token(pragma->value, MOON_S("no-cache")))
         cc->flags |= MOON_CC_NO_CACHE;
+}
+
+// ---- targeted fields ---------------------------------------------------------------------------
+
+// A directive whose value is of the wrong type is passed over (RFC 9213 §2.1); one that would have
+// named fields holds for the whole response.
+static void cc_member(struct moon_cache_control *cc, const struct moon_structured_member *member)
+{
+    switch (member->type) {
+    case MOON_STRUCTURED_TRUE:
+        cc_directive(cc, member->key, moon_slice(NULL, 0));
+        return;
+    case MOON_STRUCTURED_INTEGER:
+        if (member->integer >= 0)
+            cc_directive(cc, member->key, member->value);
+        return;
+    case MOON_STRUCTURED_STRING:
+    case MOON_STRUCTURED_TOKEN:
+        if (is_name(member->key, "no-cache") || is_name(member->key, "private"))
+            cc_directive(cc, member->key, moon_slice(NULL, 0));
+        return;
+    case MOON_STRUCTURED_FALSE:
+    case MOON_STRUCTURED_DECIMAL:
+    case MOON_STRUCTURED_OTHER:
+        return;
+    }
+}
+
+// @return the number of members, -1 when it is no dictionary
+static int cc_dictionary(struct moon_cache_control *cc, struct moon_slice value)
+{
+    struct moon_structured_member member;
+    int count = 0;
+    enum moon_rc rc;
+    while ((rc = moon_structured_next(&value, &member)) == MOON_OK) {
+        cc_member(cc, &member);
+        count++;
+    }
+    return rc == MOON_EOF ? count : -1;
+}
+
+// "directive=value;target": what names a target is for that one alone (Edge Architecture §2.2).
+static bool cc_is_for_us(struct moon_slice *text)
+{
+    size_t n = moon_slice_find(*text, ';');
+    if (n == text->len)
+        return true;
+    bool is_ours = moon_slice_is_nocase(moon_slice_trim(moon_slice_from(*text, n + 1)),
+                                        MOON_S(MOON_CC_SURROGATE));
+    *text = moon_slice(text->data, n);
+    return is_ours;
+}
+
+// @return the number of directives that are for this cache
+static int cc_surrogate(struct moon_cache_control *cc, struct moon_slice value)
+{
+    struct moon_slice name, argument;
+    bool is_quoted;
+    int count = 0;
+    while (moon_cache_control_next(&value, &name, &argument, &is_quoted)) {
+        if (!cc_is_for_us(&name) || (argument.data != NULL && !cc_is_for_us(&argument)))
+            continue;
+        // max-age=3600+600: fresh, and then stale.
+        size_t plus = moon_slice_find(argument, '+');
+        if (is_name(name, "max-age") && plus < argument.len) {
+            cc_allowance(&cc->stale_while_revalidate_s, moon_slice_from(argument, plus + 1));
+            argument = moon_slice(argument.data, plus);
+        }
+        if (!is_name(name, "max-age") && !is_name(name, "no-store"))
+            continue;
+        cc_directive(cc, name, argument);
+        count++;
+    }
+    return count;
+}
+
+// @return whether the field is there, can be read, and says something
+static bool cc_read_targeted(struct moon_cache_control *cc, const struct moon_fields *fields,
+                             struct moon_slice name)
+{
+    bool is_surrogate = moon_slice_is(name, MOON_S("surrogate-control"));
+    const struct moon_field *field;
+    size_t at = 0;
+    int count = 0;
+    moon_cache_control_init(cc);
+    while ((field = moon_fields_next(fields, name, &at)) != NULL) {
+        int n = is_surrogate ? cc_surrogate(cc, field->value) : cc_dictionary(cc, field->value);
+        if (n < 0)
+            return false;
+        count += n;
+    }
+    cc->flags |= MOON_CC_ANY | MOON_CC_TARGETED;
+    return count > 0;
+}
+
+void moon_cache_control_read_response(struct moon_cache_control *cc,
+                                      const struct moon_fields *fields,
+                                      const struct moon_cache_targets *targets)
+{
+    for (size_t i = 0; i < targets->count; i++) {
+        if (cc_read_targeted(cc, fields, targets->names[i]))
+            return;
+    }
+    moon_cache_control_read(cc, fields, false);
 }
 
 bool moon_cache_control_names(const struct moon_fields *fields, struct moon_slice wanted)

@@ -22,9 +22,14 @@ enum moon_cc_flags {
     MOON_CC_ONLY_IF_CACHED = 1 << 10, // requests
     MOON_CC_IMMUTABLE = 1 << 11,
     MOON_CC_ANY = 1 << 12, // there was a Cache-Control field
+    MOON_CC_TARGETED =
+        1 << 13, // said by a targeted field: Cache-Control and Expires are not heeded
 };
 
-enum { MOON_CC_ABSENT = -1 };
+/// What this cache is called in Surrogate-Control and Surrogate-Capability.
+#define MOON_CC_SURROGATE "moongate"
+
+enum { MOON_CC_ABSENT = -1, MOON_CC_TARGETS = 4 };
 
 /// Durations in seconds, MOON_CC_ABSENT where not given.
 struct moon_cache_control {
@@ -43,6 +48,19 @@ void moon_cache_control_add(struct moon_cache_control *cc, struct moon_slice val
 /// All Cache-Control lines of a message; in a request without any, Pragma: no-cache too.
 void moon_cache_control_read(struct moon_cache_control *cc, const struct moon_fields *fields,
                              bool is_request);
+
+/// Fields that speak to this cache rather than to all (RFC 9213): names in lower case, the first one
+/// that a response has holds. "surrogate-control" is read by its own grammar, others as dictionaries.
+struct moon_cache_targets {
+    struct moon_slice names[MOON_CC_TARGETS];
+    size_t count;
+};
+
+/// What a response says to this cache: the first targeted field that is there and can be read, in
+/// place of Cache-Control and Expires; else Cache-Control.
+void moon_cache_control_read_response(struct moon_cache_control *cc,
+                                      const struct moon_fields *fields,
+                                      const struct moon_cache_targets *targets);
 
 /// True when a no-cache="..." or private="..." of the response names the field.
 bool moon_cache_control_names(const struct moon_fields *fields, struct moon_slice name);

@@ -54,15 +54,23 @@ static int64_t read_age_ms(const struct moon_fields *fields)
     return moon_delta_seconds(moon_slice_trim(first), &seconds) ? seconds * 1000 : 0;
 }
 
-static int64_t read_heuristic_ms(const struct moon_response *response, int64_t date_ms)
+static int64_t read_heuristic_ms(const struct moon_response *response,
+                                 const struct moon_cache_control *cc, int64_t date_ms)
 {
     int64_t modified_ms;
-    if (!moon_status_is_heuristically_cacheable(response->status) ||
-        !read_date(&response->fields, MOON_FIELD_LAST_MODIFIED, &modified_ms) ||
+    bool is_allowed = (cc->flags & MOON_CC_PUBLIC) != 0 ||
+                      moon_status_is_heuristically_cacheable(response->status);
+    if (!is_allowed || !read_date(&response->fields, MOON_FIELD_LAST_MODIFIED, &modified_ms) ||
         modified_ms >= date_ms)
         return 0;
     int64_t tenth = (date_ms - modified_ms) / 10;
     return tenth < FRESHNESS_HEURISTIC_MOST_MS ? tenth : FRESHNESS_HEURISTIC_MOST_MS;
+}
+
+static bool has_expires(const struct moon_response *response, const struct moon_cache_control *cc)
+{
+    return (cc->flags & MOON_CC_TARGETED) == 0 &&
+           moon_fields_find_id(&response->fields, MOON_FIELD_EXPIRES) != NULL;
 }
 
 // RFC 9111 §4.2.1; an Expires that cannot be read, or comes twice, is in the past.
@@ -76,7 +84,7 @@ static int64_t read_lifetime_ms(const struct moon_response *response,
         return cc->s_maxage_s * 1000;
     if (cc->max_age_s != MOON_CC_ABSENT)
         return cc->max_age_s * 1000;
-    if (moon_fields_find_id(&response->fields, MOON_FIELD_EXPIRES) != NULL) {
+    if (has_expires(response, cc)) {
         int64_t expires_ms, least = INT64_MAX;
         for (size_t i = 0; i < response->fields.count; i++) {
             if (response->fields.ids[i] != MOON_FIELD_EXPIRES)
@@ -87,7 +95,7 @@ static int64_t read_lifetime_ms(const struct moon_response *response,
         }
         return least > date_ms ? least - date_ms : 0;
     }
-    return conf->is_heuristic ? read_heuristic_ms(response, date_ms) : 0;
+    return conf->is_heuristic ? read_heuristic_ms(response, cc, date_ms) : 0;
 }
 
 static int64_t allowance_ms(int64_t given_s, int64_t conf_ms)
@@ -118,6 +126,9 @@ void moon_freshness_read(struct moon_freshness *fresh, const struct moon_respons
     fresh->stale_while_revalidate_ms =
         allowance_ms(cc->stale_while_revalidate_s, conf->stale_while_revalidate_ms);
     fresh->stale_if_error_ms = allowance_ms(cc->stale_if_error_s, conf->stale_if_error_ms);
+    bool is_told = cc->stale_if_error_s != MOON_CC_ABSENT || conf->stale_if_error_ms >= 0;
+    if (!is_told && fresh->lifetime_ms > 0)
+        fresh->stale_if_error_ms = conf->stale_on_failure_ms;
     if ((cc->flags & MOON_CC_NO_CACHE) != 0)
         fresh->flags |= MOON_FRESH_NO_CACHE;
     // s-maxage means proxy-revalidate (RFC 9111 §5.2.2.10).
@@ -139,7 +150,7 @@ static bool conf_has_status(const struct moon_freshness_conf *conf, int status)
 static bool has_lifetime(const struct moon_response *response, const struct moon_cache_control *cc)
 {
     return cc->max_age_s != MOON_CC_ABSENT || cc->s_maxage_s != MOON_CC_ABSENT ||
-           moon_fields_find_id(&response->fields, MOON_FIELD_EXPIRES) != NULL;
+           has_expires(response, cc);
 }
 
 static bool is_worth_keeping(const struct moon_response *response,
@@ -183,7 +194,9 @@ bool moon_freshness_is_storable(const struct moon_request *request,
                                 const struct moon_freshness_conf *conf)
 {
     int status = response->status;
-    if (request->method != MOON_METHOD_GET || status < 200 || status == 206 || status == 304)
+    bool is_post = request->method == MOON_METHOD_POST;
+    if ((request->method != MOON_METHOD_GET && !is_post) || status < 200 || status == 206 ||
+        status == 304)
         return false;
     if (((request_cc->flags | cc->flags) & MOON_CC_NO_STORE) != 0) {
         // must-understand takes no-store back where the status is known (RFC 9111 §5.2.2.3).
@@ -200,12 +213,12 @@ bool moon_freshness_is_storable(const struct moon_request *request,
         return false;
     if (conf->statuses != NULL && !conf_has_status(conf, status))
         return false;
-    if (conf->ttl_ms >= 0) {
+    if (conf->ttl_ms >= 0 && !is_post) {
         // Nobody asked the origin whether its cookies may be handed to others.
         bool sets_cookie = moon_fields_find_id(&response->fields, MOON_FIELD_SET_COOKIE) != NULL;
         return !sets_cookie && (conf->statuses != NULL || status == 200);
     }
-    return is_worth_keeping(response, cc, conf);
+    return is_post ? has_lifetime(response, cc) : is_worth_keeping(response, cc, conf);
 }
 
 int64_t moon_freshness_age_ms(const struct moon_freshness *fresh, int64_t now_ms)

@@ -12,10 +12,12 @@ struct moon_freshness_conf {
     int64_t ttl_ms;                    // -1: the response's own lifetime
     int64_t stale_while_revalidate_ms; // where the response says nothing; -1: none
     int64_t stale_if_error_ms;
-    bool is_heuristic;   // a tenth of the time since Last-Modified, where nothing is said
+    int64_t stale_on_failure_ms; // where neither says anything, and it was fresh once; 0: none
+    bool is_heuristic;           // a tenth of the time since Last-Modified, where nothing is said
     bool is_per_caller;  // the key tells callers apart: Authorization does not forbid storing
     const int *statuses; // that may be stored; NULL: all that the rules allow
     size_t status_count;
+    struct moon_cache_targets targets;
 };
 
 enum moon_fresh_flags {
@@ -42,7 +44,8 @@ void moon_freshness_read(struct moon_freshness *fresh, const struct moon_respons
                          const struct moon_freshness_conf *conf, int64_t request_ms,
                          int64_t response_ms);
 
-/// RFC 9111 §3 for a shared cache. @param request_cc  of the request
+/// RFC 9111 §3 for a shared cache; of POST only what stands for a GET of the same URI (RFC 9110
+/// §9.3.3), which the caller has found out. @param request_cc  of the request
 bool moon_freshness_is_storable(const struct moon_request *request,
                                 const struct moon_cache_control *request_cc,
                                 const struct moon_response *response,

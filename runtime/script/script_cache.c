@@ -81,8 +81,8 @@ static void cache_statuses(lua_State *L, struct moon_cache_rule *rule)
     rule->fresh.status_count = n;
 }
 
-/// cache.rule{ ttl=, stale_while_revalidate=, stale_if_error=, wait= (seconds), heuristic=,
-///   per_caller=, collapse=, heeds_client=, head=, statuses={}, vary_headers={}, vary_query={}|nil,
+/// cache.rule{ ttl=, stale_while_revalidate=, stale_if_error=, stale_on_failure=, wait= (seconds),
+///   heuristic=, targeted={}, per_caller=, collapse=, heeds_client=, head=, statuses={}, vary_headers={}, vary_query={}|nil,
 ///   tags={}, flavour= } -> rule
 static int cache_rule(lua_State *L)
 {
@@ -97,6 +97,7 @@ static int cache_rule(lua_State *L)
     rule->fresh.ttl_ms = cache_ms(L, "ttl");
     rule->fresh.stale_while_revalidate_ms = cache_ms(L, "stale_while_revalidate");
     rule->fresh.stale_if_error_ms = cache_ms(L, "stale_if_error");
+    rule->fresh.stale_on_failure_ms = cache_ms(L, "stale_on_failure");
     rule->fresh.is_heuristic = cache_flag(L, "heuristic");
     rule->fresh.is_per_caller = cache_flag(L, "per_caller");
     rule->wait_ms = cache_ms(L, "wait");
@@ -104,6 +105,8 @@ static int cache_rule(lua_State *L)
     rule->heeds_client = cache_flag(L, "heeds_client");
     rule->has_head = cache_flag(L, "head");
     cache_statuses(L, rule);
+    rule->fresh.targets.count =
+        cache_names(L, "targeted", rule->fresh.targets.names, MOON_CC_TARGETS, keep);
     rule->vary_header_count =
         cache_names(L, "vary_headers", rule->vary_headers, MOON_CACHE_RULE_NAMES, keep);
     lua_getfield(L, 1, "vary_query");

@@ -376,6 +376,167 @@ describe("Vary", function()
   end)
 end)
 
+describe("a field for this cache alone", function()
+  it("holds in place of Cache-Control and Expires", function()
+    for _, case in ipairs({
+      { { ["CDN-Cache-Control"] = "max-age=100", ["Cache-Control"] = "no-store" }, true },
+      { { ["CDN-Cache-Control"] = "max-age=1", ["Cache-Control"] = "max-age=100" }, false },
+      { { ["CDN-Cache-Control"] = "no-store", ["Cache-Control"] = "max-age=100" }, false },
+      { { ["CDN-Cache-Control"] = "private=\"x\"", ["Cache-Control"] = "max-age=100" }, false },
+      { { ["CDN-Cache-Control"] = "max-age=100", Expires = "0" }, true },
+      { { ["CDN-Cache-Control"] = "public", Expires = date(100) }, false },
+      { { ["CDN-Cache-Control"] = "max-age=100;x=1, foo" }, true },
+      { { ["CDN-Cache-Control"] = "max-age=100, max-age=1" }, false },
+      { { ["Surrogate-Control"] = "max-age=100", ["Cache-Control"] = "no-store" }, true },
+      { { ["Surrogate-Control"] = "max-age=100;moongate", ["Cache-Control"] = "no-store" }, true },
+      { { ["Surrogate-Control"] = "no-store", ["Cache-Control"] = "max-age=100" }, false },
+    }) do
+      local reused = is_reused(case[1])
+      assert.equal(case[2], reused, require("moongate.json").encode(case[1]))
+    end
+  end)
+
+  it("is passed over where it cannot be read, or speaks to another", function()
+    for name, value in pairs({ ["CDN-Cache-Control"] = "max-age=100, &", ["Surrogate-Control"] =
+      "no-store;other, max-age=1;other" }) do
+      assert.is_true((is_reused({ [name] = value, ["Cache-Control"] = "max-age=100" })))
+      assert.is_false((is_reused({ [name] = value, ["Cache-Control"] = "no-store" })))
+    end
+    assert.is_false((is_reused({ ["CDN-Cache-Control"] = "max-age=10.0" })))
+    assert.is_false((is_reused({ ["CDN-Cache-Control"] = "" })))
+  end)
+
+  it("is asked for, whatever the client claims to be", function()
+    always({})
+    get({ ["Surrogate-Capability"] = "evil=\"Surrogate/1.0\"" })
+    assert.equal("moongate=\"Surrogate/1.0\"", seen.headers["surrogate-capability"])
+  end)
+end)
+
+describe("a HEAD", function()
+  local function head(path)
+    return gw:request({ method = "HEAD", path = path })
+  end
+
+  before_each(function()
+    always({ ["Cache-Control"] = "max-age=10", ["X-A"] = "1", ETag = "\"1\"" }, 200, "12345")
+    get()
+    gw:advance(20)
+  end)
+
+  it("freshens what is stored, and its fields, where it speaks of the same", function()
+    always({ ["Cache-Control"] = "max-age=100", ["X-A"] = "2", ETag = "\"1\"" }, 200, "12345")
+    assert.equal("2", head("/a").headers["x-a"])
+    gw:advance(20)
+    local again = get()
+    assert.equal(2, count)
+    assert.equal("12345", again.body)
+    assert.equal("2", again.headers["x-a"])
+  end)
+
+  it("ends what is stored where it speaks of another", function()
+    always({ ["Cache-Control"] = "max-age=100", ETag = "\"2\"" }, 200, "")
+    head("/a")
+    always({ ["Cache-Control"] = "max-age=100", ETag = "\"2\"" }, 200, "67890")
+    assert.equal("67890", get().body)
+    assert.is_nil(seen.headers["if-none-match"])
+  end)
+
+  it("of another status leaves it as it is", function()
+    always({ ["X-A"] = "2" }, 410, "")
+    assert.equal(410, head("/a").status)
+    always({}, 304, "")
+    assert.equal("1", get().headers["x-a"])
+  end)
+end)
+
+describe("a POST", function()
+  local function post(headers, path)
+    return gw:request({ method = "POST", path = path, headers = headers, body = "x" })
+  end
+
+  it("that answers what GET of its URI would is kept for GET", function()
+    always({ ["Cache-Control"] = "max-age=100", ["Content-Location"] = "/p" })
+    post(nil, "/p")
+    assert.equal("body 1", get(nil, "/p").body)
+    assert.equal(1, count)
+    post(nil, "/p")
+    assert.equal("body 2", get(nil, "/p").body)
+  end)
+
+  it("is kept for nothing else", function()
+    for _, headers in ipairs({
+      { ["Cache-Control"] = "max-age=100" },
+      { ["Cache-Control"] = "max-age=100", ["Content-Location"] = "/other" },
+      { ["Cache-Control"] = "max-age=100", ["Content-Location"] = "http://evil.test/q" },
+      { ["Content-Location"] = "/q", ETag = "\"1\"", ["Last-Modified"] = date(-1000) },
+    }) do
+      always(headers)
+      post(nil, "/q")
+      always({ ["Cache-Control"] = "no-store" }, 200, "got")
+      assert.equal("got", get(nil, "/q").body)
+      assert.equal("got", get(nil, "/other").body)
+    end
+    always({ ["Cache-Control"] = "max-age=100", ["Content-Location"] = "/r" })
+    post({ Authorization = "Basic x" }, "/r")
+    always({ ["Cache-Control"] = "no-store" }, 200, "got")
+    assert.equal("got", get(nil, "/r").body)
+  end)
+end)
+
+describe("another variant", function()
+  local function vary(headers)
+    headers["Cache-Control"], headers.Vary = "max-age=100", headers.Vary or "Foo"
+    always(headers)
+  end
+
+  it("is offered to the origin, and given where that will do", function()
+    vary({ ETag = "\"1\"" })
+    get({ Foo = "1" })
+    always({ ETag = "\"1\"" }, 304, "")
+    local second = get({ Foo = "2" })
+    assert.equal("\"1\"", seen.headers["if-none-match"])
+    assert.equal("body 1", second.body)
+    assert.equal("body 1", get({ Foo = "2" }).body)
+    assert.equal(2, count)
+  end)
+
+  it("is offered where it can be told and used by anybody only", function()
+    for i, headers in ipairs({ { ETag = "W/\"1\"" }, { ["Last-Modified"] = date(-1000) },
+      { ETag = "\"1\"", ["Content-Encoding"] = "gzip" }, { ETag = "\"1\"", Vary = "Foo, Cookie" } }) do
+      vary(headers)
+      get({ Foo = "1" }, "/v" .. i)
+      get({ Foo = "2" }, "/v" .. i)
+      assert.is_nil(seen.headers["if-none-match"])
+      assert.is_nil(seen.headers["if-modified-since"])
+    end
+  end)
+
+  it("does not stand in when the origin fails", function()
+    vary({ ETag = "\"1\"" })
+    get({ Foo = "1" })
+    always({}, 503)
+    assert.equal(503, get({ Foo = "2" }).status)
+  end)
+end)
+
+describe("a backend that fails", function()
+  it("is covered for a minute by what was fresh, unless the origin forbids it", function()
+    for directives, stands_in in pairs({ ["max-age=10"] = true, ["max-age=10, must-revalidate"] = false,
+      ["max-age=10, proxy-revalidate"] = false, ["s-maxage=10"] = false, ["no-cache, max-age=10"] = false,
+      ["max-age=10, stale-if-error=0"] = false, ["max-age=0"] = false }) do
+      local path = "/f/" .. directives:gsub("%W", "-")
+      always({ ["Cache-Control"] = directives, ETag = "\"1\"" })
+      get(nil, path)
+      gw:advance(60)
+      always({}, 503)
+      assert.equal(stands_in and 200 or 503, get(nil, path).status, directives)
+      gw:advance(20)
+      assert.equal(503, get(nil, path).status, directives)
+    end
+  end)
+end)
+
 describe("an unsafe method", function()
   it("invalidates what is stored for its URI, once it has succeeded", function()
     for _, method in ipairs({ "POST", "PUT", "DELETE", "PATCH", "M-SEARCH" }) do

@@ -58,6 +58,12 @@ describe("base/clock", function()
     end
   end)
 
+  it("reads them without regard to case, and UTC as GMT", function()
+    assert.equal(784111777000, parse "SUN, 06 NOV 1994 08:49:37 gmt")
+    assert.equal(784111777000, parse "Sun, 06 Nov 1994 08:49:37 UTC")
+    assert.equal(784111777000, parse "Sunday, 06-nov-94 08:49:37 Utc")
+  end)
+
   it("refuses dates that are none", function()
     for _, text in ipairs { "", "now", "Sun, 06 Nov 1994 08:49:37", "Sun, 06 Nov 1994 24:00:00 GMT",
       "Sun, 32 Nov 1994 08:49:37 GMT", "Sun, 31 Feb 1994 08:49:37 GMT",
