@@ -8,6 +8,15 @@ local listings = require("moongate.config.listings")
 
 local concat = table.concat
 
+-- Where a chain notes which policy it runs, for the report of a stuck worker. Without the runtime
+-- (unit specs) nobody looks.
+local has_core, core = pcall(require, "moongate.chain.core")
+if not has_core then
+  core = { at = { 0 }, name = function()
+    return 0
+  end }
+end
+
 local M = {}
 
 ---@class moongate.ChainEntry
@@ -129,6 +138,19 @@ end
 -- LuaJIT lets a function have 60 upvalues; beyond that the calls go through the list itself.
 local MAX_UPVALUES = 54
 
+-- By listing: the number that the runtime knows it by.
+local place_numbers = setmetatable({}, { __mode = "k" })
+
+local function place_number(listing)
+  local number = place_numbers[listing]
+  if not number then
+    number = core.name(("%s (%s:%d)"):format(listing.policy or "function", listing.file or "?",
+      listing.line or 0))
+    place_numbers[listing] = number
+  end
+  return number
+end
+
 --- The call of one policy, without its conditions.
 local function call(entry, section, name, is_nested)
   local listing = entry.listing
@@ -186,13 +208,14 @@ function M.generate(entries, section, is_nested)
     if listing.when then
       text = ("if %s(ctx) then %s end"):format(bind(listing.when, "w" .. i), text)
     end
+    text = ("at[1] = %d %s"):format(place_number(listing), text)
     if entry.product then
       text = ("if q == %q then %s end"):format(entry.product, text)
     end
     out[#out + 1] = text
     by_line[line] = entry
   end
-  local head = ("local P, guard, guard_function, place = ... %sreturn function(ctx) local r")
+  local head = ("local P, at, guard, guard_function, place = ... %sreturn function(ctx) local r")
     :format(concat(names))
   return head .. "\n" .. concat(out, "\n") .. "\nend\n", values, by_line
 end
@@ -222,7 +245,7 @@ function M.build(entries, section, cache)
     local source, values, by_line = M.generate(entries, section)
     local chunk = assert(load(source, "=" .. name, "t", {}))
     chain = {
-      fn = chunk(values, guard, guard_function),
+      fn = chunk(values, core.at, guard, guard_function),
       name = name,
       entries = entries,
       source = source,
@@ -253,7 +276,7 @@ function M.block(children, section)
   local chunk = assert(load(source, "=" .. name, "t", {}))
   book[name] = { section = section, by_line = by_line }
   -- Of a reply, its place is the innermost policy's.
-  return chunk(values, guard, guard_function, function(r, line)
+  return chunk(values, core.at, guard, guard_function, function(r, line)
     if type(r) == "table" and r.chain == nil then
       r.chain, r.line = name, line
     end

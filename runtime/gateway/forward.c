@@ -498,6 +498,7 @@ struct moon_slice moon_forward_reason(enum moon_rc rc)
     case MOON_ERR_CONNECT_TIMEOUT:
     case MOON_ERR_UPSTREAM_SEND_TIMEOUT:
     case MOON_ERR_FIRST_BYTE_TIMEOUT:
+    case MOON_ERR_UPSTREAM_IDLE_TIMEOUT:
     case MOON_ERR_TOTAL_TIMEOUT:
     case MOON_ERR_TIMEOUT:
         return MOON_S("Timeout");

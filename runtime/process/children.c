@@ -138,7 +138,7 @@ static void child_clear_slot(struct moon_child *child)
     atomic_store(&slot->exchanges, 0);
     atomic_store(&slot->lua_bytes, 0);
     child->loading = child->loaded = child->serving = 0;
-    child->warned_beat_us = child->asked_beat_us = 0;
+    child->placed_beat_us = child->warned_beat_us = child->asked_beat_us = 0;
 }
 
 static int child_main(struct moon_child *child, int channel)

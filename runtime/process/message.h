@@ -8,6 +8,14 @@
 
 #include "gateway/gateway.h"
 
+#include <signal.h>
+
+/// What is said to a worker that may not turn its loop any more.
+enum {
+    MOON_SIGNAL_PLACE = SIGURG, // say on the board which policy runs
+    MOON_SIGNAL_TRACE = SIGQUIT // write to standard error where it is
+};
+
 enum moon_message_kind {
     // to a worker
     MOON_MESSAGE_LOAD,   // fds: the bundle, then one for each of `sockets`

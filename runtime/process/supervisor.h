@@ -33,7 +33,8 @@ struct moon_child {
     uint32_t loaded;  // generation it has ready; 0: none
     uint32_t serving; // 0: not yet
     int64_t loading_since_ms;
-    int64_t warned_beat_us; // turn that was reported as slow
+    int64_t placed_beat_us; // turn that was slow: the policy's name was asked for
+    int64_t warned_beat_us; // and it was reported
     int64_t asked_beat_us;  // turn whose backtrace was asked for
 };
 

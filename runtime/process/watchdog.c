@@ -7,6 +7,7 @@
 
 enum {
     WATCHDOG_EVERY_MS = 50,
+    WATCHDOG_ANSWER_MS = 10, // in which a worker that is asked says which policy it runs
     WATCHDOG_WARN_US = 100 * 1000,
     WATCHDOG_BACKTRACE_US = 1800 * 1000,
     WATCHDOG_KILL_US = 2000 * 1000,
@@ -17,19 +18,30 @@ enum {
 static void watchdog_section(const struct moon_board_slot *slot, char *into, size_t cap)
 {
     into[0] = '\0';
-    if (atomic_load_explicit(&slot->section_started_us, memory_order_relaxed) != 0)
-        (void)snprintf(into, cap, " in %.*s", MOON_BOARD_TEXT - 1, slot->section);
+    if (atomic_load_explicit(&slot->section_started_us, memory_order_relaxed) == 0)
+        return;
+    char policy[MOON_BOARD_TEXT];
+    memcpy(policy, slot->policy, sizeof(policy));
+    policy[sizeof(policy) - 1] = '\0';
+    (void)snprintf(into, cap, " in %.*s%s%s", MOON_BOARD_TEXT - 1, slot->section,
+                   policy[0] == '\0' ? "" : ", policy ", policy);
 }
 
-static void watchdog_look(struct moon_child *child, int64_t now_us)
+/// @return true where the worker was just asked which policy it runs
+static bool watchdog_look(struct moon_child *child, int64_t now_us)
 {
     struct moon_board_slot *slot = &child->supervisor->state.board->slots[child->number];
     int64_t beat_us = atomic_load_explicit(&slot->beat_us, memory_order_relaxed);
-    char section[MOON_BOARD_TEXT + 8];
+    char section[2 * MOON_BOARD_TEXT + 16];
     if (child->pid == 0 || beat_us == 0 || now_us - beat_us < WATCHDOG_WARN_US)
-        return;
+        return false;
     int64_t age_us = now_us - beat_us;
     bool is_loading = child->loading != 0 && child->loaded == 0;
+    if (child->placed_beat_us != beat_us && !is_loading) {
+        child->placed_beat_us = beat_us;
+        (void)kill(child->pid, MOON_SIGNAL_PLACE);
+        return true;
+    }
     watchdog_section(slot, section, sizeof(section));
     if (child->warned_beat_us != beat_us && !is_loading) {
         child->warned_beat_us = beat_us;
@@ -37,24 +49,26 @@ static void watchdog_look(struct moon_child *child, int64_t now_us)
                       (long long)age_us / 1000, section);
     }
     if (is_loading ? age_us < WATCHDOG_LOAD_KILL_US : age_us < WATCHDOG_BACKTRACE_US)
-        return;
+        return false;
     if (child->asked_beat_us != beat_us) {
         child->asked_beat_us = beat_us;
-        (void)kill(child->pid, SIGQUIT); // it writes where it is to standard error
+        (void)kill(child->pid, MOON_SIGNAL_TRACE);
     } else if (age_us >= WATCHDOG_KILL_US) {
         moon_log_error("worker %d is stuck for %lld ms%s: it is replaced", child->number,
                        (long long)age_us / 1000, section);
         (void)kill(child->pid, SIGKILL);
     }
+    return false;
 }
 
 static void watchdog_turn(struct moon_timer *timer)
 {
     struct moon_supervisor *supervisor = timer->owner;
     int64_t now_us = moon_clock_real_us();
-    moon_timer_set(timer, WATCHDOG_EVERY_MS);
+    bool has_asked = false;
     for (int i = 0; i < supervisor->worker_count; i++)
-        watchdog_look(&supervisor->children[i], now_us);
+        has_asked = watchdog_look(&supervisor->children[i], now_us) || has_asked;
+    moon_timer_set(timer, has_asked ? WATCHDOG_ANSWER_MS : WATCHDOG_EVERY_MS);
 }
 
 void moon_watchdog_start(struct moon_supervisor *supervisor)

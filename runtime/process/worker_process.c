@@ -79,6 +79,15 @@ static void worker_backtrace(int signal, siginfo_t *info, void *context)
     errno = saved;
 }
 
+// Runs in a worker that has not turned its loop for a while.
+static void worker_say_place(int signal)
+{
+    (void)signal;
+    int saved = errno;
+    moon_script_say_place();
+    errno = saved;
+}
+
 static void worker_set_signals(void)
 {
     static const int ignored[] = {SIGPIPE, SIGINT, SIGHUP, SIGUSR1, SIGUSR2};
@@ -87,9 +96,12 @@ static void worker_set_signals(void)
     for (size_t i = 0; i < MOON_COUNT(ignored); i++)
         (void)sigaction(ignored[i], &action, NULL);
     (void)backtrace(frames, 2); // loads what it needs: a signal handler may not
+    action.sa_handler = worker_say_place;
+    action.sa_flags = SA_RESTART;
+    (void)sigaction(MOON_SIGNAL_PLACE, &action, NULL);
     action.sa_sigaction = worker_backtrace;
     action.sa_flags = SA_RESTART | SA_SIGINFO;
-    (void)sigaction(SIGQUIT, &action, NULL);
+    (void)sigaction(MOON_SIGNAL_TRACE, &action, NULL);
 }
 
 static const struct worker_socket *sockets_find(const struct worker_sockets *sockets, int fd)

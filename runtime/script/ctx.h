@@ -138,6 +138,7 @@ struct moon_ctx {
     struct moon_reply reply;
 
     int64_t cpu_left_us; // of the policies' budget
+    size_t place;        // number of the policy that a section waits in (script_place.c); 0: none
     bool is_budget_spent;
     int64_t lua_us; // time spent in sections, waiting left out
 

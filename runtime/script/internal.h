@@ -75,6 +75,12 @@ struct moon_script {
     struct moon_ctx *current;                      // whose section runs now
     int handle_metatables[MOON_HANDLE_COUNT];      // registry references
     int describe_ref;                              // moongate.chain.describe
+
+    // Which policy runs (script_place.c).
+    lua_State *place_L; // holds the table that chains note it in
+    char **places;      // by number, from 1
+    size_t place_count;
+
     char *warnings;
 
     // Fuel (script_fuel.c) and memory (state.c).
@@ -99,6 +105,7 @@ struct moon_script *moon_script_of(lua_State *L);
 
 /// Registers the modules that C gives: one function per file.
 void moon_script_open_fuel(lua_State *L);
+void moon_script_open_place(lua_State *L);
 void moon_script_open_net(lua_State *L);
 void moon_script_open_dns(lua_State *L);
 void moon_script_open_flood(lua_State *L);
@@ -114,6 +121,12 @@ void moon_script_open_tally(lua_State *L);
 void moon_script_open_metrics(lua_State *L);
 void moon_script_open_plugins(lua_State *L);
 void moon_script_close_http(struct moon_script *script);
+void moon_script_close_place(struct moon_script *script);
+
+/// A section is run, or goes on after it waited. @return what moon_place_end gives back
+struct moon_script *moon_place_begin(struct moon_script *script, const struct moon_ctx *x);
+void moon_place_end(struct moon_script *script, struct moon_ctx *x, struct moon_script *outer,
+                    bool is_waiting);
 
 /// Makes the metatables of ctx and its parts.
 void moon_ctx_open(lua_State *L, struct moon_script *script);

@@ -221,6 +221,7 @@ static void run_publish(struct moon_ctx *x, int64_t since_us)
         const char *name = run_section_names[x->section];
         size_t m = strlen(name) + 1;
         memcpy(slot->section + n, name, m);
+        slot->policy[0] = '\0';
         atomic_store_explicit(&slot->section_started_us, since_us, memory_order_release);
     } else {
         atomic_store_explicit(&slot->section_started_us, 0, memory_order_release);
@@ -288,6 +289,7 @@ static enum moon_run run_go_on(struct moon_ctx *x, int args)
     struct moon_runner *runner = x->runner;
     struct moon_ctx *outer = script->current; // sections do not nest, but a spec's may
     run_publish(x, moon_fuel_begin(script, x));
+    struct moon_script *outer_script = moon_place_begin(script, x);
     int status = lua_resume(runner->co, args);
     enum moon_run result;
     if (status == LUA_YIELD && script->is_spent) {
@@ -305,6 +307,7 @@ static enum moon_run run_go_on(struct moon_ctx *x, int args)
         runner->is_dead = true;
         result = MOON_RUN_ERROR;
     }
+    moon_place_end(script, x, outer_script, result == MOON_RUN_WAIT);
     moon_fuel_end(script, x);
     script->current = outer;
     run_publish(x, 0);

@@ -53,6 +53,9 @@ const struct moon_plan *moon_script_plan(const struct moon_script *script);
 struct moon_plan *moon_script_plan_mutable(struct moon_script *script);
 struct lua_State *moon_script_lua(struct moon_script *script);
 
+/// Writes to the worker's slot on the board which policy runs now, if one does. For a signal handler.
+void moon_script_say_place(void);
+
 /// Warnings of the load, on lines of their own; empty when there are none.
 const char *moon_script_warnings(const struct moon_script *script);
 const struct moon_script_env *moon_script_env(const struct moon_script *script);

@@ -254,6 +254,7 @@ static void state_open_libraries(struct moon_script *script)
     lua_rawset(L, LUA_REGISTRYINDEX);
     state_set_searchers(L);
     moon_script_open_fuel(L);
+    moon_script_open_place(L);
     moon_script_open_net(L);
     moon_script_open_dns(L);
     moon_script_open_flood(L);
@@ -440,6 +441,7 @@ void moon_script_free(struct moon_script *script)
         lua_setallocf(script->L, script->real_alloc, script->real_alloc_ud);
         lua_close(script->L);
     }
+    moon_script_close_place(script);
     moon_plan_free(script->plan);
     moon_bundle_free(script->bundle);
     free(script->warnings);

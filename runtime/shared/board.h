@@ -21,6 +21,7 @@ struct moon_board_slot {
     _Atomic uint32_t is_draining;
     _Atomic int64_t section_started_us; // a policy section runs since; 0: none
     char section[MOON_BOARD_TEXT];      // "orders.get inbound"; torn reads are harmless
+    char policy[MOON_BOARD_TEXT];       // "rate_limit (gateway.lua:7)", when it was asked for
     _Atomic int64_t connections;        // gauges
     _Atomic int64_t exchanges;
     _Atomic int64_t lua_bytes;

@@ -14,8 +14,9 @@ struct balance {
     struct moon_members *members;
     const struct moon_choice *choice;
     int64_t now_us;
-    int priority;  // of the group in use
-    bool is_panic; // health is not looked at
+    int priority;        // of the group in use
+    bool is_panic;       // health is not looked at
+    bool is_last_resort; // ejected ones may be taken, too; those that probes found down may not
 };
 
 uint64_t moon_balance_hash(struct moon_slice key)
@@ -42,7 +43,9 @@ static bool balance_is_candidate(const struct balance *b, size_t i)
     if (balance_is_tried(b, i) || target->conf->priority != b->priority ||
         target->conf->weight == 0)
         return false;
-    return b->is_panic || balance_is_usable(target, b->now_us);
+    if (b->is_panic || balance_is_usable(target, b->now_us))
+        return true;
+    return b->is_last_resort && !moon_health_is_probed_down(target->pool->health, b->now_us);
 }
 
 // Its weight, scaled; less while it starts slowly.
@@ -257,6 +260,8 @@ struct moon_target *moon_backend_choose(struct moon_backend *backend,
     struct moon_target *target = balance_by_priority(&b);
     if (target != NULL || b.is_panic || balance_is_probed_down(members, b.now_us))
         return target;
-    b.is_panic = backend->conf->panic_percent > 0; // all that are usable were tried
-    return b.is_panic && choice->tried == 0 ? balance_by_priority(&b) : NULL;
+    // All that are usable were tried, or none is.
+    b.is_panic = backend->conf->panic_percent > 0 && choice->tried == 0;
+    b.is_last_resort = backend->conf->panic_percent > 0;
+    return b.is_last_resort ? balance_by_priority(&b) : NULL;
 }

@@ -93,7 +93,7 @@ void call_head_is_whole(struct moon_call *call)
     call->try_deadline_ms = INT64_MAX;
     if (call->state == MOON_CALL_TUNNEL) // only silence ends it
         call->total_deadline_ms = INT64_MAX;
-    call_arm(call, call->backend->conf->idle_ms, MOON_ERR_TIMEOUT);
+    call_arm(call, call->backend->conf->idle_ms, MOON_ERR_UPSTREAM_IDLE_TIMEOUT);
     call->events->on_head(call->owner);
 }
 
@@ -206,7 +206,7 @@ enum moon_rc moon_call_write(struct moon_call *call, struct moon_slice data, boo
         return MOON_OK;
     }
     if (call->state == MOON_CALL_TUNNEL) {
-        call_arm(call, call->backend->conf->idle_ms, MOON_ERR_TIMEOUT);
+        call_arm(call, call->backend->conf->idle_ms, MOON_ERR_UPSTREAM_IDLE_TIMEOUT);
         if (is_last && call->conn != NULL)
             moon_stream_shutdown_write(call->conn->stream);
     } else if (is_last) {

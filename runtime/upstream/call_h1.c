@@ -210,7 +210,7 @@ static bool h1_read_once(struct moon_call *call)
     }
     call->has_response_bytes = true;
     if (call->state == MOON_CALL_BODY || call->state == MOON_CALL_TUNNEL)
-        call_arm(call, call->backend->conf->idle_ms, MOON_ERR_TIMEOUT);
+        call_arm(call, call->backend->conf->idle_ms, MOON_ERR_UPSTREAM_IDLE_TIMEOUT);
     h1_progress(call);
     // The owner may have ended the call, and be gone with it.
     return upstreams->current_call == call && call->conn == conn && n >= MOON_BUF_BLOCK_BYTES / 2;

@@ -324,6 +324,12 @@ enum moon_rc call_try(struct moon_call *call)
             call->choice.tried = 0; // DNS has told of others meanwhile
         call->tried_of = call->backend->members;
         struct moon_target *target = moon_backend_choose(call->backend, &call->choice);
+        if (target == NULL && call->choice.tried != 0 && call->retries > 0 &&
+            try_take_budget(call)) {
+            call->choice.tried = 0; // those that are left are down: the others once more
+            try_wait(call);
+            return MOON_OK;
+        }
         if (target == NULL)
             return rc;
         rc = try_target(call, target);

@@ -129,6 +129,22 @@ describe("balancing", function()
     assert.same({ whole = 6 }, bodies(6))
   end)
 
+  it("tries an ejected target again rather than fail a request", function()
+    local down = "first"
+    local function answers(name)
+      return function()
+        if down ~= name then
+          return 200, {}, name
+        end
+      end
+    end
+    start(2, "retries = 1, outlier = { failures = 1, eject = 1000, max_share = 50 }",
+      { answers("first"), answers("second") })
+    assert.same({ second = 6 }, bodies(6))
+    down = "second"
+    assert.same({ first = 6 }, bodies(6))
+  end)
+
   it("starts a returning target slowly", function()
     local is_down = true
     start(2, "slow_start = 100, outlier = { failures = 1, eject = 1, max_share = 50 }, retries = 1",

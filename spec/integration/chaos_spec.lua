@@ -42,7 +42,8 @@ local ALLOWED = {
   GET = {},
 }
 -- And why an answer may end early once its head was sent.
-local ALLOWED_CUTS = { upstream_truncated = true, upstream_reset = true }
+local ALLOWED_CUTS = { upstream_truncated = true, upstream_reset = true,
+  upstream_idle_timeout = true }
 
 describe("chaos", function()
   local root, backends, gateways, load_pid = nil, {}, {}, nil
@@ -187,14 +188,16 @@ describe("chaos", function()
     return tonumber(process.read(("/proc/%d/smaps_rollup"):format(pid)):match("\nAnonymous:%s+(%d+)"))
   end
 
-  --- Descriptors of supervisors and workers when nothing is under way.
+  --- Descriptors of supervisors and of all workers when nothing is under way. (Connections of probes
+  --- are with one of a gateway's workers, whichever has the lease.)
   local function footprint()
     local found = {}
     for g, gw in ipairs(gateways) do
-      found["supervisor " .. g] = descriptors(gw.pid)
-      for number, pid in pairs(gw:workers()) do
-        found[("worker %d of %d"):format(number, g)] = descriptors(pid)
+      local sum = 0
+      for _, pid in pairs(gw:workers()) do
+        sum = sum + descriptors(pid)
       end
+      found[g] = { supervisor = descriptors(gw.pid), workers = sum }
     end
     return found
   end
@@ -346,7 +349,7 @@ describe("chaos", function()
         reloads.failed, table.concat(told, ", "), early, late))
       assert.equal("", table.concat(bad, "\n"), table.concat(events, "\n"))
       assert.is_true(report.requests > 50 * SECONDS, "only " .. report.requests .. " requests")
-      assert.is_true(#report.failures < report.requests / 50, #report.failures .. " failures")
+      assert.is_true(#report.failures < report.requests / 20, #report.failures .. " failures")
       assert.is_true(reloads.ok > SECONDS and reloads.failed < SECONDS / 3)
 
       -- Nothing has leaked, and all is well again.

@@ -18,8 +18,24 @@ return {
       policies = { inbound = { function(ctx) ctx:sleep(60) end } } },
     { path = "/spin", reply = { status = 200, body = "never" },
       policies = { inbound = { function(ctx) while true do end end } } },
+    { path = "/nap", reply = { status = 200, body = "never" }, policies = { inbound = {
+      p.set_header { name = "X-A", value = "a" },
+      p.when("true", { p.set_header { name = "X-B", value = "b" }, p.lazy { nap = 0.3 } }) } } },
+    { path = "/other", reply = { status = 200, body = "other" }, policies = { inbound = {
+      p.set_header { name = "X-A", value = "a" } } } },
   } } },
 }
+]]
+
+local LAZY = [[
+local M = { name = "lazy", summary = "Naps, and is not to be woken." }
+M.schema = { type = "object", properties = {
+  nap = { type = "number", description = "Seconds." } } }
+function M.inbound(self, ctx)
+  ctx:sleep(self.nap)
+  while true do end
+end
+return M
 ]]
 
 --- Sends a request without waiting for the answer.
@@ -42,8 +58,8 @@ describe("the supervisor", function()
   local function start(options)
     options = options or {}
     gw = process.start { files = { ["gateway.lua"] = CONFIG:format(options.log or "-",
-      options.drain or 30) }, workers = options.workers or 2, arguments = options.arguments,
-      environment = options.environment }
+      options.drain or 30), ["policies/lazy.lua"] = LAZY }, workers = options.workers or 2,
+      arguments = options.arguments, environment = options.environment }
     return gw:port("http")
   end
 
@@ -95,7 +111,8 @@ describe("the supervisor", function()
     local spin = begin(port, "/spin")
     local started = socket.gettime()
     assert.truthy(process.eventually(function()
-      return gw:log():find("has not turned its loop for %d+ ms in /spin inbound")
+      return gw:log():find("has not turned its loop for %d+ ms in /spin inbound, "
+        .. "policy function %(gateway.lua:%d+%)")
     end, 1), gw:log())
     assert.truthy(process.eventually(function()
       return gw:log():find("is stuck for")
@@ -112,6 +129,17 @@ describe("the supervisor", function()
       same = same + (before[number] == pid and 1 or 0)
     end
     assert.equal(1, same)
+  end)
+
+  it("names a policy that is stuck after it waited, whatever else ran meanwhile", function()
+    local port = start({ workers = 1 })
+    local nap = begin(port, "/nap")
+    socket.sleep(0.1)
+    assert.equal(200, (process.get(port, "/other")))
+    assert.truthy(process.eventually(function()
+      return gw:log():find("ms in /nap inbound, policy lazy (gateway.lua:", 1, true)
+    end, 2), gw:log())
+    nap:close()
   end)
 
   it("lets a request come to its end on SIGTERM, and accepts no new ones", function()
@@ -202,7 +230,7 @@ describe("the supervisor", function()
       return
     end
     gw = process.start { files = { ["gateway.lua"] = CONFIG:gsub("access_log =",
-      "user = \"nobody\", access_log ="):format("-", 30) }, workers = 1 }
+      "user = \"nobody\", access_log ="):format("-", 30), ["policies/lazy.lua"] = LAZY }, workers = 1 }
     local status = process.read(("/proc/%d/status"):format(gw:workers()[0]))
     local nobody = process.run("id -u nobody"):match("%d+")
     assert.equal(nobody, status:match("\nUid:%s+(%d+)"))
@@ -258,7 +286,8 @@ os.execv(sys.argv[3], sys.argv[3:])
     process.write(wrapper, ("#!/bin/sh\nfor dir; do :; done\n"
       .. "exec python3 '%s.py' '%s.port' \"$dir\" '%s' \"$@\"\n"):format(wrapper, wrapper, binary))
     process.run(("chmod +x '%s'"):format(wrapper))
-    gw = process.start { files = { ["gateway.lua"] = CONFIG:format("-", 30) }, workers = 2,
+    gw = process.start { files = { ["gateway.lua"] = CONFIG:format("-", 30),
+      ["policies/lazy.lua"] = LAZY }, workers = 2,
       binary = wrapper }
     assert.equal(tonumber(process.read(wrapper .. ".port")), gw:port("http"))
     assert.equal(200, (process.get(gw:port("http"), "/fast")))
