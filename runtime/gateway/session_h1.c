@@ -15,6 +15,7 @@ enum {
     SESSION_READ_BYTES = 65536,
     SESSION_FAIR_READS = 4,
     SESSION_SKIP_BYTES = 65536, // of an unwanted body that are read to keep the connection
+    SESSION_DRAIN_MS = 200, // that an idle one is kept when draining: a request may be on its way
 };
 
 static void session_process(struct moon_session *s);
@@ -76,11 +77,11 @@ static void session_close(struct moon_session *s)
 
 static void session_idle(struct moon_session *s)
 {
+    moon_buf_relax(&s->in);
     if (s->gateway->is_draining && s->requests > 0) {
-        session_close(s);
+        session_arm(s, SESSION_DRAIN_MS, MOON_EOF);
         return;
     }
-    moon_buf_relax(&s->in);
     const struct moon_limits_conf *limits = session_limits(s);
     bool is_in_handshake = s->client.is_tls && s->client.tls == NULL;
     session_arm(s,
@@ -94,7 +95,10 @@ static void session_idle(struct moon_session *s)
 static void session_timeout(struct moon_timer *timer)
 {
     struct moon_session *s = timer->owner;
-    if (s->is_lingering || s->is_skipping || (s->exchange == NULL && s->timeout_rc == MOON_EOF)) {
+    bool is_idle = s->exchange == NULL && s->timeout_rc == MOON_EOF;
+    if (is_idle && s->gateway->is_draining && !s->is_lingering && !s->is_skipping) {
+        session_close(s);
+    } else if (s->is_lingering || s->is_skipping || is_idle) {
         session_free(s);
     } else if (s->exchange == NULL) {
         s->timeout_rc = MOON_ERR_HEAD_TIMEOUT;
@@ -624,5 +628,5 @@ void moon_session_drain(struct moon_session *s)
         moon_session_h2_drain(s);
     else if (s->exchange == NULL && !s->is_lingering && moon_buf_len(&s->in) == 0 &&
              s->requests > 0)
-        session_close(s);
+        session_idle(s);
 }

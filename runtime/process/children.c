@@ -28,12 +28,12 @@ static void child_add_sockets(struct moon_child *child, const struct moon_facts 
     for (size_t i = 0; i < facts->listener_count; i++) {
         const struct moon_socket *socket = moon_sockets_find(sockets, facts->listeners[i].key);
         for (int n = 0; socket != NULL && message->socket_count < MOON_MESSAGE_SOCKETS; n++) {
-            int fd = moon_socket_of_worker(sockets, socket, child->number, n);
-            if (fd == -1)
+            int at = moon_socket_of_worker(sockets, socket, child->number, n);
+            if (at == -1)
                 break;
-            fds[1 + message->socket_count] = fd;
+            fds[1 + message->socket_count] = socket->fds[at];
             message->sockets[message->socket_count++] = (struct moon_message_socket){
-                .id = (socket->id << 8) | (uint32_t)(n & 0xff), .index = (int32_t)i};
+                .id = (socket->id << 8) | (uint32_t)(at & 0xff), .index = (int32_t)i};
         }
     }
 }
@@ -62,14 +62,14 @@ void moon_child_say(struct moon_child *child, enum moon_message_kind kind)
 
 void moon_children_say(struct moon_supervisor *supervisor, enum moon_message_kind kind)
 {
-    for (int i = 0; i < supervisor->worker_count; i++)
+    for (int i = 0; i < supervisor->child_count; i++)
         moon_child_say(&supervisor->children[i], kind);
 }
 
 int moon_children_running(const struct moon_supervisor *supervisor)
 {
     int n = 0;
-    for (int i = 0; i < supervisor->worker_count; i++)
+    for (int i = 0; i < supervisor->child_count; i++)
         n += supervisor->children[i].pid != 0;
     return n;
 }
@@ -201,7 +201,7 @@ void moon_child_spawn(struct moon_child *child)
 static void child_spawn_due(struct moon_timer *timer)
 {
     struct moon_child *child = timer->owner;
-    if (!child->supervisor->is_stopping)
+    if (!child->supervisor->is_stopping && child->number < child->supervisor->worker_count)
         moon_child_spawn(child);
 }
 
@@ -230,8 +230,14 @@ void moon_child_died(struct moon_child *child, int status)
     (void)!write(child->log_pipe[1], "\n", 1);
     moon_reload_child_died(child);
     child_clear_slot(child);
-    if (supervisor->is_stopping)
+    bool was_to_end = child->is_leaving;
+    child->is_leaving = false;
+    if (supervisor->is_stopping || child->number >= supervisor->worker_count)
         return;
+    if (was_to_end) { // and is wanted again meanwhile
+        moon_child_spawn(child);
+        return;
+    }
     atomic_fetch_add(&supervisor->state.board->slots[child->number].restarts, 1);
     moon_metrics_add(supervisor->state.metrics, supervisor->metric_restarts, 1);
     if (moon_clock_ms() - child->started_ms >= CHILD_LONG_LIFE_MS)
@@ -242,35 +248,61 @@ void moon_child_died(struct moon_child *child, int status)
         moon_child_spawn(child);
 }
 
+/// Makes places for `count` children, with their pipes to the logger.
+static bool children_reach(struct moon_supervisor *supervisor, int count)
+{
+    while (supervisor->child_count < count) {
+        int number = supervisor->child_count;
+        struct moon_child *child = &supervisor->children[number];
+        child->supervisor = supervisor;
+        child->number = number;
+        child->channel = -1;
+        if (pipe2(child->log_pipe, O_CLOEXEC | O_NONBLOCK) == -1) {
+            moon_log_error("no pipe for the access log of worker %d: %m", number);
+            return false;
+        }
+        // The default is smaller, but will do.
+        (void)fcntl(child->log_pipe[1], F_SETPIPE_SZ, CHILD_PIPE_BYTES);
+        moon_timer_init(&child->spawn, supervisor->loop, child_spawn_due, child);
+        supervisor->child_count++;
+    }
+    return true;
+}
+
 bool moon_children_new(struct moon_supervisor *supervisor)
 {
     supervisor->metric_restarts = moon_metrics_series(
         supervisor->state.metrics, MOON_METRIC_COUNTER, "moongate_worker_restarts_total",
         "Workers that were replaced because they died or were stuck.", moon_slice("", 0));
-    supervisor->children = calloc((size_t)supervisor->worker_count, sizeof(*supervisor->children));
-    if (supervisor->children == NULL)
-        return false;
-    for (int i = 0; i < supervisor->worker_count; i++) {
+    supervisor->children = calloc((size_t)supervisor->child_cap, sizeof(*supervisor->children));
+    return supervisor->children != NULL && children_reach(supervisor, supervisor->worker_count);
+}
+
+void moon_children_resize(struct moon_supervisor *supervisor, int count)
+{
+    int before = supervisor->worker_count, had_pipes = supervisor->child_count;
+    if (count > had_pipes && !children_reach(supervisor, count))
+        count = supervisor->child_count;
+    moon_log_info("%d workers, where %d were", count, before);
+    supervisor->worker_count = count;
+    moon_sockets_widen(&supervisor->sockets, &supervisor->facts, count);
+    if (supervisor->child_count > had_pipes)
+        moon_logger_restart(supervisor);
+    for (int i = before; i < count; i++) {
+        if (supervisor->children[i].pid == 0) // else it drains still, and is started when it ends
+            moon_child_spawn(&supervisor->children[i]);
+    }
+    for (int i = count; i < before; i++) {
         struct moon_child *child = &supervisor->children[i];
-        child->supervisor = supervisor;
-        child->number = i;
-        child->channel = child->log_pipe[0] = child->log_pipe[1] = -1;
-        moon_timer_init(&child->spawn, supervisor->loop, child_spawn_due, child);
+        child->is_leaving = true;
+        moon_timer_stop(&child->spawn);
+        moon_child_say(child, MOON_MESSAGE_DRAIN);
     }
-    for (int i = 0; i < supervisor->worker_count; i++) {
-        int *ends = supervisor->children[i].log_pipe;
-        if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) == -1) {
-            moon_log_error("no pipe for the access log: %m");
-            return false;
-        }
-        (void)fcntl(ends[1], F_SETPIPE_SZ, CHILD_PIPE_BYTES); // the default is smaller, but will do
-    }
-    return true;
 }
 
 void moon_children_free(struct moon_supervisor *supervisor)
 {
-    for (int i = 0; supervisor->children != NULL && i < supervisor->worker_count; i++) {
+    for (int i = 0; i < supervisor->child_count; i++) {
         struct moon_child *child = &supervisor->children[i];
         moon_timer_stop(&child->spawn);
         child_hang_up(child);
@@ -281,4 +313,5 @@ void moon_children_free(struct moon_supervisor *supervisor)
     }
     free(supervisor->children);
     supervisor->children = NULL;
+    supervisor->child_count = 0;
 }

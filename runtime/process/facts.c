@@ -102,7 +102,7 @@ enum moon_rc moon_facts_of(const struct moon_plan *plan, struct moon_facts *fact
     return is_copied ? MOON_OK : MOON_ERR_LIMIT;
 }
 
-static int facts_cores(void)
+int moon_facts_cores(void)
 {
     cpu_set_t set;
     if (sched_getaffinity(0, sizeof(set), &set) == -1)
@@ -114,7 +114,9 @@ int moon_facts_workers(const struct moon_facts *facts, int wanted)
 {
     int workers = wanted;
     if (wanted < 0)
-        workers = facts->is_in_process ? 0 : facts->workers > 0 ? facts->workers : facts_cores();
+        workers = facts->is_in_process ? 0
+                  : facts->workers > 0 ? facts->workers
+                                       : moon_facts_cores();
     return workers > MOON_BOARD_WORKERS ? MOON_BOARD_WORKERS : workers;
 }
 

@@ -41,6 +41,7 @@ MUST_CHECK enum moon_rc moon_facts_of(const struct moon_plan *plan, struct moon_
 
 /// How many workers to start.
 /// @param wanted  of the command line; -1: as configured
+int moon_facts_cores(void); // that the process may use
 int moon_facts_workers(const struct moon_facts *facts, int wanted);
 
 /// Points the error log where the configuration says. @return false after logging why not

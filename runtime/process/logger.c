@@ -173,7 +173,7 @@ static void logger_set_signals(sigset_t *unblocked)
 static int logger_main(const struct moon_supervisor *supervisor)
 {
     struct logger logger = {
-        .path = supervisor->facts.access_log, .fd = -1, .pipe_count = supervisor->worker_count};
+        .path = supervisor->facts.access_log, .fd = -1, .pipe_count = supervisor->child_count};
     sigset_t unblocked;
     moon_log_set_process("logger");
     (void)prctl(PR_SET_NAME, "moongate-logger", 0, 0, 0);
@@ -231,14 +231,18 @@ void moon_logger_died(struct moon_supervisor *supervisor)
         moon_timer_set(&supervisor->logger_spawn, LOGGER_AGAIN_MS);
 }
 
-void moon_logger_follow(struct moon_supervisor *supervisor, const struct moon_facts *next)
+void moon_logger_restart(struct moon_supervisor *supervisor)
 {
-    if (strcmp(supervisor->facts.access_log, next->access_log) == 0)
-        return;
     if (supervisor->logger != 0)
         (void)kill(supervisor->logger, SIGTERM); // the next one starts when it has ended
     else if (supervisor->logger_spawn.loop != NULL)
         moon_timer_set(&supervisor->logger_spawn, 0);
+}
+
+void moon_logger_follow(struct moon_supervisor *supervisor, const struct moon_facts *next)
+{
+    if (strcmp(supervisor->facts.access_log, next->access_log) != 0)
+        moon_logger_restart(supervisor);
 }
 
 void moon_logger_stop(struct moon_supervisor *supervisor)

@@ -71,6 +71,7 @@ static void reload_failed(struct moon_supervisor *supervisor, const char *text)
         }
         moon_sockets_abort(&supervisor->sockets);
     }
+    supervisor->sockets.workers = supervisor->worker_count;
     reload_over(supervisor, false, text);
 }
 
@@ -164,8 +165,8 @@ static void reload_warn_fixed(const struct moon_supervisor *supervisor,
                               const struct moon_facts *next)
 {
     const struct moon_facts *now = &supervisor->facts;
-    if (next->workers != now->workers || next->is_in_process != now->is_in_process)
-        moon_log_warn("a new number of workers is taken over by a restart or `moongate upgrade`");
+    if (next->is_in_process != now->is_in_process)
+        moon_log_warn("`workers = 0` is taken over by a restart or `moongate upgrade`");
     if (strcmp(next->user, now->user) != 0 || strcmp(next->error_log, now->error_log) != 0)
         moon_log_warn("a new user or error log is taken over by a restart or `moongate upgrade`");
 }
@@ -188,16 +189,39 @@ static void reload_flip(struct moon_supervisor *supervisor)
             moon_child_say(&supervisor->children[i], MOON_MESSAGE_FLIP);
     }
     moon_sockets_commit(&supervisor->sockets);
+    if (reload->worker_count != supervisor->worker_count) {
+        moon_children_resize(supervisor, reload->worker_count);
+    }
     const char *ready_file = supervisor->cli->ready_file;
     if (ready_file != NULL)
         (void)!moon_ready_write(ready_file, &supervisor->facts, &supervisor->sockets,
                                 supervisor->worker_count);
 }
 
+static int reload_worker_count(const struct moon_supervisor *supervisor,
+                               const struct moon_facts *next)
+{
+    int wanted = moon_facts_workers(next, supervisor->cli->workers);
+    if (wanted > supervisor->child_cap) {
+        moon_log_warn(
+            "%d workers are wanted, and there is room for %d until a restart or `moongate "
+            "upgrade`",
+            wanted, supervisor->child_cap);
+        wanted = supervisor->child_cap;
+    }
+    return wanted == 0 ? supervisor->worker_count : wanted;
+}
+
 static void reload_load(struct moon_supervisor *supervisor)
 {
     struct moon_reload *reload = &supervisor->reload;
     char text[RELOAD_TEXT];
+    // Where there will be fewer, those that stay take over the others' sockets; where there will be
+    // more, theirs are made when there is no way back.
+    reload->worker_count = reload_worker_count(supervisor, &reload->result->facts);
+    supervisor->sockets.workers = reload->worker_count < supervisor->worker_count
+                                      ? reload->worker_count
+                                      : supervisor->worker_count;
     if (moon_sockets_prepare(&supervisor->sockets, &reload->result->facts, text, sizeof(text)) !=
         MOON_OK) {
         reload_failed(supervisor, text);
@@ -206,7 +230,7 @@ static void reload_load(struct moon_supervisor *supervisor)
     reload->state = MOON_RELOAD_LOADING;
     reload->generation = ++supervisor->last_generation;
     int told = 0;
-    for (int i = 0; i < supervisor->worker_count; i++) {
+    for (int i = 0; i < supervisor->sockets.workers; i++) {
         struct moon_child *child = &supervisor->children[i];
         bool was_told_to_flip = child->loaded != 0;
         if (child->serving == 0 && !was_told_to_flip)
@@ -251,7 +275,7 @@ void moon_reload_child_ready(struct moon_child *child, uint32_t generation)
     if (generation == supervisor->generation) { // it has started
         moon_child_say(child, MOON_MESSAGE_FLIP);
         // Whoever is told that a reload is over must not meet a worker that serves the old one.
-        if (reload->state == MOON_RELOAD_LOADING &&
+        if (reload->state == MOON_RELOAD_LOADING && child->number < reload->worker_count &&
             moon_child_load(child, reload->bundle_fd, &reload->result->facts, reload->generation) !=
                 MOON_OK)
             reload_failed(supervisor, "a worker does not listen");

@@ -38,9 +38,8 @@ static void serve_relisten(struct serve *serve)
     for (size_t i = 0; i < serve->facts.listener_count; i++) {
         const struct moon_socket *socket =
             moon_sockets_find(&serve->sockets, serve->facts.listeners[i].key);
-        int fd = socket == NULL ? -1 : moon_socket_of_worker(&serve->sockets, socket, 0, 0);
-        if (fd != -1)
-            sockets[n++] = (struct moon_gateway_socket){.fd = fd, .index = (int)i};
+        if (socket != NULL && socket->fd_count > 0)
+            sockets[n++] = (struct moon_gateway_socket){.fd = socket->fds[0], .index = (int)i};
     }
     moon_gateway_relisten(&serve->worker.gateway, sockets, n);
 }

@@ -141,7 +141,7 @@ static enum moon_rc socket_bind(struct moon_sockets *sockets, struct moon_socket
     socket->is_unix = address.sa.ss_family == AF_UNIX;
     socket_take_held(sockets, socket, &address);
     int wanted = socket->is_unix ? 1 : sockets->workers;
-    bool is_reuseport = wanted > 1;
+    bool is_reuseport = !socket->is_unix; // even for one worker: there may be more after a reload
     if (is_reuseport && socket->fd_count == 0) {
         enum moon_rc rc = socket_probe(&address, error, cap);
         if (rc != MOON_OK)
@@ -166,6 +166,28 @@ static enum moon_rc socket_bind(struct moon_sockets *sockets, struct moon_socket
     }
     socket_text(socket->fds[0], socket->text, sizeof(socket->text));
     return MOON_OK;
+}
+
+void moon_sockets_widen(struct moon_sockets *sockets, const struct moon_facts *facts, int workers)
+{
+    char error[512];
+    sockets->workers = workers;
+    for (size_t i = 0; i < facts->listener_count; i++) {
+        const struct moon_listener_facts *listener = &facts->listeners[i];
+        struct moon_socket *socket = moon_sockets_find(sockets, listener->key);
+        struct moon_listen_address address;
+        if (socket == NULL || socket->is_unix || !socket_is_reuseport(socket->fds[0]) ||
+            moon_listen_address_parse(socket->text, &address) != MOON_OK)
+            continue;
+        while (socket->fd_count < workers) {
+            if (moon_listen_bind(&address, listener->backlog, true, error, sizeof(error),
+                                 &socket->fds[socket->fd_count]) != MOON_OK) {
+                moon_log_warn("the new workers share their sockets with the others: %s", error);
+                break;
+            }
+            socket->fd_count++;
+        }
+    }
 }
 
 enum moon_rc moon_sockets_prepare(struct moon_sockets *sockets, const struct moon_facts *facts,
@@ -219,7 +241,7 @@ int moon_socket_of_worker(const struct moon_sockets *sockets, const struct moon_
                           int worker, int n)
 {
     if (socket->fd_count < sockets->workers) // shared
-        return n < socket->fd_count ? socket->fds[n] : -1;
+        return n < socket->fd_count ? n : -1;
     int at = worker + n * sockets->workers;
-    return at < socket->fd_count ? socket->fds[at] : -1;
+    return at < socket->fd_count ? at : -1;
 }

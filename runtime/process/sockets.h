@@ -49,13 +49,17 @@ void moon_sockets_fini(struct moon_sockets *sockets, bool is_last);
 MUST_CHECK enum moon_rc moon_sockets_prepare(struct moon_sockets *sockets,
                                              const struct moon_facts *facts, char *error,
                                              size_t error_cap);
+/// There are `workers` now: binds what each of them lacks of a socket of its own. What cannot be bound
+/// is shared.
+void moon_sockets_widen(struct moon_sockets *sockets, const struct moon_facts *facts, int workers);
+
 void moon_sockets_commit(struct moon_sockets *sockets); // closes what is not wanted any more
 void moon_sockets_abort(struct moon_sockets *sockets);  // closes what was new
 
 /// The listener's sockets; NULL when there are none.
 struct moon_socket *moon_sockets_find(struct moon_sockets *sockets, const char *key);
 
-/// The `n`th descriptor that `worker` accepts on; -1: no more. (After an upgrade to fewer workers
+/// The place in `fds` of the `n`th descriptor that `worker` accepts on; -1: no more. (After an upgrade to fewer workers
 /// one may have several.)
 int moon_socket_of_worker(const struct moon_sockets *sockets, const struct moon_socket *socket,
                           int worker, int n);

@@ -56,8 +56,10 @@ static void status_json(const struct moon_supervisor *supervisor, char *into, si
     if (board->last_reload_error[0] != '\0')
         moon_json_text(&json, "last_reload_error", moon_slice_text(board->last_reload_error));
     moon_json_array_at(&json, "workers");
-    for (int i = 0; i < supervisor->worker_count; i++)
-        status_json_worker(&json, i, &board->slots[i]);
+    for (int i = 0; i < supervisor->child_count; i++) {
+        if (i < supervisor->worker_count || supervisor->children[i].pid != 0)
+            status_json_worker(&json, i, &board->slots[i]);
+    }
     moon_json_end(&json);
     moon_json_end(&json);
     into[moon_json_len(&json)] = '\n';
@@ -78,8 +80,10 @@ static void status_text(const struct moon_supervisor *supervisor, struct status_
         status_add(text, "the last reload failed: %s\n", board->last_reload_error);
     status_add(text, "\n%6s %8s %10s %11s %9s %10s %8s\n", "worker", "pid", "generation",
                "connections", "exchanges", "Lua KiB", "restarts");
-    for (int i = 0; i < supervisor->worker_count; i++) {
+    for (int i = 0; i < supervisor->child_count; i++) {
         const struct moon_board_slot *slot = &board->slots[i];
+        if (i >= supervisor->worker_count && supervisor->children[i].pid == 0)
+            continue;
         status_add(text, "%6d %8d %10u %11lld %9lld %10lld %8llu\n", i, atomic_load(&slot->pid),
                    atomic_load(&slot->generation), (long long)atomic_load(&slot->connections),
                    (long long)atomic_load(&slot->exchanges),

@@ -19,6 +19,7 @@ enum {
     SUPERVISOR_KILL_GRACE_MS = 2000, // over the workers' own drain_timeout
     SUPERVISOR_END_MS = 1000,
     SUPERVISOR_TICKETS_MS = 12 * 3600 * 1000,
+    SUPERVISOR_ROOM_LEAST = 8, // workers that reloads may grow to without a restart
 };
 
 // Children
@@ -27,7 +28,7 @@ static void supervisor_leave(struct moon_supervisor *supervisor, enum moon_fork 
                              const struct moon_child *self)
 {
     int kept_log = self == NULL ? -1 : self->log_pipe[1];
-    for (int i = 0; supervisor->children != NULL && i < supervisor->worker_count; i++) {
+    for (int i = 0; i < supervisor->child_count; i++) {
         struct moon_child *child = &supervisor->children[i];
         if (child->channel != -1)
             (void)close(child->channel);
@@ -76,7 +77,7 @@ static void supervisor_buried(struct moon_supervisor *supervisor, pid_t pid, int
     } else if (pid == supervisor->upgrade) {
         moon_upgrade_died(supervisor, status);
     }
-    for (int i = 0; i < supervisor->worker_count; i++) {
+    for (int i = 0; i < supervisor->child_count; i++) {
         if (supervisor->children[i].pid == pid) {
             moon_child_died(&supervisor->children[i], status);
             break;
@@ -99,7 +100,7 @@ static void supervisor_bury(struct moon_supervisor *supervisor)
 static void supervisor_kill(struct moon_timer *timer)
 {
     struct moon_supervisor *supervisor = timer->owner;
-    for (int i = 0; i < supervisor->worker_count; i++) {
+    for (int i = 0; i < supervisor->child_count; i++) {
         const struct moon_child *child = &supervisor->children[i];
         if (child->pid != 0) {
             moon_log_error("worker %d does not end: it is killed", i);
@@ -249,6 +250,16 @@ static bool supervisor_bind(struct moon_supervisor *supervisor)
     return true;
 }
 
+// The shared mapping cannot grow: a reload finds room for twice as many workers as start, or as there
+// are cores.
+static int supervisor_room(int workers)
+{
+    int cores = moon_facts_cores();
+    int room = 2 * (workers > cores ? workers : cores);
+    room = room < SUPERVISOR_ROOM_LEAST ? SUPERVISOR_ROOM_LEAST : room;
+    return room > MOON_BOARD_WORKERS ? MOON_BOARD_WORKERS : room;
+}
+
 static bool supervisor_prepare(struct moon_supervisor *supervisor)
 {
     if (!moon_facts_open_log(&supervisor->facts) ||
@@ -260,7 +271,7 @@ static bool supervisor_prepare(struct moon_supervisor *supervisor)
         (void)!chown(log, supervisor->user.uid, supervisor->user.gid);
     moon_privilege_raise_files(supervisor->facts.connections);
     moon_privilege_allow_core(supervisor->cli->dumps_core);
-    return moon_state_new(supervisor->worker_count, supervisor->facts.cache_bytes,
+    return moon_state_new(supervisor->child_cap, supervisor->facts.cache_bytes,
                           &supervisor->state) == MOON_OK;
 }
 
@@ -329,6 +340,7 @@ int moon_supervise(const struct moon_cli *cli)
     bool is_checked = supervisor->reload.result != NULL && supervisor_check(supervisor);
     supervisor->worker_count =
         is_checked ? moon_facts_workers(&supervisor->facts, cli->workers) : 0;
+    supervisor->child_cap = supervisor_room(supervisor->worker_count);
     bool is_alone = is_checked && supervisor->worker_count == 0;
     bool is_done = is_checked && !is_alone && supervisor_serve(supervisor);
     supervisor_free(supervisor);

@@ -32,6 +32,7 @@ struct moon_child {
     uint32_t loading; // generation it was told to load; 0: none
     uint32_t loaded;  // generation it has ready; 0: none
     uint32_t serving; // 0: not yet
+    bool is_leaving;  // there are to be fewer: it finishes what is under way
     int64_t loading_since_ms;
     int64_t placed_beat_us; // turn that was slow: the policy's name was asked for
     int64_t warned_beat_us; // and it was reported
@@ -52,7 +53,8 @@ struct moon_reload {
     struct moon_bundle *bundle;
     int bundle_fd; // -1: none
     uint32_t generation;
-    pid_t checker; // 0: none
+    int worker_count; // that it wants
+    pid_t checker;    // 0: none
     struct moon_check_result *result;
     struct moon_timer timeout;
     struct moon_task next; // the one that was asked for meanwhile
@@ -67,8 +69,10 @@ struct moon_supervisor {
     struct moon_facts facts; // of the generation that is served
     struct moon_sockets sockets;
     struct moon_user user;
-    int worker_count;
-    struct moon_child *children;
+    int worker_count;            // those that are to run: children[0] to [worker_count - 1]
+    int child_count;             // those that ever were to: the rest drains, or has ended
+    int child_cap;               // most that the shared mapping has room for
+    struct moon_child *children; // child_cap
     int metric_restarts;
     uint32_t generation;
     uint32_t last_generation; // number given out last
@@ -116,6 +120,10 @@ void moon_supervisor_stop(struct moon_supervisor *supervisor);
 
 /// children.c: starting, talking to and burying workers.
 bool moon_children_new(struct moon_supervisor *supervisor);
+
+/// Makes `count` the number of workers: starts those that are missing, has those beyond finish what is
+/// under way. The sockets are shared out anew before.
+void moon_children_resize(struct moon_supervisor *supervisor, int count);
 void moon_children_free(struct moon_supervisor *supervisor);
 void moon_child_spawn(struct moon_child *child);
 void moon_child_died(struct moon_child *child, int status);
@@ -143,6 +151,9 @@ void moon_reload_child_died(struct moon_child *child);
 /// logger.c: the process that writes the access log.
 void moon_logger_start(struct moon_supervisor *supervisor);
 void moon_logger_died(struct moon_supervisor *supervisor);
+
+/// Starts it anew, for pipes that are new. What it has not read waits in the pipes.
+void moon_logger_restart(struct moon_supervisor *supervisor);
 
 /// Starts it anew where the configuration names another file.
 void moon_logger_follow(struct moon_supervisor *supervisor, const struct moon_facts *next);

@@ -66,7 +66,7 @@ static void watchdog_turn(struct moon_timer *timer)
     struct moon_supervisor *supervisor = timer->owner;
     int64_t now_us = moon_clock_real_us();
     bool has_asked = false;
-    for (int i = 0; i < supervisor->worker_count; i++)
+    for (int i = 0; i < supervisor->child_count; i++)
         has_asked = watchdog_look(&supervisor->children[i], now_us) || has_asked;
     moon_timer_set(timer, has_asked ? WATCHDOG_ANSWER_MS : WATCHDOG_EVERY_MS);
 }

@@ -2,6 +2,7 @@
 --- A reload fails no request and cuts no connection, good or bad, and loses nothing that was
 --- counted.
 local process = require("spec.support.process")
+local socket = require("socket")
 
 local RELOADS, CONNECTIONS = 200, 64
 
@@ -191,6 +192,59 @@ describe("a reload", function()
       return own:log():find("gateway.lua:%d+:.*stamp.*no good")
     end), own:log())
     assert.equal("2", (select(2, process.get(own:port("http"), "/number"))))
+  end)
+
+  it("starts and ends workers where their number changes, and fails no request by it", function()
+    local echo = assert(socket.bind("127.0.0.1", 0))
+    local echo_port = tonumber((select(2, echo:getsockname())))
+    echo:close()
+    local echo_pid = process.run(("luajit spec/support/chaos_origin.lua echo %d >/dev/null 2>&1 & echo $!")
+      :format(echo_port)):match("%d+")
+    local function with(workers)
+      return (config(workers):gsub("name = \"reloaded\"", "%0, workers = " .. workers)
+        :gsub("http://127.0.0.1:%d+", "http://127.0.0.1:" .. echo_port))
+    end
+    local own = process.start { files = { ["gateway.lua"] = with(1),
+      ["policies/stamp.lua"] = stamp() }, arguments = "--no-watch" }
+    finally(function()
+      own:stop()
+      process.run("kill " .. echo_pid)
+    end)
+    local port, pid = own:port("http"), own.pid
+    local stop, report = own.root .. "/stop", own.root .. "/report.lua"
+    process.run(("luajit spec/support/chaos_load.lua load 16 '%s' '%s' 1 %d >'%s/load.log' 2>&1 & echo")
+      :format(stop, report, port, own.root))
+    local first = own:workers()[0]
+    for _, wanted in ipairs({ 4, 2, 3, 1, 2 }) do
+      own:write_file("gateway.lua", with(wanted))
+      local said, status = own:command("reload")
+      assert.equal(0, status, said)
+      assert.equal(tostring(wanted), (select(2, process.get(port, "/number"))))
+      assert.truthy(process.eventually(function()
+        local workers = own:status().workers
+        for _, worker in ipairs(workers) do
+          if worker.generation ~= own:status().generation then
+            return false
+          end
+        end
+        return #workers == wanted
+      end), own:log())
+      assert.equal(wanted, own:facts().workers)
+      -- There is no socket on which nobody accepts.
+      for _ = 1, 40 do
+        assert.equal(200, (process.get(port, "/number")))
+      end
+    end
+    process.write(stop, "")
+    assert.truthy(process.eventually(function()
+      return process.read(report) ~= ""
+    end, 15), process.read(own.root .. "/load.log"))
+    local seen = dofile(report)
+    assert.same({}, seen.failures)
+    assert.is_true(seen.requests > 500, seen.requests .. " requests")
+    assert.equal(first, own:workers()[0])
+    assert.equal(pid, own.pid)
+    assert.is_nil(own:log():find("died by", 1, true))
   end)
 
   it("is asked for by SIGHUP and by the management API, too", function()

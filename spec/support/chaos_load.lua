@@ -82,9 +82,9 @@ local function look(conn)
     return false
   end
   local body = conn.text:sub(last + 4)
+  conn.is_closing = head:lower():find("\r\nconnection: close", 1, true) ~= nil
   if conn.status ~= 200 then
     fail(conn, "status", body:sub(1, 200))
-    conn.is_closing = head:lower():find("\r\nconnection: close", 1, true) ~= nil
   elseif body:sub(1, #conn.expected) ~= conn.expected
     or #body ~= math.max(conn.bytes, #conn.expected) then
     fail(conn, "wrong", conn.text:sub(1, 200))
