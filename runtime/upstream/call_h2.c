@@ -137,7 +137,8 @@ static void stream_tell(struct moon_h2_conn *h, struct call_stream *stream, unsi
         stream_head(stream);
     bool is_body = (events & (MOON_H2C_BODY | MOON_H2C_HEAD)) == MOON_H2C_BODY;
     if (h->current == stream && is_body && stream->call->state == MOON_CALL_BODY) {
-        call_arm(stream->call, stream->call->backend->conf->idle_ms, MOON_ERR_UPSTREAM_IDLE_TIMEOUT);
+        call_arm(stream->call, stream->call->backend->conf->idle_ms,
+                 MOON_ERR_UPSTREAM_IDLE_TIMEOUT);
         stream->call->events->on_body(stream->call->owner);
     }
     bool is_over = h->current == stream && (events & MOON_H2C_CLOSED) != 0;
