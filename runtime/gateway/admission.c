@@ -158,20 +158,30 @@ void moon_admission_turned(struct moon_gateway *gateway, int64_t turn_us, int64_
     admission->lag_us += (turn_us - admission->lag_us) * turn_us / (turn_us + ADMISSION_LAG_US);
 }
 
-// Past the limit some are shed, at twice the limit all: so the lag settles in between.
-static bool admission_is_behind(const struct moon_admission *admission,
-                                const struct moon_limits_conf *limits)
+// How long the turn of the loop in progress has taken: what else was ready waits for it, and past
+// two seconds the supervisor takes the worker for stuck.
+static int64_t admission_turn_us(const struct moon_gateway *gateway)
 {
-    int64_t most = limits->overload_lag_ms * 1000;
-    int64_t excess = admission->lag_us - most;
+    const struct moon_board_slot *slot = gateway->env.slot;
+    int64_t began_us =
+        slot == NULL ? 0 : atomic_load_explicit(&slot->beat_us, memory_order_relaxed);
+    return began_us == 0 ? 0 : moon_clock_real_us() - began_us;
+}
+
+// Past the limit some are shed, at twice the limit all: so the lag settles in between.
+static bool admission_is_behind(const struct moon_gateway *gateway)
+{
+    int64_t most = gateway->generation->plan->limits.overload_lag_ms * 1000;
+    int64_t turn_us = most > 0 ? admission_turn_us(gateway) : 0;
+    int64_t lag_us = gateway->admission.lag_us > turn_us ? gateway->admission.lag_us : turn_us;
+    int64_t excess = lag_us - most;
     return most > 0 && excess > 0 && (int64_t)(moon_random_fast() % (uint64_t)most) < excess;
 }
 
 bool moon_admission_sheds(struct moon_gateway *gateway)
 {
     struct moon_admission *admission = &gateway->admission;
-    const struct moon_limits_conf *limits = &gateway->generation->plan->limits;
-    if (!admission->is_memory_short && !admission_is_behind(admission, limits))
+    if (!admission->is_memory_short && !admission_is_behind(gateway))
         return false;
     admission->shed++;
     moon_metrics_add(gateway->env.metrics, admission->shed_series, 1);
