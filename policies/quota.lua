@@ -65,6 +65,7 @@ M.schema = {
 }
 
 local NEVER = 9e15
+local MOST = 68719476736 -- what a limiter counts to; more bytes than that are counted in KiB
 local KIB = 1024
 
 local function key_function(key)
@@ -143,7 +144,7 @@ local function limits_of(self, from, to)
       })
     end
     self.limits = { calls = limiter("calls", self.calls),
-      bytes = limiter("KiB", self.bytes and max(1, floor(self.bytes / KIB))) }
+      bytes = limiter("bytes", self.bytes and floor(self.bytes / self.unit)) }
   end
   return self.limits
 end
@@ -156,6 +157,8 @@ function M.prepare(conf, env)
     id = env.id, calls = conf.calls, bytes = conf.bytes, period = conf.period,
     key = key_function(conf.key), amount = conf.amount or 1, count_if = conf.count_if,
     status = conf.status or 403, message = conf.message or "quota exceeded",
+    unit = conf.bytes and conf.bytes > MOST and KIB or 1,
+    limits_var = "quota." .. env.id .. ".limits",
     key_var = "quota." .. env.id .. ".key", from_var = "quota." .. env.id .. ".from",
   }
   if type(conf.period) == "string" then
@@ -234,7 +237,7 @@ function M.inbound(self, ctx)
   end
   if self.count_if or self.bytes then
     local vars = ctx.vars
-    vars[self.key_var], vars[self.from_var] = key, from
+    vars[self.key_var], vars[self.from_var], vars[self.limits_var] = key, from, self.limits
   end
 end
 
@@ -251,7 +254,7 @@ local function count_call(self, ctx)
   end
   local amount = amount_of(self, ctx)
   if self.is_shared then
-    local limit = limits_of(self, from, self.to).calls
+    local limit = vars[self.limits_var].calls
     if limit then
       limit:charge(name_of(self, key, from), amount)
     end
@@ -270,8 +273,7 @@ function M.log(self, ctx)
   if bytes and bytes > 0 and not self.is_shared then
     tally.add(self.tally, name_of(self, key, from), self.to, 0, bytes)
   elseif bytes and bytes > 0 then
-    limits_of(self, from, self.to).bytes:charge(name_of(self, key, from),
-      math.ceil(bytes / KIB))
+    vars[self.limits_var].bytes:note(name_of(self, key, from), math.ceil(bytes / self.unit))
   end
 end
 

@@ -55,7 +55,6 @@ static void counters_meter(const struct moon_script *script, const int series[CO
 struct counters_op {
     struct moon_ctx *x;
     struct moon_limits_query *query;
-    struct moon_limit_spec spec; // the limiter itself may be collected meanwhile
     int series[COUNTERS_OUTCOMES];
     struct moon_limit_result result;
 };
@@ -91,10 +90,9 @@ static int counters_wait(lua_State *L, struct moon_script *script,
     if (op == NULL)
         return moon_raise_full(L);
     op->x = x;
-    op->spec = limiter->spec;
     memcpy(op->series, limiter->series, sizeof(op->series));
-    if (moon_limits_check(script->env.limits, &op->spec, key, amount, how, counters_op_decided, op,
-                          &op->result, &op->query) == MOON_AGAIN)
+    if (moon_limits_check(script->env.limits, &limiter->spec, key, amount, how, counters_op_decided,
+                          op, &op->result, &op->query) == MOON_AGAIN)
         return moon_async_wait(L, x, counters_op_cancel, op);
     counters_meter(script, op->series, &op->result);
     return counters_push(L, &op->result);
@@ -138,6 +136,27 @@ static int limiter_check(lua_State *L)
 static int limiter_charge(lua_State *L)
 {
     return counters_decide(L, MOON_LIMIT_CHARGE);
+}
+
+/// limiter:note(key, amount = 1)
+///
+/// Counts in any case, and waits for nothing: for what is known when a call is over, in `log`.
+static int limiter_note(lua_State *L)
+{
+    struct moon_script *script = moon_script_of(L);
+    const struct counters_limiter *limiter = luaL_checkudata(L, 1, counters_limiter_name);
+    struct moon_slice key = moon_check_slice(L, 2);
+    double amount = luaL_optnumber(L, 3, 1);
+    struct moon_limit_result result;
+    if (!(amount >= 0 && amount <= 1e12))
+        return luaL_error(L, "limiter: amount must be 0 to 1e12, got %f", amount);
+    if (script->env.limits == NULL)
+        (void)moon_limits_local(script->env.counters, &limiter->spec, key, (int64_t)amount,
+                                MOON_LIMIT_CHARGE);
+    else if (moon_limits_check(script->env.limits, &limiter->spec, key, (int64_t)amount,
+                               MOON_LIMIT_CHARGE, NULL, NULL, &result, NULL) == MOON_AGAIN)
+        return 0; // on its way
+    return 0;
 }
 
 // ---- limiters ----------------------------------------------------------------------------------
@@ -287,8 +306,11 @@ static int limiter_tell(lua_State *L)
     return is_added ? 0 : moon_raise_full(L);
 }
 
-static const luaL_Reg limiter_methods[] = {
-    {"check", limiter_check}, {"charge", limiter_charge}, {"tell", limiter_tell}, {NULL, NULL}};
+static const luaL_Reg limiter_methods[] = {{"check", limiter_check},
+                                           {"charge", limiter_charge},
+                                           {"note", limiter_note},
+                                           {"tell", limiter_tell},
+                                           {NULL, NULL}};
 
 static int counters_open(lua_State *L)
 {

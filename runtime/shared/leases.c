@@ -94,6 +94,19 @@ void moon_lease_release(struct moon_lease_cell *cell, int worker)
     atomic_fetch_sub(&cell->held[worker], 1);
 }
 
+bool moon_lease_step_back(struct moon_leases *leases, struct moon_lease_cell *cell, int worker,
+                          int queue)
+{
+    if (!moon_lock_take(&leases->lock))
+        moon_log_warn("a worker died while it took a lease");
+    bool has_room = lease_sum(cell->waiting) < queue;
+    if (has_room)
+        atomic_fetch_add(&cell->waiting[worker], 1);
+    atomic_fetch_sub(&cell->held[worker], 1);
+    moon_lock_give(&leases->lock);
+    return has_room;
+}
+
 void moon_lease_leave(struct moon_lease_cell *cell, int worker)
 {
     atomic_fetch_sub(&cell->waiting[worker], 1);

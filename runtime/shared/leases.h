@@ -32,5 +32,10 @@ enum moon_lease_answer moon_lease_take(struct moon_leases *leases, int worker,
                                        struct moon_lease_cell **cell);
 void moon_lease_release(struct moon_lease_cell *cell, int worker);
 
+/// Gives a slot back for a place in the queue. @return false where the queue is full: the slot is given
+/// back all the same
+bool moon_lease_step_back(struct moon_leases *leases, struct moon_lease_cell *cell, int worker,
+                          int queue);
+
 /// Gives up a place in the queue.
 void moon_lease_leave(struct moon_lease_cell *cell, int worker);

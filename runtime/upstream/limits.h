@@ -101,7 +101,7 @@ typedef void moon_limits_fn(void *owner, const struct moon_limit_result *result)
 
 /// Decides about one call.
 ///
-/// @param spec    borrowed until the decision
+/// @param callback  NULL: nobody waits for what the store answers
 /// @param key     whose limit it is; copied
 /// @param amount  what the call costs; 0 asks only
 /// @param result  written on MOON_OK

@@ -85,11 +85,11 @@ static struct moon_redis_script exact_window_script = {
 struct moon_limits_query {
     struct moon_limits *limits;
     struct moon_limits_query *prev, *next;
-    const struct moon_limit_spec *spec;
+    struct moon_limit_spec spec; // whose limit it is may be gone by then
     struct moon_counter_key cell, fallback;
     int64_t amount;
     enum moon_limit_how how;
-    moon_limits_fn *callback; // NULL: cancelled
+    moon_limits_fn *callback; // NULL: nobody waits
     void *owner;
     struct moon_redis_command *command;
 };
@@ -137,12 +137,13 @@ static void exact_decided(void *owner, enum moon_rc rc, const struct moon_redis_
             moon_log_warn("limits: the store answers a script with " MOON_SLICE_FMT,
                           MOON_SLICE_ARG(reply->text));
         atomic_fetch_add_explicit(&limits->board->exact_failed, 1, memory_order_relaxed);
-        result = limits_without_store(limits, q->spec, q->fallback, q->amount, q->how);
+        result = limits_without_store(limits, &q->spec, q->fallback, q->amount, q->how);
     }
     moon_limits_fn *callback = q->callback;
     void *callback_owner = q->owner;
     query_free(q);
-    callback(callback_owner, &result);
+    if (callback != NULL)
+        callback(callback_owner, &result);
 }
 
 // "prefix{id:key}:period:kind"; a key may hold any byte.
@@ -186,7 +187,7 @@ enum moon_rc limits_exact(struct moon_limits *limits, const struct moon_limit_sp
         return MOON_ERR_STORE;
     *q = (struct moon_limits_query){.limits = limits,
                                     .next = limits->queries,
-                                    .spec = spec,
+                                    .spec = *spec,
                                     .cell = cell,
                                     .fallback = moon_counter_key_seeded(spec->fallback_hash, key),
                                     .amount = amount,

@@ -119,6 +119,11 @@ function M:signal(name)
   M.run(("kill -%s %d"):format(name, self.pid))
 end
 
+--- Ends all of its processes as a crash does.
+function M:kill()
+  M.run(("kill -s KILL -- -%d"):format(self.pid)) -- its session's; what the shell has takes no -KILL here
+end
+
 --- Asks it to end, and waits; after ten seconds it is killed. Returns whether it ended by itself.
 function M:stop()
   self:signal("TERM")
@@ -128,7 +133,7 @@ function M:stop()
   end
   local ended = not self:is_running()
   if not ended then
-    M.run(("kill -KILL -- -%d"):format(self.pid))
+    self:kill()
   end
   M.run(("rm -rf '%s' '%s' '%s'"):format(self.dir, self.state, self.log_path))
   return ended

@@ -1,0 +1,285 @@
+-- SPDX-License-Identifier: Apache-2.0
+--- Three real gateways over one Redis: what the policies promise of all nodes together.
+jit.off(true, true)
+local socket = require("socket")
+local gateways = require("spec.support.gateway")
+local servers = require("spec.support.redis")
+
+if not servers.is_there() then
+  describe("gateways that share a store", function()
+    pending("needs redis-server")
+  end)
+  return
+end
+
+local config = [==[
+local p, reply = require("moongate.policies"), require("moongate.reply")
+local function route(path, ...)
+  return { path = path, reply = { status = 200, body = "ok" }, policies = { inbound = { ... },
+    on_error = { function(ctx) ctx.response.headers["X-Reason"] = ctx.error.reason end } } }
+end
+local function eat(ctx) ctx.request:body() end
+local function rest(ctx) ctx:sleep(tonumber(ctx.request.query.s or 0)) end
+return {
+  name = "spec", workers = 1,
+  listeners = { { name = "http", address = "127.0.0.1:PORT" } },
+  management = { address = "127.0.0.1:ADMIN" },
+  redis = { REDIS },
+  sites = { { hosts = { "*" }, routes = {
+    route("/exact", p.rate_limit { calls = 20, period = 3600, key = "k", mode = "exact" }),
+    route("/shared", p.rate_limit { calls = 20, period = 3600, key = "k" }),
+    route("/second", p.rate_limit { calls = 40, period = 1, key = "k" }),
+    route("/quota", p.quota { calls = 20, period = 86400, key = "k" }),
+    route("/bytes", eat, p.quota { bytes = 10240, period = 86400, key = "k" }),
+    route("/again", p.rate_limit { calls = 1000, period = 3600, key = "again", mode = "exact" }),
+    route("/places", p.limit_concurrency { max = 4, key = "k", rest }),
+    route("/queue", p.limit_concurrency { max = 1, key = "q", queue = 5, queue_timeout = 5, rest }),
+    route("/event", p.log_event { redis_stream = { name = "events" }, value = "saw ${ctx.request.query.n}" }),
+  } } },
+}]==]
+
+local server, nodes, folders
+
+--- Starts a gateway. `prefix` goes in front of its command.
+local function start(redis, prefix)
+  local port, admin = gateways.free_ports(2)
+  local folder = gateways.run("mktemp -d"):match("%S+")
+  folders[#folders + 1] = folder
+  local file = assert(io.open(folder .. "/gateway.lua", "w"))
+  file:write((config:gsub("PORT", port):gsub("ADMIN", admin):gsub("REDIS", function()
+    return redis or ("url = %q"):format(server.url)
+  end)))
+  file:close()
+  local node = gateways.start { from = folder, port = port, environment = prefix }
+  node.port, node.admin = port, admin
+  nodes[#nodes + 1] = node
+  return node
+end
+
+--- Sends a request and gives the connection that the answer comes on.
+local function send(node, path, body)
+  local conn = assert(socket.connect("127.0.0.1", node.port))
+  conn:settimeout(10)
+  assert(conn:send(("%s %s HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s")
+    :format(body and "POST" or "GET", path, #(body or ""), body or "")))
+  return conn
+end
+
+local function status(conn)
+  local line = conn:receive("*l")
+  conn:close()
+  return line and tonumber(line:match("^HTTP/1%.1 (%d+)"))
+end
+
+--- Asks the nodes in turn, `n` times; gives how many were let in.
+local function admitted(path, n, pause_s)
+  local count = 0
+  for i = 1, n do
+    socket.sleep(pause_s or 0)
+    local got = status(send(nodes[i % #nodes + 1], path))
+    count = count + (got == 200 and 1 or 0)
+  end
+  return count
+end
+
+local function metric(node, name)
+  local conn = send({ port = node.admin }, "/metrics")
+  local text = conn:receive("*a") or ""
+  conn:close()
+  return tonumber(text:match("\n" .. name:gsub("%p", "%%%0") .. " ([%d.]+)")) or 0
+end
+
+--- Until every node has its connection and knows of the others.
+local function settle()
+  servers.eventually(function()
+    return tonumber(server:cli("ZCARD", "moongate:nodes")) == #nodes
+  end, 10, "the nodes know one another")
+end
+
+local function start_all(n, ...)
+  for _ = 1, n do
+    start(...)
+  end
+  settle()
+end
+
+local function end_nodes()
+  for _, node in ipairs(nodes) do
+    node:kill() -- nothing that it holds is worth a slow end
+    node:stop()
+  end
+  nodes = {}
+end
+
+local function end_all()
+  end_nodes()
+  server:stop()
+  for _, folder in ipairs(folders) do
+    gateways.run("rm -rf '" .. folder .. "'")
+  end
+end
+
+describe("three gateways over one Redis", function()
+  setup(function()
+    nodes, folders = {}, {}
+    server = servers.start { arguments = "--appendonly yes --appendfsync always" }
+    start_all(3)
+  end)
+
+  teardown(end_all)
+
+  it("admit exactly the limit in exact mode, and no more than the bound in shared mode", function()
+    assert.equal(20, admitted("/exact", 45))
+    -- Slower than the nodes tell one another: docs/limits.md bounds what they let in past the limit.
+    local shared = admitted("/shared", 60, 0.01)
+    assert.is_true(shared >= 18 and shared <= 20 + 2 * 3 + 2, shared .. " admitted")
+  end)
+
+  it("let in only so many at once", function()
+    local conns, counts = {}, {}
+    for i = 1, 12 do
+      conns[i] = send(nodes[i % 3 + 1], "/places?s=0.6")
+    end
+    for i = 1, 12 do
+      local got = status(conns[i])
+      counts[got] = (counts[got] or 0) + 1
+    end
+    assert.same({ [200] = 4, [429] = 8 }, counts)
+    assert.equal("0", server:cli("ZCARD", "moongate:{places:k}"))
+  end)
+
+  it("pass a place on from node to node", function()
+    local conns = {}
+    for i = 1, 6 do
+      conns[i] = send(nodes[i % 3 + 1], "/queue?s=0.05")
+    end
+    for i = 1, 6 do
+      assert.equal(200, status(conns[i]))
+    end
+    assert.equal("0", server:cli("ZCARD", "moongate:{places:q}"))
+  end)
+
+  it("write events to a stream", function()
+    for i = 1, 5 do
+      assert.equal(200, status(send(nodes[1], "/event?n=" .. i)))
+    end
+    servers.eventually(function()
+      return server:cli("XLEN", "events") == "5"
+    end)
+    assert.truthy(server:cli("XRANGE", "events", "-", "+"):find("saw 5", 1, true))
+  end)
+
+  it("keep quotas over restarts of everything, and get back the places of a dead node", function()
+    settle()
+    assert.equal(12, admitted("/quota", 12))
+    for _ = 1, 3 do -- 12 KB of 10 KiB
+      assert.equal(200, status(send(nodes[1], "/bytes", ("x"):rep(4000))))
+    end
+    servers.eventually(function()
+      return status(send(nodes[2], "/bytes")) == 403
+    end, 5, "the bytes of the last call are counted")
+    local held = {}
+    for i = 1, 4 do -- all places, for longer than they are held without word
+      held[i] = send(nodes[1], "/places?s=30")
+    end
+    servers.eventually(function()
+      return server:cli("ZCARD", "moongate:{places:k}") == "4"
+    end)
+    socket.sleep(3.2)
+    assert.equal(429, status(send(nodes[2], "/places?s=0")))
+    nodes[1]:kill()
+    servers.eventually(function()
+      return status(send(nodes[2], "/places?s=0")) == 200
+    end, 8, "the places come free")
+    assert.equal(4, #held) -- the clients were there all the time
+
+    end_nodes()
+    server:kill()
+    server:launch()
+    start_all(3)
+    assert.equal(8, admitted("/quota", 20))
+    assert.equal(403, status(send(nodes[3], "/bytes")))
+  end)
+
+  it("count for themselves while the store is stopped; no request waits, dropped events are counted", function()
+    server:pause()
+    local slowest = 0
+    for i = 1, 30 do
+      local began = socket.gettime()
+      assert.equal(200, status(send(nodes[i % 3 + 1], i % 2 == 0 and "/places?s=0" or "/second")))
+      slowest = math.max(slowest, socket.gettime() - began)
+    end
+    assert.is_true(slowest < 0.5, slowest .. " s") -- 25 ms, and what a loaded machine adds
+    servers.eventually(function()
+      assert.equal(200, status(send(nodes[1], "/event")))
+      return metric(nodes[1], 'moongate_events_dropped_total{sink="redis_stream"}') > 0
+    end, 8, "dropped events are counted")
+    server:resume()
+    servers.eventually(function()
+      return status(send(nodes[1], "/again")) == 200
+        and server:cli("KEYS", "moongate:*again*") ~= ""
+    end, 8, "the store is asked again")
+  end)
+end)
+
+describe("gateways over one Redis", function()
+  before_each(function()
+    nodes, folders = {}, {}
+  end)
+
+  after_each(end_all)
+
+  it("agree on windows though their clocks differ by seconds", function()
+    local library = gateways.run("ls /usr/lib/*/faketime/libfaketime.so.1 2>/dev/null"):match("%S+")
+    if not library then
+      pending("needs faketime")
+      return
+    end
+    local function at(offset) -- behind what sanitizers preload
+      return ('LD_PRELOAD="$LD_PRELOAD %s" FAKETIME=%s'):format(library, offset)
+    end
+    server = servers.start()
+    if select(2, gateways.run(at("+7s") .. " " .. gateways.build .. "/moongate version")) ~= 0 then
+      pending("this build does not run with faketime")
+      return
+    end
+    start(nil, at("+7s"))
+    start(nil, at("-5s"))
+    settle()
+    assert.equal(20, admitted("/exact", 45))
+    local began, total = socket.gettime(), 0
+    for i = 1, 200 do
+      socket.sleep(0.003)
+      total = total + (status(send(nodes[i % 2 + 1], "/second")) == 200 and 1 or 0)
+    end
+    -- Windows of their own would let in a limit each, at different times.
+    local windows = socket.gettime() - began + 1
+    assert.is_true(total <= windows * 50, ("%d in %.2f s"):format(total, windows - 1))
+  end)
+
+  it("speak TLS as a user that may do no more than it must", function()
+    local tls = require("spec.unit.net.tls_support")
+    tls.ca("redis_ca")
+    local pair = tls.certificate("redis_ca", "redis", { "127.0.0.1" })
+    server = servers.start { tcp = true, tls = true,
+      cli = ("--tls --cacert %s/redis_ca.pem"):format(tls.dir()),
+      arguments = ("--tls-cert-file %s --tls-key-file %s --tls-ca-cert-file %s/redis_ca.pem "
+        .. "--tls-auth-clients no"):format(pair.certificate, pair.key, tls.dir()) }
+    assert.equal("OK", server:cli("ACL", "SETUSER", "gate", "on", ">pass:word", "~moongate:*", "~events",
+      "+@read", "+@write", "+@connection", "+@scripting", "+time"))
+    local redis = ("url = %q, username = 'gate', password = 'pass:word', tls = { ca = '%s/redis_ca.pem' }")
+      :format(server.url, tls.dir())
+    start_all(2, redis)
+    assert.equal(20, admitted("/exact", 30))
+    assert.equal(20, admitted("/quota", 30))
+    assert.equal(4, admitted("/places", 4))
+    assert.equal(200, status(send(nodes[1], "/event")))
+    local shared = admitted("/shared", 30, 0.01)
+    assert.is_true(shared >= 18 and shared <= 20 + 3 + 1, shared .. " admitted")
+    servers.eventually(function()
+      return server:cli("XLEN", "events") == "1"
+    end)
+    assert.equal("", server:cli("ACL", "LOG"))
+    tls.remove_dir()
+  end)
+end)
