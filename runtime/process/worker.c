@@ -26,8 +26,11 @@ static void worker_turn(void *arg)
         moon_access_log_flush(worker->gateway.access_log);
     int64_t now_us = moon_clock_real_us();
     int64_t began_us = atomic_load_explicit(&slot->beat_us, memory_order_relaxed);
-    if (began_us > 0)
+    if (began_us > 0 && !worker->has_loaded)
         moon_admission_turned(&worker->gateway, now_us - began_us, now_us);
+    else if (worker->has_loaded)
+        worker->gateway.admission.turned_at_us = now_us;
+    worker->has_loaded = false;
     atomic_store_explicit(&slot->beat_us, 0, memory_order_relaxed);
 }
 
@@ -199,6 +202,7 @@ enum moon_rc moon_worker_load(struct moon_worker *worker, const struct moon_bund
                               uint32_t number, char **error)
 {
     moon_worker_abort_load(worker);
+    worker->has_loaded = true;
     enum moon_rc rc = moon_generation_new(&worker->env, bundle, number, worker->state->tickets,
                                           error, &worker->next);
     if (rc != MOON_OK || worker->env.is_checking)
@@ -223,6 +227,7 @@ void moon_worker_flip(struct moon_worker *worker)
     MOON_ASSERT(worker->next != NULL);
     struct moon_generation *next = worker->next;
     worker->next = NULL;
+    worker->has_loaded = true; // and the old one may be freed
     moon_gateway_flip(&worker->gateway, next);
 }
 

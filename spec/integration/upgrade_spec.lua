@@ -5,31 +5,67 @@ local socket = require("socket")
 
 local CONFIG = [[
 return {
-  name = "upgraded", access_log = false,
+  name = "upgraded", access_log = false, limits = { drain_timeout = 2 },
   listeners = { { name = "http", address = "127.0.0.1:0" },
     { name = "local", address = "unix:%s" } },
   management = { address = "127.0.0.1:0" },
+  backends = { origin = { targets = { "http://127.0.0.1:%d" } } },
   sites = { { hosts = { "*" }, routes = {
     { path = "/slow", reply = { status = 200, body = "slow" },
       policies = { inbound = { function(ctx) ctx:sleep(1) end } } },
+    { path = "/echo/*", backend = "origin" },
     { path = "/*", reply = { status = 200, body = "ok" } },
   } } },
 }
 ]]
 
+-- Says yes to a WebSocket, and sends back what comes.
+local TUNNEL = [[
+local socket = require("socket")
+local server = assert(socket.bind("127.0.0.1", tonumber(arg[1])))
+while true do
+  local client = server:accept()
+  repeat
+    local line = client:receive("*l")
+  until not line or line == ""
+  client:send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    .. "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n")
+  repeat
+    local bytes = client:receive(4)
+  until not bytes or not client:send(bytes)
+  client:close()
+end
+]]
+
 describe("moongate upgrade", function()
-  local gw, binary, path
+  local gw, binary, path, origin_port, origin_pid
 
   before_each(function()
     path = process.run("mktemp -u /tmp/moongate-upgrade.XXXXXX"):match("%S+")
     binary = path .. ".binary"
     process.run(("cp '%s' '%s'"):format(process.binary, binary))
-    gw = process.start { files = { ["gateway.lua"] = CONFIG:format(path .. ".sock") }, workers = 2,
-      binary = binary }
+    local held = assert(socket.bind("127.0.0.1", 0))
+    origin_port = tonumber((select(2, held:getsockname())))
+    held:close()
+    gw = process.start { files = { ["gateway.lua"] = CONFIG:format(path .. ".sock", origin_port) },
+      workers = 2, binary = binary }
   end)
+
+  --- The origin of /echo/*: `command` is luajit's arguments.
+  local function start_origin(command)
+    origin_pid = process.run(("luajit %s >/dev/null 2>&1 & echo $!"):format(command)):match("%d+")
+    assert.truthy(process.eventually(function()
+      local client = socket.connect("127.0.0.1", origin_port)
+      return client and client:close()
+    end))
+  end
 
   after_each(function()
     gw:stop()
+    if origin_pid then
+      process.run("kill " .. origin_pid)
+      origin_pid = nil
+    end
     process.run(("rm -f '%s' '%s.sock' '%s.bad'"):format(binary, path, path))
   end)
 
@@ -94,6 +130,61 @@ describe("moongate upgrade", function()
     end), gw:log())
     assert.equal("ok", get_local())
     assert.equal(0, (select(2, gw:command("reload"))))
+  end)
+
+  it("fails no request of clients that keep their connections", function()
+    start_origin(("spec/support/chaos_origin.lua origin %d"):format(origin_port))
+    local stop, report = gw.root .. "/stop", gw.root .. "/report.lua"
+    process.run(("luajit spec/support/chaos_load.lua load 16 '%s' '%s' 1 %d >'%s/load.log' 2>&1 & echo")
+      :format(stop, report, gw:port("http"), gw.root))
+    for _ = 1, 3 do
+      socket.sleep(0.5)
+      replace_binary()
+      local said, status = gw:command("upgrade")
+      assert.equal(0, status, said)
+    end
+    socket.sleep(0.5)
+    process.write(stop, "")
+    assert.truthy(process.eventually(function()
+      return process.read(report) ~= ""
+    end, 20), process.read(gw.root .. "/load.log"))
+    local seen = dofile(report)
+    assert.same({}, seen.failures)
+    assert.is_true(seen.requests > 500 and seen.posts > 50, seen.requests .. " requests")
+  end)
+
+  it("lets a WebSocket live until drain_timeout, and no longer", function()
+    process.write(gw.root .. "/tunnel.lua", TUNNEL)
+    start_origin(("'%s/tunnel.lua' %d"):format(gw.root, origin_port))
+    local client = assert(socket.connect("127.0.0.1", gw:port("http")))
+    client:settimeout(5)
+    client:send("GET /echo/socket HTTP/1.1\r\nHost: t.test\r\nConnection: Upgrade\r\n"
+      .. "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+      .. "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
+    assert.matches("^HTTP/1.1 101 ", (client:receive("*l")))
+    repeat
+      local line = client:receive("*l")
+    until not line or line == ""
+    local function echoes(bytes)
+      client:send(bytes)
+      return client:receive(#bytes) == bytes
+    end
+    assert.is_true(echoes("ping"))
+    local first = gw:facts().pid
+    assert.equal(0, (select(2, gw:command("upgrade"))))
+    local began = socket.gettime()
+    assert.not_equal(first, gw:facts().pid)
+    assert.is_true(echoes("pong"))
+    socket.sleep(1)
+    assert.is_true(echoes("late"))
+    assert.is_true(process.is_alive(first))
+    assert.is_nil((client:receive(1)))
+    local lived = socket.gettime() - began
+    assert.is_true(lived > 1.5 and lived < 4, "it lived for " .. lived .. " s")
+    assert.truthy(process.eventually(function()
+      return not process.is_alive(first)
+    end), gw:log())
+    assert.matches("connections are still open after drain_timeout", gw:log())
   end)
 
   it("is started by SIGUSR2, too", function()
