@@ -3,6 +3,7 @@
 /// Backends of one generation: their targets, and the load that outlives them.
 
 #include "upstream/auth.h"
+#include "upstream/call_internal.h"
 #include "upstream/probe.h"
 #include "upstream/service.h"
 #include "upstream/upstream.h"
@@ -57,6 +58,7 @@ static enum moon_rc members_add(struct moon_backend *backend, struct moon_member
     if (rc != MOON_OK)
         return rc;
     target->conf = conf;
+    moon_list_init(&target->calls);
     target->is_unix = moon_slice_starts(conf->host, MOON_S("unix:"));
     target->is_literal = !target->is_unix && moon_ip_parse(conf->host, &target->ip);
     target->key = moon_balance_hash(conf->identity);
@@ -166,8 +168,11 @@ void moon_backend_drain(struct moon_backend *backend, const struct moon_backend_
     int64_t until = moon_loop_now_ms(backend->upstreams->loop) + backend->conf->drain_ms;
     for (size_t i = 0; i < backend->members->count; i++) {
         struct moon_target *target = &backend->members->targets[i];
-        if (!backend_has_target(newer, count, target->conf->identity))
-            target->drain_until_ms = until;
+        if (backend_has_target(newer, count, target->conf->identity))
+            continue;
+        target->drain_until_ms = until;
+        MOON_LIST_EACH(at, after, &target->calls)
+        call_drain(MOON_LIST_ENTRY(at, struct moon_call, of_target));
     }
 }
 

@@ -23,6 +23,13 @@ void call_arm(struct moon_call *call, int64_t after_ms, enum moon_rc meaning)
         moon_timer_set_at(&call->timer, at);
 }
 
+void call_drain(struct moon_call *call)
+{
+    int64_t until = call->target->drain_until_ms;
+    if (call->timer.deadline_ms > until)
+        moon_timer_set_at(&call->timer, until);
+}
+
 static void call_timeout(struct moon_timer *timer)
 {
     struct moon_call *call = timer->owner;

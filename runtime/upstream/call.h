@@ -57,6 +57,7 @@ struct moon_call {
     bool is_first_last;                 // first_body is all of it
 
     struct moon_target *target;          // counted as in flight while not NULL
+    struct moon_list of_target;          // in its list of calls
     struct moon_members *members;        // that it is one of; counted
     const struct moon_members *tried_of; // what choice.tried counts
     struct moon_choice choice;           // hash and affinity: the owner's

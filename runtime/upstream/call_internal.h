@@ -33,6 +33,9 @@ static inline struct moon_circuit_rule call_circuit_rule(const struct moon_break
 // ---- call.c ------------------------------------------------------------------------------------
 
 void call_arm(struct moon_call *call, int64_t after_ms, enum moon_rc meaning);
+
+/// Its target has been removed, and ends what it has by drain_until_ms.
+void call_drain(struct moon_call *call);
 enum moon_rc call_stream_failure(enum moon_rc rc);
 
 /// The head is in call->response: counts it, tries again where the status says so, else tells the

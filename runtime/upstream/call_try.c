@@ -26,6 +26,7 @@ void call_leave_target(struct moon_call *call)
         return;
     if (try_health(call) != NULL)
         moon_health_leave(try_health(call));
+    moon_list_remove(&call->of_target);
     call->target = NULL;
     moon_members_release(call->members);
     call->members = NULL;
@@ -34,6 +35,7 @@ void call_leave_target(struct moon_call *call)
 static void try_enter_target(struct moon_call *call, struct moon_target *target)
 {
     call->target = target;
+    moon_list_push_back(&target->calls, &call->of_target);
     call->members = call->backend->members;
     call->members->users++;
     call->tries++;

@@ -93,6 +93,7 @@ struct moon_target {
     struct moon_ip ip; // of a literal address
     bool is_literal;
     bool is_unix;
+    struct moon_list calls; // under way (struct moon_call's of_target)
     uint64_t key;           // of its identity, the same on every node: Maglev, affinity
     int64_t drain_until_ms; // removed by a reload: what it has ends by then; 0: not so
     int64_t current_weight; // smooth weighted round robin

@@ -401,3 +401,75 @@ describe("connections", function()
     assert.equal("x", get().body) -- the kept one
   end)
 end)
+
+describe("a target that a reload removes", function()
+  local wire = require("spec.support.wire")
+  local socket = require("socket")
+  local old, new
+
+  local function files(port)
+    return { ["gateway.lua"] = ([[
+return {
+  name = "spec",
+  listeners = { { name = "http", address = "127.0.0.1:0" } },
+  backends = { origin = { targets = { "http://127.0.0.1:%d" }, drain = 5, retries = 0 } },
+  sites = { { hosts = { "*" }, routes = { { path = "/*", backend = "origin" } } } },
+}
+]]):format(port) }
+  end
+
+  before_each(function()
+    old, new = wire.origin(), wire.origin()
+    gw = moongate.gateway { files = files(old.port) }
+  end)
+
+  after_each(function()
+    gw:close()
+    old:close()
+    new:close()
+  end)
+
+  -- A download whose second half is still to come.
+  local function begin()
+    old:reset({ answer = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst" })
+    local client = assert(socket.connect("127.0.0.1", gw:port()))
+    client:settimeout(0)
+    client:send("GET /1 HTTP/1.1\r\nHost: a\r\n\r\n")
+    for _ = 1, 20 do
+      gw.core:turn(1)
+      old:turn()
+    end
+    assert.equal(1, #old.requests)
+    assert.is_true(gw:reload(files(new.port)))
+    return client
+  end
+
+  it("finishes what it has, and gets nothing new", function()
+    local client = begin()
+    local got = wire.exchange(gw, new, "GET /2 HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert.equal(200, got.answers[1].status)
+    assert.equal(1, #new.requests)
+    assert.equal(1, #old.requests)
+    old.conns[1].socket:send("later")
+    for _ = 1, 20 do
+      gw.core:turn(1)
+    end
+    local _, _, bytes = client:receive("*a")
+    assert.matches("\r\n\r\nfirstlater$", bytes)
+    client:close()
+  end)
+
+  it("has until `drain` is over: then the answer is cut, and the log says why", function()
+    local client = begin()
+    gw:advance(4.5)
+    gw.core:turn(5)
+    assert.equal(1, gw:connections())
+    gw:advance(1)
+    for _ = 1, 10 do
+      gw.core:turn(1)
+    end
+    assert.equal(0, gw:connections())
+    assert.equal("total_timeout", gw:last_log().error)
+    client:close()
+  end)
+end)

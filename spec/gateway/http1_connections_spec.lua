@@ -273,3 +273,95 @@ describe("an HTTP/1.1 upgrade", function()
     assert.matches("\r\nVia: ", got.requests[2].head) -- it was a request of its own
   end)
 end)
+
+describe("a slow HTTP/1.1 client", function()
+  local socket = require("socket")
+  local slow
+
+  setup(function()
+    slow = moongate.gateway { files = { ["gateway.lua"] = [[
+return {
+  name = "spec",
+  listeners = { { name = "http", address = "127.0.0.1:0" } },
+  limits = { head_timeout = 4, body_timeout = 3, idle_timeout = 6 },
+  backends = { origin = { targets = { "http://127.0.0.1:1" } } },
+  sites = { { hosts = { "*" }, routes = { { path = "/*", backend = "origin" } } } },
+}
+]] }, backends = { origin = function()
+        return 200, {}, "ok"
+      end } }
+  end)
+
+  teardown(function()
+    slow:close()
+  end)
+
+  local function connect(bytes)
+    local client = assert(socket.connect("127.0.0.1", slow:port()))
+    client:settimeout(0)
+    client:send(bytes or "")
+    for _ = 1, 5 do
+      slow.core:turn(1)
+    end
+    return client
+  end
+
+  local function said(client)
+    for _ = 1, 10 do
+      slow.core:turn(1)
+    end
+    local bytes, err, part = client:receive("*a")
+    return bytes or part, err ~= "timeout"
+  end
+
+  it("that drips its head, a byte a second, is answered 408 in head_timeout all the same", function()
+    local client = connect("GET / HTTP/1.1\r\nX: ")
+    for _ = 1, 3 do
+      slow:advance(1)
+      client:send("x")
+      slow.core:turn(5)
+      assert.equal("", (said(client)))
+    end
+    slow:advance(1.1)
+    local bytes, is_closed = said(client)
+    assert.matches("^HTTP/1.1 408 ", bytes)
+    assert.matches("\r\nConnection: close\r\n", bytes)
+    assert.is_true(is_closed)
+    assert.equal("head_timeout", slow:last_log().error)
+    client:close()
+  end)
+
+  it("that never says anything is closed without an answer", function()
+    local client = connect()
+    slow:advance(4.1)
+    assert.same({ "", true }, { said(client) })
+    client:close()
+  end)
+
+  it("whose body stalls is answered 408 in body_timeout, and its backend is let go", function()
+    local before = #slow.calls.origin
+    local client = connect("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nab")
+    slow:advance(2)
+    client:send("c")
+    slow.core:turn(5)
+    slow:advance(2)
+    assert.equal("", (said(client)))
+    slow:advance(1.1)
+    local bytes, is_closed = said(client)
+    assert.matches("^HTTP/1.1 408 ", bytes)
+    assert.is_true(is_closed)
+    assert.equal("body_timeout", slow:last_log().error)
+    assert.equal(before, #slow.calls.origin)
+    client:close()
+  end)
+
+  it("that is silent between requests is closed in idle_timeout", function()
+    local client = connect("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert.matches("^HTTP/1.1 200 ", (said(client)))
+    slow:advance(5)
+    assert.is_false((select(2, said(client))))
+    slow:advance(1.1)
+    assert.is_true((select(2, said(client))))
+    client:close()
+  end)
+end)

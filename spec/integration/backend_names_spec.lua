@@ -2,6 +2,7 @@
 --- Backends by name: several addresses, service names that move.
 
 local gateway = require("spec.support.gateway")
+local socket = require("socket")
 
 local has_node = gateway.run("command -v node"):find("node", 1, true) ~= nil
 
@@ -12,15 +13,18 @@ return {
   listeners = { { name = "http", address = "127.0.0.1:8080" } },
   backends = {
     two = { targets = { "http://two.test:8081" }, retries = 0, keepalive = { idle = 0 } },
+    silent = { targets = { "http://silent.test:8081" }, retries = 0, keepalive = { idle = 0 },
+      timeout = { connect = 5 } },
     service = { targets = { { url = "http://_http._tcp.api.test", srv = true } } },
   },
   sites = { { hosts = { "*" }, routes = {
-    { path = "/two", backend = "two" }, { path = "/*", backend = "service" } } } },
+    { path = "/two", backend = "two" }, { path = "/silent", backend = "silent" },
+    { path = "/*", backend = "service" } } } },
 }
 ]]
 
 describe("a backend by name", function()
-  local gw, port, dir, node
+  local gw, port, dir, node, origin
 
   if not (has_node and gateway.is_there()) then
     pending("needs node and a built gateway")
@@ -39,6 +43,7 @@ describe("a backend by name", function()
       end
       gateway.run("sleep 0.05")
     end
+    origin = tonumber(text:match("origin=(%d+)"))
     gateway.run("mkdir -p '" .. dir .. "/config'")
     local file = assert(io.open(dir .. "/config/gateway.lua", "wb"))
     file:write(CONFIG)
@@ -63,6 +68,28 @@ describe("a backend by name", function()
     for _ = 1, 6 do
       assert.equal("origin", get("/two"))
     end
+  end)
+
+  it("is reached at its next address where the first is silent, long before the deadline (RFC 8305)", function()
+    -- A queue of one that is full: the kernel drops what comes to it.
+    local hole = assert(socket.tcp4())
+    assert(hole:bind("127.0.0.8", origin))
+    assert(hole:listen(0))
+    local full = {}
+    for i = 1, 4 do
+      full[i] = socket.tcp4()
+      full[i]:settimeout(0)
+      full[i]:connect("127.0.0.8", origin)
+    end
+    for _ = 1, 2 do -- each address has its turn to be the first
+      local began = socket.gettime()
+      assert.equal("origin", get("/silent"))
+      assert.is_true(socket.gettime() - began < 2.5, "waited for the silent address")
+    end
+    for _, one in ipairs(full) do
+      one:close()
+    end
+    hole:close()
   end)
 
   it("has the targets of its SRV records, and follows them", function()

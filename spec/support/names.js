@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A name server and origins for specs. Prints `dns=PORT origin=PORT first=PORT second=PORT`.
 //   two.test            A 127.0.0.9, where nothing listens, and 127.0.0.1
+//   silent.test         A 127.0.0.8, for a spec to be silent on, and 127.0.0.1
 //   _http._tcp.api.test SRV to both origins; to the second alone once /move was asked for
 "use strict";
 const dgram = require("node:dgram");
@@ -27,6 +28,9 @@ const address = (text) => Buffer.from(text.split(".").map(Number));
 function answers(owner, type) {
   if (owner === "two.test" && type === 1) {
     return [record(owner, 1, 60, address("127.0.0.9")), record(owner, 1, 60, address("127.0.0.1"))];
+  }
+  if (owner === "silent.test" && type === 1) {
+    return [record(owner, 1, 60, address("127.0.0.8")), record(owner, 1, 60, address("127.0.0.1"))];
   }
   if (owner === "one.test" && type === 1) { return [record(owner, 1, 60, address("127.0.0.1"))]; }
   if (owner === "_http._tcp.api.test" && type === 33) {
