@@ -18,6 +18,7 @@ struct reader {
     size_t attributes_n, attributes_cap;
     unsigned depth;
     bool bad;
+    bool is_split; // a NUL after the text of each element
 };
 
 static bool append(char **p, size_t *n, size_t *cap, const void *from, size_t add)
@@ -47,13 +48,20 @@ static struct reader *reader_of(void *ctx)
     return ((xmlParserCtxtPtr)ctx)->_private;
 }
 
+// The text so far was one value.
+static bool split(struct reader *r)
+{
+    return !r->is_split || r->n == 0 || r->text[r->n - 1] == '\0' ||
+           append(&r->text, &r->n, &r->cap, "", 1);
+}
+
 static void on_start(void *ctx, const xmlChar *name, const xmlChar *prefix, const xmlChar *uri,
                      int namespaces, const xmlChar **ns, int count, int defaulted,
                      const xmlChar **attributes)
 {
     struct reader *r = reader_of(ctx);
     (void)name, (void)prefix, (void)uri, (void)namespaces, (void)ns, (void)defaulted;
-    if (++r->depth > DEPTH_MAX) {
+    if (++r->depth > DEPTH_MAX || !split(r)) {
         stop(ctx, r);
         return;
     }
@@ -71,8 +79,12 @@ static void on_start(void *ctx, const xmlChar *name, const xmlChar *prefix, cons
 
 static void on_end(void *ctx, const xmlChar *name, const xmlChar *prefix, const xmlChar *uri)
 {
+    struct reader *r = reader_of(ctx);
     (void)name, (void)prefix, (void)uri;
-    reader_of(ctx)->depth--;
+    r->depth--;
+    if (!split(r)) {
+        stop(ctx, r);
+    }
 }
 
 static void on_text(void *ctx, const xmlChar *text, int n)
@@ -151,8 +163,37 @@ static struct waf_str plain(struct waf_arena *a, struct waf_str s)
     return (struct waf_str){p, n};
 }
 
+static bool is_blank(struct waf_str s)
+{
+    size_t i = 0;
+    while (i < s.n && waf_is_space((unsigned char)s.p[i])) {
+        i++;
+    }
+    return i == s.n;
+}
+
+// Each of `n` bytes' texts, a NUL after each, as an argument.
+static void take_values(struct waf_tx *tx, const char *p, size_t n)
+{
+    for (size_t i = 0; i < n;) {
+        size_t len = strnlen(p + i, n - i);
+        struct waf_str value = {p + i, len};
+        if (!is_blank(value)) {
+            waf_arg_add(tx, WAF_LIT("xml"), plain(&tx->arena, value), WAF_FROM_BODY);
+        }
+        i += len + 1;
+    }
+}
+
 static void take(struct waf_tx *tx, const struct reader *r)
 {
+    if (r->is_split) {
+        take_values(tx, r->text, r->n);
+        take_values(tx, r->attributes, r->attributes_n);
+        tx->xml_text = WAF_LIT("");
+        tx->xml_ok = true;
+        return;
+    }
     tx->xml_text = waf_dup(&tx->arena, (struct waf_str){r->text, r->n});
     for (size_t i = 0; i < r->attributes_n;) {
         struct waf_str value = waf_cstr(r->attributes + i);
@@ -166,7 +207,7 @@ static void take(struct waf_tx *tx, const struct reader *r)
 void waf_body_xml(struct waf_tx *tx, struct waf_str body)
 {
     xmlSAXHandler sax;
-    struct reader r = {0};
+    struct reader r = {.is_split = tx->rules->options.values};
     if (body.n == 0) {
         return;
     }

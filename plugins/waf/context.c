@@ -5,128 +5,14 @@
 #include "waf/waf.h"
 
 enum {
-    DEPTH_MAX = 3,          // encodings inside one another
-    BASE64_LEAST = 12,      // shorter texts are names, ids, words
-    PROSE_WORDS_LEAST = 8,  // words by which a text can be known as prose
-    PROSE_FIRST = 400,      // bytes that decide for a long text
-    PROSE_COMMON_PART = 10, // one in so many words is of those that every sentence has
+    DEPTH_MAX = 3,     // encodings inside one another
+    BASE64_LEAST = 12, // shorter texts are names, ids, words
 };
-
-// The commonest words of the languages that the corpus has; without them a text is no prose.
-static const char COMMON[] =
-    " the a an and to of in is are was for with on that this it you i my we our your be can how "
-    "what please not "
-    "do when if as or have has but at by from will would there which "
-    "der die das und ist nicht ich ein eine zu mit auf den im von wir sie es bitte für wie "
-    "le la les et est un une de des je vous nous pour dans que qui pas du en au sur avec s'il "
-    "el los las y es un una por para que con se mi su no lo del al como "
-    "il di che e non per una sono con il mi si nel "
-    "o os um uma para com não em por que do da "
-    "het een van en dat niet ik met voor op te "
-    "och att det som en på är för jag inte med "
-    "i w na nie się z do to że jest ";
-
-static bool is_common(struct waf_str word)
-{
-    char key[16];
-    if (word.n == 0 || word.n > sizeof key - 3) {
-        return false;
-    }
-    key[0] = ' ';
-    for (size_t i = 0; i < word.n; i++) {
-        char c = word.p[i];
-        key[i + 1] = c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c;
-    }
-    key[word.n + 1] = ' ';
-    return memmem(COMMON, sizeof COMMON - 1, key, word.n + 2) != NULL;
-}
-
-static bool is_letter(unsigned char c)
-{
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c >= 0x80 || c == '\'';
-}
-
-// Texts of scripts without spaces: mostly letters of three bytes and more.
-static bool is_far_script(struct waf_str s)
-{
-    size_t high = 0;
-    for (size_t i = 0; i < s.n; i++) {
-        high += (unsigned char)s.p[i] >= 0x80;
-    }
-    return s.n >= 24 && high * 2 > s.n;
-}
-
-// Letters, digits and the marks of plain writing, with a gap between two words: no language of
-// machines can be written so, but for the words of SQL, which a rule of ARGS_PROSE looks for.
-static bool is_plain(struct waf_str s)
-{
-    bool has_gap = false;
-    for (size_t i = 0; i < s.n; i++) {
-        unsigned char c = (unsigned char)s.p[i];
-        bool is_gap = c == ' ' || c == '+' || c == '@';
-        if (!is_gap && (c == '\'' || (!is_letter(c) && !waf_is_digit(c) &&
-                                      (c == '\0' || strchr(".,!?:-", c) == NULL)))) {
-            return false;
-        }
-        if (c == '-' && i + 1 < s.n && s.p[i + 1] == '-') {
-            return false;
-        }
-        has_gap |= is_gap && i > 0 && i + 1 < s.n;
-    }
-    return has_gap;
-}
-
-static bool has_sentences(struct waf_str s, bool has_code)
-{
-    size_t words = 0, common = 0;
-    for (size_t i = 0; i < s.n;) {
-        size_t start = i;
-        while (i < s.n && is_letter((unsigned char)s.p[i])) {
-            i++;
-        }
-        if (i > start && (start == 0 || waf_is_space((unsigned char)s.p[start - 1])) &&
-            (i == s.n || memchr(" \t\r\n.,;:!?)", s.p[i], 11) != NULL)) {
-            words++;
-            common += is_common((struct waf_str){s.p + start, i - start});
-        }
-        i += i == start;
-        if (!has_code && words >= PROSE_WORDS_LEAST && common >= 2 &&
-            common * PROSE_COMMON_PART >= words && words * 16 >= i) {
-            return true;
-        }
-    }
-    return has_code && words >= 3 && common >= 1;
-}
-
-/// Whether people wrote it: plain words, sentences with the words that every sentence has, or
-/// sentences around code between fences. A value that begins as one that breaks out of a quotation
-/// or of a tag is none, whatever follows; what a long text begins with decides for it.
-static bool is_prose(struct waf_str s)
-{
-    size_t lead = 0;
-    while (lead < s.n && waf_is_space((unsigned char)s.p[lead])) {
-        lead++;
-    }
-    if (is_plain(s)) {
-        return true;
-    }
-    if (lead == s.n || memchr("'\")};|&$%<", s.p[lead], 10) != NULL) {
-        return false;
-    }
-    struct waf_str first = {s.p, s.n < PROSE_FIRST ? s.n : PROSE_FIRST};
-    const char *fence = memmem(s.p, s.n, "```", 3);
-    if (fence != NULL && has_sentences((struct waf_str){s.p, (size_t)(fence - s.p)}, true)) {
-        return true;
-    }
-    struct waf_str last = {s.p + (s.n - first.n), first.n};
-    return has_sentences(first, false) || (s.n > first.n && has_sentences(last, false)) ||
-           is_far_script(s);
-}
 
 void waf_context_xml(struct waf_tx *tx, struct waf_str body)
 {
-    static const char *const MARKS[] = {"<!DOCTYPE", "<!ENTITY", "encoding=\"UTF-7",
-                                        "encoding='UTF-7"};
+    static const char *const MARKS[] = {"<!DOCTYPE",       "<!ENTITY",    "encoding=\"UTF-7",
+                                        "encoding='UTF-7", "<xs:include", "<xi:include"};
     for (size_t i = 0; i < sizeof MARKS / sizeof MARKS[0]; i++) {
         const char *at = body.n == 0 ? NULL : memmem(body.p, body.n, MARKS[i], strlen(MARKS[i]));
         if (at != NULL) {
@@ -136,6 +22,11 @@ void waf_context_xml(struct waf_tx *tx, struct waf_str body)
             return;
         }
     }
+}
+
+static bool is_letter(unsigned char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c >= 0x80 || c == '\'';
 }
 
 static int base64_digit(char c)
@@ -230,15 +121,40 @@ static bool percent_text(struct waf_tx *tx, struct waf_str s, struct waf_str *ou
     return p != NULL;
 }
 
+// Whether rules for machines need not see the value; what its markup holds is added by itself.
+static bool is_apart(struct waf_tx *tx, struct waf_str value, struct waf_vec *parts)
+{
+    return waf_is_prose(value) || waf_is_data_image(value) ||
+           waf_is_harmless_markup(tx, value, parts);
+}
+
+static void add_parts(struct waf_tx *tx, struct waf_str name, const struct waf_vec *parts,
+                      enum waf_origin origin)
+{
+    for (uint32_t i = 0; i < parts->n && tx->args.n < tx->rules->options.arguments_limit; i++) {
+        struct waf_str part = *WAF_AT(parts, struct waf_str, i);
+        struct waf_arg *a = waf_push(&tx->arena, &tx->args, sizeof *a);
+        *a = (struct waf_arg){.name = waf_text_new(tx, name, WAF_REQUEST),
+                              .value = waf_text_new(tx, part, WAF_REQUEST),
+                              .origin = origin,
+                              .is_prose = waf_is_prose(part)};
+    }
+}
+
 static void add(struct waf_tx *tx, struct waf_str name, struct waf_str value,
                 enum waf_origin origin)
 {
+    struct waf_vec parts = {0};
+    bool apart = is_apart(tx, value, &parts);
     if (tx->args.n < tx->rules->options.arguments_limit) {
         struct waf_arg *a = waf_push(&tx->arena, &tx->args, sizeof *a);
         *a = (struct waf_arg){.name = waf_text_new(tx, name, WAF_REQUEST),
                               .value = waf_text_new(tx, value, WAF_REQUEST),
                               .origin = origin,
-                              .is_prose = is_prose(value)};
+                              .is_prose = apart};
+    }
+    if (apart) {
+        add_parts(tx, name, &parts, origin);
     }
 }
 
@@ -315,12 +231,16 @@ void waf_context_arg(struct waf_tx *tx, struct waf_arg *arg)
 {
     struct waf_str name = arg->name->s, value = arg->value->s, inner;
     enum waf_origin origin = arg->origin;
-    if (is_graphql(value)) {
+    if (is_graphql(value) || (is_json(value) && memmem(value.p, value.n, "\"$", 2) == NULL)) {
         arg->is_prose = true;
         add_strings(tx, name, value, origin); // moves `arg`
         return;
     }
-    arg->is_prose = is_prose(percent_text(tx, value, &inner) ? inner : value);
+    struct waf_vec parts = {0};
+    arg->is_prose = is_apart(tx, percent_text(tx, value, &inner) ? inner : value, &parts);
+    if (arg->is_prose) {
+        add_parts(tx, name, &parts, origin); // moves `arg`
+    }
     add_decoded(tx, name, value, origin);
     if (percent_text(tx, name, &inner) || base64_text(tx, name, &inner)) {
         add(tx, name, inner, origin);

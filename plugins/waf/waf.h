@@ -495,6 +495,14 @@ void waf_context_arg(struct waf_tx *tx, struct waf_arg *arg);
 void waf_context_request(struct waf_tx *tx);
 /// .. and the document type of an XML body, as `xml.dtd`.
 void waf_context_xml(struct waf_tx *tx, struct waf_str body);
+/// Whether people wrote it, code and logs included, or a machine's input stands there.
+bool waf_is_prose(struct waf_str s);
+/// HTML (or XML in a value) of harmless elements and attributes only: no rule for markup needs to
+/// see it. Its text, entities decoded, and its attributes' values are left in `parts` (struct
+/// waf_str, in the arena).
+bool waf_is_harmless_markup(struct waf_tx *tx, struct waf_str s, struct waf_vec *parts);
+/// An image as a data: URI, whole.
+bool waf_is_data_image(struct waf_str s);
 void waf_body_multipart(struct waf_tx *tx, struct waf_str body);
 void waf_body_json(struct waf_tx *tx, struct waf_str body);
 void waf_body_xml(struct waf_tx *tx, struct waf_str body);

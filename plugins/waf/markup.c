@@ -1,0 +1,320 @@
+// SPDX-License-Identifier: Apache-2.0
+// HTML that editors send, told from markup that runs: as a sanitizer would, by lists of what is
+// harmless. Anything that is not understood, or that browsers could read otherwise, is not harmless.
+#include "waf/waf.h"
+
+enum { TAG_NAME_MAX = 32 };
+
+struct markup {
+    struct waf_tx *tx;
+    const char *at, *end;
+    struct waf_vec *parts;
+    char *text; // of all elements, one after another
+    size_t text_n;
+    size_t tags;
+};
+
+static const char ELEMENTS[] =
+    " html head body title p br hr div span a b i u s em strong small sub sup mark del ins code "
+    "pre kbd samp var blockquote q cite ul ol li dl dt dd h1 h2 h3 h4 h5 h6 table thead tbody "
+    "tfoot "
+    "tr th td caption colgroup col img figure figcaption picture source video audio track abbr "
+    "time "
+    "address article aside section header footer main nav details summary center strike tt big "
+    "label font iframe svg g path rect circle ellipse line polyline polygon text tspan defs "
+    "lineargradient radialgradient stop clippath mask desc ";
+
+static bool is_name_byte(char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
+           c == '_' || c == ':';
+}
+
+static struct waf_str name_at(struct markup *m)
+{
+    const char *start = m->at;
+    while (m->at < m->end && is_name_byte(*m->at)) {
+        m->at++;
+    }
+    return (struct waf_str){start, (size_t)(m->at - start)};
+}
+
+static bool is_listed(const char *list, size_t list_n, struct waf_str name)
+{
+    char key[TAG_NAME_MAX + 2];
+    if (name.n == 0 || name.n > TAG_NAME_MAX) {
+        return false;
+    }
+    key[0] = ' ';
+    for (size_t i = 0; i < name.n; i++) {
+        char c = name.p[i];
+        key[i + 1] = c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c;
+    }
+    key[name.n + 1] = ' ';
+    return memmem(list, list_n, key, name.n + 2) != NULL;
+}
+
+// Elements of HTML by the list; those of a vocabulary by their prefix, "saml:Issuer", but none that
+// borrows a name which runs.
+static bool is_harmless_element(struct waf_str name)
+{
+    static const char RUNS[] = " script style foreignobject animate set use handler link object ";
+    const char *colon = memchr(name.p, ':', name.n);
+    if (colon == NULL) {
+        return is_listed(ELEMENTS, sizeof ELEMENTS - 1, name);
+    }
+    struct waf_str local = {colon + 1, (size_t)(name.p + name.n - colon - 1)};
+    return local.n > 0 && !is_listed(RUNS, sizeof RUNS - 1, local);
+}
+
+static bool begins(struct waf_str s, const char *with)
+{
+    size_t n = strlen(with);
+    return s.n >= n && waf_ieq((struct waf_str){s.p, n}, (struct waf_str){with, n});
+}
+
+// A reference to somewhere: by http, mail, telephone, or within the site. Entities but &amp; could
+// spell another scheme.
+static bool is_harmless_reference(struct waf_str v)
+{
+    static const char *const SCHEMES[] = {"http://", "https://", "mailto:", "tel:", "cid:", "//"};
+    for (size_t i = 0; i < v.n; i++) {
+        struct waf_str rest = {v.p + i, v.n - i};
+        if ((unsigned char)v.p[i] < 0x20 || v.p[i] == '\\' ||
+            (v.p[i] == '&' && !begins(rest, "&amp;") && memchr(rest.p, ';', rest.n) != NULL)) {
+            return false;
+        }
+    }
+    if (waf_is_data_image(v)) {
+        return true;
+    }
+    for (size_t i = 0; i < sizeof SCHEMES / sizeof SCHEMES[0]; i++) {
+        if (begins(v, SCHEMES[i])) {
+            return true;
+        }
+    }
+    const char *colon = memchr(v.p, ':', v.n);
+    const char *slash = memchr(v.p, '/', v.n);
+    return colon == NULL || (slash != NULL && slash < colon);
+}
+
+static bool is_harmless_style(struct waf_str v)
+{
+    static const char *const BAD[] = {"url(",     "expression", "import",
+                                      "behavior", "-moz-",      "script"};
+    if (memchr(v.p, '\\', v.n) != NULL || memchr(v.p, '&', v.n) != NULL ||
+        memmem(v.p, v.n, "/*", 2) != NULL) {
+        return false;
+    }
+    for (size_t i = 0; i < v.n; i++) {
+        for (size_t k = 0; k < sizeof BAD / sizeof BAD[0]; k++) {
+            if (begins((struct waf_str){v.p + i, v.n - i}, BAD[k])) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+static void keep(struct markup *m, struct waf_str part)
+{
+    if (part.n > 0) {
+        *(struct waf_str *)waf_push(&m->tx->arena, m->parts, sizeof part) = part;
+    }
+}
+
+static bool is_harmless_attribute(struct markup *m, struct waf_str element, struct waf_str name,
+                                  struct waf_str value)
+{
+    static const char REFERENCES[] = " href src cite poster longdesc background xlink:href ";
+    static const char RUNS[] = " srcdoc srcset formaction action http-equiv data code codebase "
+                               "archive classid ping dynsrc lowsrc attributename values to from ";
+    if (begins(name, "on") || is_listed(RUNS, sizeof RUNS - 1, name)) {
+        return false;
+    }
+    if (waf_ieq(name, WAF_LIT("style"))) {
+        return is_harmless_style(value);
+    }
+    if (is_listed(REFERENCES, sizeof REFERENCES - 1, name)) {
+        if (waf_ieq(element, WAF_LIT("iframe")) && !begins(value, "https://")) {
+            return false;
+        }
+        if (!is_harmless_reference(value)) {
+            return false;
+        }
+        keep(m, waf_is_data_image(value) ? WAF_LIT("") : value);
+        return true;
+    }
+    if (!waf_ieq(name, WAF_LIT("class")) && !waf_ieq(name, WAF_LIT("d")) &&
+        !begins(name, "xmlns")) {
+        keep(m, value);
+    }
+    return true;
+}
+
+static bool skip_space(struct markup *m)
+{
+    const char *start = m->at;
+    while (m->at < m->end && waf_is_space((unsigned char)*m->at)) {
+        m->at++;
+    }
+    return m->at > start;
+}
+
+static bool read_value(struct markup *m, struct waf_str *value)
+{
+    const char *start = m->at;
+    if (m->at < m->end && (*m->at == '"' || *m->at == '\'')) {
+        const char *close = memchr(m->at + 1, *m->at, (size_t)(m->end - m->at - 1));
+        if (close == NULL) {
+            return false;
+        }
+        *value = (struct waf_str){start + 1, (size_t)(close - start - 1)};
+        m->at = close + 1;
+        return true;
+    }
+    while (m->at < m->end && (is_name_byte(*m->at) || strchr("#%./", *m->at) != NULL)) {
+        m->at++;
+    }
+    *value = (struct waf_str){start, (size_t)(m->at - start)};
+    return value->n > 0;
+}
+
+// From behind the name of the element to behind its '>'.
+static bool read_attributes(struct markup *m, struct waf_str element)
+{
+    for (;;) {
+        bool has_gap = skip_space(m);
+        if (m->at < m->end && *m->at == '/') {
+            m->at++;
+            return m->at < m->end && *m->at++ == '>';
+        }
+        if (m->at < m->end && *m->at == '>') {
+            m->at++;
+            return true;
+        }
+        struct waf_str name = name_at(m), value = {m->at, 0};
+        if (!has_gap || name.n == 0) {
+            return false;
+        }
+        const char *behind = m->at;
+        skip_space(m);
+        if (m->at < m->end && *m->at == '=') {
+            m->at++;
+            skip_space(m);
+            if (!read_value(m, &value)) {
+                return false;
+            }
+        } else {
+            m->at = behind; // no value
+        }
+        if (!is_harmless_attribute(m, element, name, value)) {
+            return false;
+        }
+    }
+}
+
+// A comment, a document type, the declaration of XML: up to its end, without a tag inside.
+static bool read_declaration(struct markup *m)
+{
+    struct waf_str rest = {m->at, (size_t)(m->end - m->at)};
+    bool is_comment = begins(rest, "<!--");
+    if (!is_comment && !begins(rest, "<!doctype html") && !begins(rest, "<?xml ")) {
+        return false;
+    }
+    const char *close =
+        is_comment ? memmem(rest.p + 4, rest.n - 4, "-->", 3) : memchr(rest.p, '>', rest.n);
+    if (close == NULL || memchr(rest.p + 1, '<', (size_t)(close - rest.p - 1)) != NULL ||
+        memchr(rest.p, '>', (size_t)(close - rest.p)) != NULL) {
+        return false;
+    }
+    m->at = close + (is_comment ? 3 : 1);
+    return true;
+}
+
+static bool read_tag(struct markup *m)
+{
+    char next = m->at + 1 < m->end ? m->at[1] : ' ';
+    if (next == '!' || next == '?') {
+        return read_declaration(m);
+    }
+    bool is_end = next == '/';
+    m->at += is_end ? 2 : 1;
+    struct waf_str name = name_at(m);
+    if (!is_harmless_element(name)) {
+        return false;
+    }
+    m->tags++;
+    m->text[m->text_n++] = ' ';
+    if (is_end) {
+        skip_space(m);
+        return m->at < m->end && *m->at++ == '>';
+    }
+    return read_attributes(m, name);
+}
+
+// Text: an entity of the five that markup needs as what it stands for, but an angle as a gap: one
+// that is written so opens no tag.
+static void read_text(struct markup *m)
+{
+    static const struct {
+        const char *name;
+        char byte;
+    } ENTITIES[] = {{"&amp;", '&'}, {"&lt;", ' '}, {"&gt;", ' '}, {"&quot;", '"'}, {"&#39;", '\''}};
+    struct waf_str rest = {m->at, (size_t)(m->end - m->at)};
+    for (size_t i = 0; *m->at == '&' && i < sizeof ENTITIES / sizeof ENTITIES[0]; i++) {
+        if (begins(rest, ENTITIES[i].name)) {
+            m->text[m->text_n++] = ENTITIES[i].byte;
+            m->at += strlen(ENTITIES[i].name);
+            return;
+        }
+    }
+    m->text[m->text_n++] = *m->at++;
+}
+
+bool waf_is_harmless_markup(struct waf_tx *tx, struct waf_str s, struct waf_vec *parts)
+{
+    if (s.n < 4 || memchr(s.p, '<', s.n) == NULL || memchr(s.p, '>', s.n) == NULL) {
+        return false;
+    }
+    struct markup m = {.tx = tx, .at = s.p, .end = s.p + s.n, .parts = parts};
+    m.text = waf_alloc(&tx->arena, s.n + 1);
+    while (m.at < m.end) {
+        bool is_tag = *m.at == '<' && m.at + 1 < m.end && !waf_is_space((unsigned char)m.at[1]) &&
+                      !waf_is_digit((unsigned char)m.at[1]) && m.at[1] != '=';
+        if (!is_tag) {
+            read_text(&m);
+        } else if (!read_tag(&m)) {
+            return false;
+        }
+    }
+    size_t lead = 0;
+    while (lead < m.text_n && waf_is_space((unsigned char)m.text[lead])) {
+        lead++;
+    }
+    keep(&m, (struct waf_str){m.text + lead, m.text_n - lead});
+    return m.tags > 0;
+}
+
+bool waf_is_data_image(struct waf_str s)
+{
+    static const char *const TYPES[] = {"png", "jpeg", "jpg", "gif", "webp", "avif", "bmp"};
+    if (!begins(s, "data:image/")) {
+        return false;
+    }
+    for (size_t i = 0; i < sizeof TYPES / sizeof TYPES[0]; i++) {
+        struct waf_str rest = {s.p + 11, s.n - 11};
+        size_t n = strlen(TYPES[i]);
+        if (!begins(rest, TYPES[i]) || rest.n < n + 8 || memcmp(rest.p + n, ";base64,", 8) != 0) {
+            continue;
+        }
+        for (size_t k = n + 8; k < rest.n; k++) {
+            char c = rest.p[k];
+            if (!is_name_byte(c) && c != '+' && c != '/' && c != '=' && c != ' ') {
+                return false;
+            }
+        }
+        return true;
+    }
+    return false;
+}

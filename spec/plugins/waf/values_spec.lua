@@ -1,0 +1,122 @@
+-- SPDX-License-Identifier: Apache-2.0
+-- luacheck: no max line length (a text a line)
+--- What the profile for APIs takes values for (plugins/waf/context.c, prose.c, markup.c).
+package.path = "spec/plugins/waf/?.lua;" .. package.path
+local engine = require("engine")
+local json = require("cjson")
+
+local RULES = [[
+SecRuleEngine DetectionOnly
+SecRequestBodyAccess On
+SecMoonValues On
+SecRule REQUEST_HEADERS:Content-Type "@contains json" "id:1,phase:1,pass,nolog,ctl:requestBodyProcessor=JSON"
+SecRule REQUEST_HEADERS:Content-Type "@contains xml" "id:2,phase:1,pass,nolog,ctl:requestBodyProcessor=XML"
+SecRule ARGS "@rx ^" "id:10,phase:2,pass,log,msg:'value'"
+SecRule ARGS_PROSE "@rx ^" "id:11,phase:2,pass,log,msg:'prose'"
+]]
+
+describe("a value, as the profile for APIs sees it,", function()
+  if not engine.lib then
+    return pending("the engine's library is not here")
+  end
+  local rules = assert(engine.load({ { text = RULES } }))
+
+  local function seen(content_type, body)
+    local got = engine.run(rules, { method = "POST", uri = "/", body = body,
+      headers = { { "Host", "a" }, { "Content-Type", content_type } } })
+    local machine, prose = {}, {}
+    for _, f in ipairs(got.fired) do
+      local into = f.id == 10 and machine or prose
+      into[#into + 1] = f.value
+    end
+    return machine, prose
+  end
+
+  -- A rule fires once for the first value that matches, so a text that is apart leaves no machine's.
+  local function is_apart(text)
+    local machine, prose = seen("application/json", json.encode({ a = text }))
+    return #machine == 0 and #prose > 0
+  end
+
+  local apart = {
+    "Please select an item from the list, or drop me a line",
+    "How do I run `rm -rf build && make`? It's stuck.",
+    "Refactor:\nconst el = <div onClick={() => f()}>x</div>;",
+    "> quoted line here\nand an answer; thanks",
+    "- [x] drop the old table\n- [ ] select a licence",
+    "def fib(n):\n    return n if n < 2 else fib(n - 1)",
+    "SELECT id, name FROM orders WHERE total > 100",
+    "./configure --prefix=/usr && make && sudo make install",
+    "data:image/png;base64,iVBORw0KGgo=",
+  }
+  for _, text in ipairs(apart) do
+    it("is what people write: " .. text:sub(1, 50):gsub("\n", " "), function()
+      assert.is_true(is_apart(text))
+    end)
+  end
+
+  local machine = {
+    "' OR 1=1 --", "laptop' UNION SELECT aa, bb FROM cc --", "; cat /etc/passwd",
+    "foo; cat x", "a | b", "cmd=127.0.0.1 && ls /etc", "\nRCPT TO: someone now please", "../../etc/passwd",
+    "`curl http://example.com/some thing here`", "please do cat /etc/passwd for me now: `x`",
+    "red shoes' AND 1=1", "data:image/png;base64,<x>",
+    "data:text/html;base64,PHN2Zz4=", "{\"$where\": \"sleep(1)\"}",
+  }
+  for _, text in ipairs(machine) do
+    it("is a machine's: " .. text:sub(1, 50):gsub("\n", " "), function()
+      assert.is_false(is_apart(text))
+    end)
+  end
+
+  local harmless = {
+    "<p>Hello <b>you</b></p>", "<P CLASS=x>y</P>", "<br/>", "<!-- wp:x {\"a\":1} --><p>y</p>",
+    "<a href=\"https://example.com/?a=1&amp;b=2\" target=_blank>z</a>", "<img src='/a.png' alt='b'>",
+    "<img src=\"data:image/gif;base64,R0lGOD==\">", "<video controls src=\"/v.mp4\"></video>",
+    "<saml:Issuer Version=\"2.0\">x</saml:Issuer>", "<p style=\"color: red\">1 < 2</p>",
+    "<svg viewBox=\"0 0 1 1\"><path d=\"M0 0\"/></svg>", "<iframe src=\"https://example.com/\"></iframe>",
+  }
+  for _, text in ipairs(harmless) do
+    it("is harmless markup: " .. text, function()
+      local _, prose = seen("application/json", json.encode({ a = text }))
+      assert.equal(text, prose[1])
+    end)
+  end
+
+  local harmful = {
+    "<script>x</script>", "<p onclick=x>y</p>", "<img/src=x/onerror=y>", "<img src=x onerror=y>",
+    "<a href=\"javascript:x\">y</a>", "<a href=\"java&#115;cript:x\">y</a>", "<a href=\"\tjavascript:x\">y</a>",
+    "<a href=\"data:text/html,x\">y</a>", "<svg><script>x</script></svg>", "<x:script>y</x:script>",
+    "<iframe src=\"http://example.com\">", "<iframe srcdoc=\"x\">", "<p style=\"background:url(x)\">y</p>",
+    "<p style=\"width:expr\\65ssion(x)\">y</p>", "<form action=x>", "<object data=x>", "<p", "<p>\"><svg/onload=x>",
+    "<!--><script>x</script>-->", "<p class=\"a\"onclick=x>", "<a href=x onfocus=y>", "<<p>x", "<p\0>x",
+    "<meta http-equiv=refresh content=\"0;url=x\">", "<base href=x>", "<math><mtext>x",
+  }
+  for _, text in ipairs(harmful) do
+    it("is no harmless markup: " .. text:gsub("%c", "?"), function()
+      assert.is_false(is_apart(text))
+    end)
+  end
+
+  it("is each text and attribute of XML", function()
+    local got = seen("text/xml", "<a b='1 OR 1=1'><c>hello you</c>;<d/> <e>&lt;x&gt;</e></a>")
+    assert.equal(";", got[1])
+    local all = engine.run(rules, { method = "POST", uri = "/", body = "<a b='x;'>please read it</a>",
+      headers = { { "Host", "a" }, { "Content-Type", "text/xml" } } })
+    assert.are.same({ 10, 11 }, all.ids)
+  end)
+
+  it("is what a text of JSON holds", function()
+    local got = seen("application/x-www-form-urlencoded", "a=" .. ('{"b":"1;2","c":3}'):gsub("[^%w]",
+      function(c) return ("%%%02X"):format(c:byte()) end))
+    assert.equal("1;2", got[2] or got[1])
+  end)
+
+  it("is looked at in time that grows with its length", function()
+    for _, unit in ipairs({ "a ", "<p>", "<p a='", "&lt;", "`a` ", "- [ ] ", "<!--", "{\"a\":", "%41", "\\" }) do
+      local text = unit:rep(math.floor(100000 / #unit))
+      local started = os.clock()
+      seen("application/json", json.encode({ a = text }))
+      assert.is_true(os.clock() - started < 2, unit)
+    end
+  end)
+end)
