@@ -23,6 +23,7 @@ import peers
 
 PLAIN = ("moongate", "nginx", "haproxy")
 LUA = ("moongate", "nginx-lua")
+WAF = ("moongate", "moongate-api", "nginx-modsecurity")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Scenario:
     connections: int = 32
     client: str = "wrk"         # wrk, full, resume, idle
     is_caching_tokens: bool = False
+    is_refused: bool = False    # the answer is to be an error status
 
 
 SCENARIOS = [
@@ -63,6 +65,16 @@ SCENARIOS = [
              request="api_chain"),
     Scenario("api_chain_cached", "API chain, nginx-lua caching verified tokens", "api_chain", 1.0,
              ("nginx-lua",), LUA, path="/orders/1", request="api_chain", is_caching_tokens=True),
+    Scenario("waf_get", "CRS 3.3.4, PL1: GET with 11 fields, 5 arguments, 3 cookies", "waf", 1 / 25,
+             ("nginx-modsecurity",), WAF, request="waf_get", connections=16),
+    Scenario("waf_json", "CRS 3.3.4, PL1: 1 KiB of JSON", "waf", 1 / 30, ("nginx-modsecurity",), WAF,
+             request="waf_json", connections=16),
+    Scenario("waf_form", "CRS 3.3.4, PL1: 10 KiB urlencoded form", "waf", 1 / 30,
+             ("nginx-modsecurity",), WAF, request="waf_form", connections=16),
+    Scenario("waf_attack", "CRS 3.3.4, PL1: GET with SQL, refused", "waf", 1 / 25,
+             ("nginx-modsecurity",), WAF, request="waf_attack", connections=16, is_refused=True),
+    Scenario("waf_none", "rule engine without rules beside none", "waf_none", 1.3,
+             ("moongate-plain",), ("moongate", "moongate-plain"), request="waf_get", connections=16),
 ]
 
 
@@ -122,6 +134,8 @@ class Load:
         if not lines:
             raise RuntimeError("wrk said: " + text.strip()[-400:])
         requests, duration_us, p50, p99, bad_status, broken = map(int, lines[-1].split()[1:])
+        if self.scenario.is_refused:
+            bad_status = requests - bad_status
         return {"requests": requests, "rps": requests / (duration_us / 1e6), "p50_us": p50,
                 "p99_us": p99, "errors": bad_status + broken}
 
@@ -213,8 +227,8 @@ def show(scenario, summary):
     ratio = verdict(scenario, summary)
     if ratio is not None:
         word = "reached" if ratio <= scenario.goal else "not reached"
-        print(f"  moongate / {' or '.join(scenario.against)}: {ratio:.2f} "
-              f"(goal: at most {scenario.goal}, {word})")
+        print(f"  moongate / {' or '.join(scenario.against)}: {ratio:.3f} "
+              f"(goal: at most {scenario.goal:.3g}, {word})")
         memory = memory_ratio(scenario, summary)
         if scenario.client != "idle":
             print(f"  in memory: {memory:.2f}")

@@ -16,6 +16,8 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(HERE)
 BUILD = os.path.join(ROOT, "build", "bench")
 UNPACKED = os.path.join(BUILD, "peers")
+MODSECURITY_MODULE = "/usr/lib/nginx/modules/ngx_http_modsecurity_module.so"
+CRS = "/usr/share/modsecurity-crs/rules/REQUEST-901-INITIALIZATION.conf"
 NGINX_LUA_MODULE = os.path.join(UNPACKED, "usr/lib/nginx/modules/ngx_http_lua_module.so")
 
 
@@ -171,6 +173,16 @@ def start_nginx_lua(kind, values, scenario):
     return [nginx(), "-p", BUILD, "-c", conf], {"LD_LIBRARY_PATH": libraries}
 
 
+def start_nginx_modsecurity(kind, values, _):
+    for path in (MODSECURITY_MODULE, CRS):
+        if not os.path.exists(path):
+            raise Missing(f"wants {path} (scripts/deps/bench.txt)")
+    rules = os.path.join(HERE, "conf", "nginx-modsecurity", "modsecurity.conf")
+    values = {**values, "MODULES": f"load_module {MODSECURITY_MODULE};", "MODSECURITY": rules}
+    conf = nginx_conf("nginx-modsecurity", kind, values, "nginx-modsecurity")
+    return [nginx(), "-p", BUILD, "-c", conf], None
+
+
 def start_haproxy(kind, values, _):
     program = shutil.which("haproxy", path=os.environ.get("PATH", "") + ":/usr/sbin")
     if not program:
@@ -199,5 +211,15 @@ def start_moongate(kind, values, _):
     return [program, "run", target], None
 
 
-STARTERS = {"moongate": start_moongate, "nginx": start_nginx, "haproxy": start_haproxy,
+def start_moongate_plain(_, values, scenario):
+    return start_moongate("plain", values, scenario)
+
+
+def start_moongate_api(_, values, scenario):
+    return start_moongate("waf_api", values, scenario)
+
+
+STARTERS = {"moongate": start_moongate, "moongate-plain": start_moongate_plain,
+            "moongate-api": start_moongate_api, "nginx-modsecurity": start_nginx_modsecurity,
+            "nginx": start_nginx, "haproxy": start_haproxy,
             "nginx-lua": start_nginx_lua}

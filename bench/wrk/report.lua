@@ -26,8 +26,74 @@ local browser = {
   ["Upgrade-Insecure-Requests"] = "1",
 }
 
+-- What the WAF scenarios send; bench/waf_engine.c has the same.
+local shop = {
+  ["Host"] = "shop.example.com",
+  ["User-Agent"] = browser["User-Agent"],
+  ["Accept"] = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8",
+  ["Accept-Language"] = "en-US,en;q=0.9,de;q=0.8",
+  ["Accept-Encoding"] = "gzip, deflate, br",
+  ["Referer"] = "https://shop.example.com/catalog/books?page=2",
+  ["Connection"] = "keep-alive",
+  ["Cookie"] = "session=9f8c2b7a61d34e5f; theme=dark; cart=3f2504e0-4f89-11d3-9a0c-0305e82c3301",
+  ["Cache-Control"] = "max-age=0",
+  ["Sec-Fetch-Mode"] = "navigate",
+  ["X-Request-Id"] = "7b1d4c2e-88f0-4f0e-a9e5-2d6b1a3c4d5e",
+}
+
+local function form_body()
+  local words = { "river", "mountain", "delivery", "invoice", "window", "garden", "reference",
+    "customer", "morning", "quality" }
+  local fields = {}
+  for f = 0, 24 do
+    local text, w = "", f
+    while #text < 395 do
+      text = text .. words[(w * 7 + f) % 10 + 1] .. (w % 9 == 8 and "%2C+" or "+")
+      w = w + 1
+    end
+    fields[#fields + 1] = ("field_%d=%s"):format(f, text:sub(1, -2))
+  end
+  return table.concat(fields, "&")
+end
+
+local function json_body()
+  local items = {}
+  for i = 0, 4 do
+    items[#items + 1] = ('{"sku":"AB-%d-X","title":"Steel bottle number %d in forest green",'
+      .. '"quantity":%d,"price":%d.95,"note":"Please wrap item %d well, it is a present for a '
+      .. 'friend"}'):format(1000 + i, i, i + 1, 20 + i, i)
+  end
+  return '{"order":{"id":48213,"currency":"EUR","items":[' .. table.concat(items, ",")
+    .. '],"customer":{"name":"Anna Example"}}}'
+end
+
+local function of_shop(method, path, body, content_type)
+  local headers = { ["Content-Type"] = content_type }
+  for name, value in pairs(shop) do
+    headers[name] = value
+  end
+  return wrk.format(method, path, headers, body)
+end
+
+local waf = {
+  waf_get = function()
+    return of_shop("GET", "/catalog/books?page=2&sort=price_asc&q=garden+design&lang=en&ref=newsletter")
+  end,
+  waf_json = function()
+    return of_shop("POST", "/api/orders", json_body(), "application/json")
+  end,
+  waf_form = function()
+    return of_shop("POST", "/contact", form_body(), "application/x-www-form-urlencoded")
+  end,
+  waf_attack = function()
+    return of_shop("GET", "/catalog/books?page=2&q=1%27+UNION+SELECT+name%2Cpassword+FROM+users--+-")
+  end,
+}
+
 local function prepare()
-  if kind == "browser" then
+  if waf[kind] then
+    prepared[1] = waf[kind]()
+  elseif kind == "browser" then
     prepared[1] = wrk.format("GET", wrk.path, browser)
   elseif kind == "lua_chain" then
     local path = "/shop/items?page=2&utm_source=mail&sort=price&utm_campaign=spring&q=lamp"

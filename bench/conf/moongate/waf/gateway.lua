@@ -1,0 +1,20 @@
+-- SPDX-License-Identifier: Apache-2.0
+local p = require("moongate.policies")
+return {
+  name = "bench",
+  workers = 1,
+  access_log = false,
+  listeners = { { name = "in", address = "127.0.0.1:@PORT@" } },
+  limits = { connections = 20000 },
+  backends = {
+    origin = {
+      targets = { "http://127.0.0.1:@ORIGIN@" },
+      keepalive = { idle = 2048, requests = 0 },
+    },
+  },
+  policies = { inbound = { p.waf {
+    ruleset = "crs", profile = "crs",
+    audit_log = { file = "@DIR@/waf.log" },
+  } } },
+  sites = { { hosts = { "*" }, routes = { { path = "/*", backend = "origin" } } } },
+}
