@@ -385,8 +385,17 @@ static bool access_is_wanted(const struct moon_exchange *x)
     return sample >= ACCESS_MILLION || !is_good || moon_random_fast() % ACCESS_MILLION < sample;
 }
 
+static void access_tell_board(struct moon_board_slot *slot)
+{
+    if (slot != NULL) // this worker's own
+        atomic_store_explicit(&slot->requests,
+                              atomic_load_explicit(&slot->requests, memory_order_relaxed) + 1,
+                              memory_order_relaxed);
+}
+
 void moon_access_log_exchange(struct moon_exchange *x)
 {
+    access_tell_board(x->gateway->env.slot);
     access_settle(&x->times);
     access_count(x);
     struct moon_access_log *log = x->gateway->access_log;

@@ -58,6 +58,7 @@ static void management_workers(struct moon_json *json, const struct moon_board *
         moon_json_number(json, "generation", atomic_load(&slot->generation));
         moon_json_number(json, "connections", atomic_load(&slot->connections));
         moon_json_number(json, "exchanges", atomic_load(&slot->exchanges));
+        moon_json_number(json, "requests", atomic_load(&slot->requests));
         moon_json_number(json, "lua_bytes", atomic_load(&slot->lua_bytes));
         moon_json_number(json, "loop_lag_us", atomic_load(&slot->lag_us));
         moon_json_number(json, "restarts", (int64_t)atomic_load(&slot->restarts));

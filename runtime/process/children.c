@@ -137,6 +137,9 @@ static void child_clear_slot(struct moon_child *child)
     atomic_store(&slot->connections, 0);
     atomic_store(&slot->exchanges, 0);
     atomic_store(&slot->lua_bytes, 0);
+    atomic_store(&slot->requests, 0);
+    atomic_store(&slot->busy_us, 0);
+    child->rate = (struct moon_child_rate){0};
     child->loading = child->loaded = child->serving = 0;
     child->placed_beat_us = child->warned_beat_us = child->asked_beat_us = 0;
 }

@@ -23,15 +23,18 @@ static void MOON_PRINTF(2, 3) status_add(struct status_text *text, const char *f
         text->len = moon_min_size(text->len + (size_t)n, text->cap - 1);
 }
 
-static void status_json_worker(struct moon_json *json, int number,
+static void status_json_worker(struct moon_json *json, const struct moon_child *child,
                                const struct moon_board_slot *slot)
 {
     moon_json_object(json);
-    moon_json_number(json, "worker", number);
+    moon_json_number(json, "worker", child->number);
     moon_json_number(json, "pid", atomic_load(&slot->pid));
     moon_json_number(json, "generation", atomic_load(&slot->generation));
     moon_json_number(json, "connections", atomic_load(&slot->connections));
     moon_json_number(json, "exchanges", atomic_load(&slot->exchanges));
+    moon_json_number(json, "requests", atomic_load(&slot->requests));
+    moon_json_number(json, "requests_per_s", child->rate.requests_per_s);
+    moon_json_number(json, "busy_percent", child->rate.busy_percent);
     moon_json_number(json, "turns", (int64_t)atomic_load(&slot->turns));
     moon_json_number(json, "lua_bytes", atomic_load(&slot->lua_bytes));
     moon_json_number(json, "restarts", (int64_t)atomic_load(&slot->restarts));
@@ -58,7 +61,7 @@ static void status_json(const struct moon_supervisor *supervisor, char *into, si
     moon_json_array_at(&json, "workers");
     for (int i = 0; i < supervisor->child_count; i++) {
         if (i < supervisor->worker_count || supervisor->children[i].pid != 0)
-            status_json_worker(&json, i, &board->slots[i]);
+            status_json_worker(&json, &supervisor->children[i], &board->slots[i]);
     }
     moon_json_end(&json);
     moon_json_end(&json);
@@ -78,17 +81,21 @@ static void status_text(const struct moon_supervisor *supervisor, struct status_
                (unsigned long long)atomic_load(&board->reloads_failed));
     if (board->last_reload_error[0] != '\0')
         status_add(text, "the last reload failed: %s\n", board->last_reload_error);
-    status_add(text, "\n%6s %8s %10s %11s %9s %10s %8s\n", "worker", "pid", "generation",
-               "connections", "exchanges", "Lua KiB", "restarts");
+    status_add(text, "\n%6s %8s %10s %10s %6s %11s %9s %10s %8s\n", "worker", "pid", "generation",
+               "requests/s", "busy", "connections", "exchanges", "Lua KiB", "restarts");
     for (int i = 0; i < supervisor->child_count; i++) {
         const struct moon_board_slot *slot = &board->slots[i];
         if (i >= supervisor->worker_count && supervisor->children[i].pid == 0)
             continue;
-        status_add(text, "%6d %8d %10u %11lld %9lld %10lld %8llu\n", i, atomic_load(&slot->pid),
-                   atomic_load(&slot->generation), (long long)atomic_load(&slot->connections),
+        const struct moon_child_rate *rate = &supervisor->children[i].rate;
+        status_add(text, "%6d %8d %10u %10lld %5d%% %11lld %9lld %10lld %8llu%s\n", i,
+                   atomic_load(&slot->pid), atomic_load(&slot->generation),
+                   (long long)rate->requests_per_s, rate->busy_percent,
+                   (long long)atomic_load(&slot->connections),
                    (long long)atomic_load(&slot->exchanges),
                    (long long)atomic_load(&slot->lua_bytes) / 1024,
-                   (unsigned long long)atomic_load(&slot->restarts));
+                   (unsigned long long)atomic_load(&slot->restarts),
+                   atomic_load(&slot->is_draining) != 0 ? "  draining" : "");
     }
 }
 

@@ -17,6 +17,13 @@ struct moon_supervisor;
 struct moon_control;
 struct moon_watch;
 
+/// What a worker did in the last second or so (watchdog.c).
+struct moon_child_rate {
+    int64_t at_us, requests, busy_us; // when that was last looked at
+    int64_t requests_per_s;
+    int busy_percent;
+};
+
 /// A worker as the supervisor sees it.
 struct moon_child {
     struct moon_supervisor *supervisor;
@@ -37,6 +44,7 @@ struct moon_child {
     int64_t placed_beat_us; // turn that was slow: the policy's name was asked for
     int64_t warned_beat_us; // and it was reported
     int64_t asked_beat_us;  // turn whose backtrace was asked for
+    struct moon_child_rate rate;
 };
 
 enum moon_reload_state {

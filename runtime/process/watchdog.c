@@ -7,6 +7,7 @@
 
 enum {
     WATCHDOG_EVERY_MS = 50,
+    WATCHDOG_RATE_US = 1000 * 1000,
     WATCHDOG_ANSWER_MS = 10, // in which a worker that is asked says which policy it runs
     WATCHDOG_WARN_US = 100 * 1000,
     WATCHDOG_BACKTRACE_US = 1800 * 1000,
@@ -61,13 +62,33 @@ static bool watchdog_look(struct moon_child *child, int64_t now_us)
     return false;
 }
 
+static void watchdog_measure(struct moon_child *child, int64_t now_us)
+{
+    const struct moon_board_slot *slot = &child->supervisor->state.board->slots[child->number];
+    struct moon_child_rate *rate = &child->rate;
+    int64_t took_us = now_us - rate->at_us;
+    if (took_us < WATCHDOG_RATE_US)
+        return;
+    int64_t requests = atomic_load_explicit(&slot->requests, memory_order_relaxed);
+    int64_t busy_us = atomic_load_explicit(&slot->busy_us, memory_order_relaxed);
+    if (rate->at_us > 0) {
+        rate->requests_per_s = (requests - rate->requests) * 1000000 / took_us;
+        rate->busy_percent = (int)((busy_us - rate->busy_us) * 100 / took_us);
+    }
+    rate->at_us = now_us;
+    rate->requests = requests;
+    rate->busy_us = busy_us;
+}
+
 static void watchdog_turn(struct moon_timer *timer)
 {
     struct moon_supervisor *supervisor = timer->owner;
     int64_t now_us = moon_clock_real_us();
     bool has_asked = false;
-    for (int i = 0; i < supervisor->child_count; i++)
+    for (int i = 0; i < supervisor->child_count; i++) {
         has_asked = watchdog_look(&supervisor->children[i], now_us) || has_asked;
+        watchdog_measure(&supervisor->children[i], now_us);
+    }
     moon_timer_set(timer, has_asked ? WATCHDOG_ANSWER_MS : WATCHDOG_EVERY_MS);
 }
 

@@ -17,6 +17,13 @@ static void worker_woke(void *arg)
     atomic_store_explicit(&worker->env.slot->beat_us, moon_clock_real_us(), memory_order_relaxed);
 }
 
+static void board_add(_Atomic int64_t *cell, int64_t amount)
+{
+    // Nobody else writes it.
+    atomic_store_explicit(cell, atomic_load_explicit(cell, memory_order_relaxed) + amount,
+                          memory_order_relaxed);
+}
+
 static void worker_turn(void *arg)
 {
     struct moon_worker *worker = arg;
@@ -26,6 +33,8 @@ static void worker_turn(void *arg)
         moon_access_log_flush(worker->gateway.access_log);
     int64_t now_us = moon_clock_real_us();
     int64_t began_us = atomic_load_explicit(&slot->beat_us, memory_order_relaxed);
+    if (began_us > 0)
+        board_add(&slot->busy_us, now_us - began_us);
     if (began_us > 0 && !worker->has_loaded)
         moon_admission_turned(&worker->gateway, now_us - began_us, now_us);
     else if (worker->has_loaded)

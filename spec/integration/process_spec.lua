@@ -9,7 +9,7 @@ return {
   name = "processes", access_log = { path = %q },
   listeners = { { name = "http", address = "127.0.0.1:0" } },
   management = { address = "127.0.0.1:0" },
-  limits = { policy_cpu = 20, drain_timeout = %d },
+  limits = { policy_cpu = 20, drain_timeout = %d, requests_per_connection = 0 },
   sites = { { hosts = { "*" }, routes = {
     { path = "/fast", reply = { status = 200, body = "fast" } },
     { path = "/slow", reply = { status = 200, body = "slow" },
@@ -142,6 +142,32 @@ describe("the supervisor", function()
     nap:close()
   end)
 
+  it("shows in `status` and `top` how busy workers are", function()
+    local port = start({ workers = 1 })
+    local stop, report = gw.root .. "/stop", gw.root .. "/report.lua"
+    process.run(("luajit spec/support/load.lua %d 4 '%s' '%s' /fast >/dev/null 2>&1 & echo"):format(port,
+      stop, report))
+    local top = gw.root .. "/top"
+    local top_pid = process.run(("%s '%s' top --interval=0.2 '%s' >'%s' 2>&1 & echo $!"):format(
+      gw.environment, gw.binary, gw.dir, top)):match("%d+")
+    assert.truthy(process.eventually(function()
+      local worker = gw:status().workers[1]
+      return worker.requests_per_s > 100 and worker.busy_percent > 0 and worker.requests > 100
+    end, 5), gw:command("status"))
+    assert.truthy(process.eventually(function()
+      return process.read(top):find("\n +0 +%d+ +1 +%d%d%d+ +%d+%% +4 ") -- four connections
+    end, 5), process.read(top))
+    process.write(stop, "")
+    assert.truthy(process.eventually(function()
+      return process.read(report) ~= "" and gw:status().workers[1].requests_per_s == 0
+    end), gw:command("status"))
+    gw:stop()
+    gw = nil
+    assert.truthy(process.eventually(function()
+      return not process.is_alive(tonumber(top_pid)) -- with the gateway
+    end, 3))
+  end)
+
   it("lets a request come to its end on SIGTERM, and accepts no new ones", function()
     local port = start()
     local slow = begin(port, "/slow")
@@ -222,6 +248,38 @@ describe("the supervisor", function()
     gw:stop()
     gw = nil
     assert.equal(50, lines(path .. ".1"))
+  end)
+
+  it("listens on IPv4, IPv6 and a UNIX socket at once", function()
+    local path = process.run("mktemp -u /tmp/moongate-listen.XXXXXX"):match("%S+")
+    local has_v6 = process.read("/proc/net/if_inet6") ~= ""
+    gw = process.start { files = { ["gateway.lua"] = (CONFIG:format("-", 30):gsub("listeners = {",
+      ('%%0 { name = "local", address = "unix:%s" }, %s'):format(path,
+        has_v6 and '{ name = "v6", address = "[::1]:0" },' or ""))),
+      ["policies/lazy.lua"] = LAZY }, workers = 2 }
+    assert.equal(200, (process.get(gw:port("http"), "/fast")))
+    if has_v6 then
+      assert.equal("fast", (process.run(("curl -sg 'http://[::1]:%d/fast'"):format(gw:port("v6")))))
+    end
+    local function get_local()
+      return process.run(("curl -sS --unix-socket '%s' http://t.test/fast"):format(path))
+    end
+    for _ = 1, 4 do
+      assert.equal("fast", (get_local()))
+    end
+    assert.equal(0, (select(2, gw:command("reload"))))
+    assert.equal("fast", (get_local()))
+    gw:stop()
+    gw = nil
+    assert.equal(1, (select(2, process.run(("test -e '%s'"):format(path)))), "the path stays")
+  end)
+
+  it("raises the limit on open files, and says when it may not suffice", function()
+    start({ environment = "prlimit --nofile=256:4096 --" })
+    local limits = process.read(("/proc/%d/limits"):format(gw:workers()[0]))
+    assert.equal("4096", limits:match("\nMax open files%s+(%d+)"))
+    assert.truthy(gw:log():find("limits.connections of 16384 may need %d+ open files, and 4096 are "
+      .. "allowed"), gw:log())
   end)
 
   it("drops root's privileges in workers", function()
