@@ -94,8 +94,9 @@ M.schema = {
     heuristic = { type = "boolean",
       description = "Whether an answer with Last-Modified and no lifetime is fresh for a tenth of "
         .. "its age, at most a day. Default: yes; with `ttl` it does not matter." },
-    store = { enum = { "local" }, default = "local",
-      description = "Where: `local`, the memory shared by this node's workers." },
+    store = { enum = { "local", "redis" },
+      description = "Where: `local`, the memory shared by this node's workers; `redis`, there as "
+        .. "well, for all nodes that share the Redis of `gateway.lua`. Default: `cache.store` there." },
   },
 }
 
@@ -150,7 +151,16 @@ local function lowered(list)
   return out
 end
 
-function M.prepare(conf)
+local function tiered(conf, env)
+  local plan = env and env.plan or {}
+  local store = conf.store or plan.cache and plan.cache.store
+  if store == "redis" and not plan.redis then
+    error("store: \"redis\" needs `redis` in gateway.lua", 0)
+  end
+  return store == "redis"
+end
+
+function M.prepare(conf, env)
   local has_ttl = conf.ttl ~= nil
   local rule = cache.rule({
     ttl = conf.ttl, statuses = conf.statuses,
@@ -158,6 +168,7 @@ function M.prepare(conf)
     collapse = conf.collapse ~= false, wait = conf.collapse_wait or 5,
     stale_on_failure = (conf.stale_if_error == nil and not has_ttl) and STALE_ON_FAILURE or 0,
     targeted = lowered(conf.targeted or TARGETED),
+    tiered = tiered(conf, env),
     heeds_client = or_default(conf.request_directives, not has_ttl),
     heuristic = or_default(conf.heuristic, not has_ttl),
     head = has_head(conf.methods), per_caller = conf.vary_by ~= nil or conf.key ~= nil,

@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: Apache-2.0
---- `ctx.cache`: values that policies keep in the memory shared by this node's workers. Strings are
---- kept as they are, everything else as JSON. Keeping a value never fails a request.
+--- `ctx.cache`: values that policies keep in the memory shared by this node's workers, and with
+--- `cache.store = "redis"` in Redis for all nodes. Strings are kept as they are, everything else as JSON.
+--- Keeping a value never fails a request.
 
 local M = {}
 
@@ -37,10 +38,20 @@ end
 function M.new(core, clock)
   local F = {}
 
+  --- What this node has, once the second tier has been asked where it has to be.
+  local function look(key)
+    local text, is_json, is_due, is_unasked = core.get(key)
+    if text == nil or is_unasked then
+      core.ask(key)
+      text, is_json, is_due = core.get(key)
+    end
+    return text, is_json, is_due
+  end
+
   --- The value, or nil.
   function F.get(_, key)
     check_key(key, "get")
-    local text, is_json = core.get(key)
+    local text, is_json = look(key)
     if text == nil then
       return nil
     end
@@ -105,7 +116,7 @@ function M.new(core, clock)
     end
     local gives_up_at = clock.monotonic() + (options.wait or WAIT_SECONDS)
     while true do
-      local text, is_json, is_due = core.get(key)
+      local text, is_json, is_due = look(key)
       if text ~= nil and not is_due then
         return decode(text, is_json)
       end

@@ -27,6 +27,11 @@ struct moon_store_seat *moon_cache_seat(const struct moon_exchange *x)
     return flights == NULL ? NULL : flights->seat;
 }
 
+struct moon_cache_tier *moon_cache_tier(const struct moon_exchange *x)
+{
+    return x->generation == NULL ? NULL : moon_script_env(x->generation->script)->tier;
+}
+
 const struct moon_cache_facts *moon_cache_facts(const struct moon_store_object *object)
 {
     return (const struct moon_cache_facts *)(const void *)object->info.facts;
@@ -54,6 +59,8 @@ void moon_cache_end(struct moon_exchange *x)
     if (cache->rule == NULL && !cache->has_flight)
         return;
     moon_flights_cancel(&cache->wait);
+    moon_cache_tier_cancel(cache->remote.query);
+    cache->remote.query = NULL;
     // A policy took the body's place: nobody else shall queue for it.
     if (cache->has_flight && cache->rule != NULL && !x->is_client_gone)
         cache_mark(x, CACHE_MARK_FAILURE_MS);
@@ -128,7 +135,10 @@ static enum moon_cache_answer cache_refuse(struct moon_exchange *x)
     return MOON_CACHE_ANSWERED;
 }
 
-static void cache_resume(void *owner);
+static void cache_woken(void *owner)
+{
+    moon_cache_resume(owner);
+}
 
 // One request asks the backend, the others wait for what it gets.
 static enum moon_cache_answer cache_join(struct moon_exchange *x, bool may_wait)
@@ -148,7 +158,7 @@ static enum moon_cache_answer cache_join(struct moon_exchange *x, bool may_wait)
         if (!may_wait)
             break;
         cache->has_waited = true;
-        moon_flights_wait(cache_flights(x), &cache->wait, cache_resume, x);
+        moon_flights_wait(cache_flights(x), &cache->wait, cache_woken, x);
         return MOON_CACHE_WAITS;
     case MOON_FLIGHT_FULL:
         break;
@@ -176,6 +186,10 @@ static enum moon_cache_answer cache_validate(struct moon_exchange *x,
                                              struct moon_store_object *object)
 {
     struct moon_cache_state *cache = &x->cache;
+    // Another node has renewed it.
+    if (cache->remote.is_hit && x->ctx.is_background &&
+        moon_freshness_left_ms(&moon_cache_facts(object)->fresh, cache->now_ms) > 0)
+        return moon_cache_answer_from(x, object, "hit");
     // What came after this request did is as good as its own question.
     if (cache->has_waited && moon_cache_facts(object)->fresh.response_ms >= cache->arrived_ms) {
         cache->is_collapsed = true;
@@ -196,6 +210,9 @@ static enum moon_cache_answer cache_validate(struct moon_exchange *x,
     }
     cache->may_store = is_noted;
     enum moon_cache_answer answer = cache_join(x, !x->ctx.is_background);
+    if (answer == MOON_CACHE_GO_ON &&
+        moon_cache_remote_ask(x, moon_cache_facts(object)->fresh.response_ms))
+        answer = MOON_CACHE_WAITS;
     if (answer == MOON_CACHE_WAITS)
         moon_store_release(object);
     else
@@ -212,11 +229,14 @@ static enum moon_cache_answer cache_use(struct moon_exchange *x, struct moon_sto
         moon_freshness_reuse(&moon_cache_facts(object)->fresh, &cache->request_cc, cache->now_ms)) {
     case MOON_REUSE_FRESH:
         cache->is_collapsed = cache->has_waited;
+        cache_end_flight(x);
         return moon_cache_answer_from(x, object, "hit");
     case MOON_REUSE_STALE:
+        cache_end_flight(x);
         return moon_cache_answer_from(x, object, "stale");
     case MOON_REUSE_REVALIDATE_LATER:
-        if (moon_store_flight_begin(moon_cache_seat(x), cache->key, false) == MOON_FLIGHT_OURS) {
+        if (cache->has_flight ||
+            moon_store_flight_begin(moon_cache_seat(x), cache->key, false) == MOON_FLIGHT_OURS) {
             cache->has_flight = true;
             moon_cache_renew(x);
         }
@@ -266,8 +286,10 @@ static enum moon_cache_answer cache_find(struct moon_exchange *x)
     if (x->request.method != MOON_METHOD_GET)
         return MOON_CACHE_GO_ON;
     cache->may_store = cache_note_fields(x);
-    if (found == MOON_STORE_MARKER || cache->client.range.data != NULL)
+    if (found == MOON_STORE_MARKER)
         return MOON_CACHE_GO_ON;
+    if (cache->client.range.data != NULL)
+        return moon_cache_remote_ask(x, 0) ? MOON_CACHE_WAITS : MOON_CACHE_GO_ON;
     // Whoever waited and finds only other variants does not wait again.
     enum moon_cache_answer answer =
         cache_join(x, !(cache->has_waited && found == MOON_STORE_OTHER));
@@ -282,6 +304,8 @@ static enum moon_cache_answer cache_find(struct moon_exchange *x)
             return cache_use(x, &object);
         }
     }
+    if (moon_cache_remote_ask(x, 0))
+        return MOON_CACHE_WAITS;
     if (found == MOON_STORE_OTHER)
         cache_borrow_variant(x);
     return MOON_CACHE_GO_ON;
@@ -294,9 +318,8 @@ static int cache_push(struct moon_ctx *ctx, lua_State *co, void *op)
     return 1;
 }
 
-static void cache_resume(void *owner)
+void moon_cache_resume(struct moon_exchange *x)
 {
-    struct moon_exchange *x = owner;
     x->cache.now_ms = moon_clock_wall_ms();
     if (cache_find(x) != MOON_CACHE_WAITS)
         moon_async_done(&x->ctx, cache_push, &x->ctx);
@@ -306,6 +329,8 @@ void moon_cache_cancel(void *ctx)
 {
     struct moon_exchange *x = MOON_CONTAINER_OF(ctx, struct moon_exchange, ctx);
     moon_flights_cancel(&x->cache.wait);
+    moon_cache_tier_cancel(x->cache.remote.query);
+    x->cache.remote.query = NULL;
 }
 
 static bool cache_is_unconditional(const struct moon_exchange *x)
@@ -354,14 +379,15 @@ enum moon_cache_answer moon_cache_lookup(struct moon_ctx *ctx, const struct moon
 
 // ---- asking ------------------------------------------------------------------------------------
 
-static void cache_fill_tags(struct moon_exchange *x, struct moon_store_info *info)
+void moon_cache_fill_tags(struct moon_exchange *x, struct moon_store_info *info)
 {
     struct moon_store *store = moon_store_of(moon_cache_seat(x));
     const struct moon_cache_rule *rule = x->cache.rule;
     info->tags[info->tag_count++] = moon_store_tag(store, 0); // everything
-    info->tags[info->tag_count++] = moon_store_tag(store, moon_cache_name(x));
+    x->cache.name = moon_cache_name(x);
+    info->tags[info->tag_count++] = moon_store_tag(store, moon_cache_tag_hash(&x->cache.name));
     for (size_t i = 0; i < rule->tag_count; i++)
-        info->tags[info->tag_count++] = moon_store_tag(store, rule->tags[i]);
+        info->tags[info->tag_count++] = moon_store_tag(store, moon_cache_tag_hash(&rule->tags[i]));
 }
 
 // The backend may speak to this cache alone (Edge Architecture §3).
@@ -386,7 +412,9 @@ enum moon_rc moon_cache_before_call(struct moon_exchange *x)
     cache->asked_ms = cache->now_ms = moon_clock_wall_ms();
     // What is purged from here on may be what the backend is about to answer with.
     cache->info.tag_count = 0;
-    cache_fill_tags(x, &cache->info);
+    moon_cache_fill_tags(x, &cache->info);
+    if (moon_cache_tier(x) != NULL)
+        cache->remote.position = moon_cache_tier_position(moon_cache_tier(x));
     enum moon_rc rc = cache_tell_surrogate(x);
     if (cache->stale.seat == NULL || rc != MOON_OK)
         return rc;
@@ -412,11 +440,11 @@ static void cache_mark(struct moon_exchange *x, int64_t for_ms)
     int64_t now = moon_clock_wall_ms();
     struct moon_store_info info = {
         .stamp_ms = now, .keep_until_ms = now + for_ms, .is_marker = true};
-    cache_fill_tags(x, &info);
+    moon_cache_fill_tags(x, &info);
     moon_store_mark(moon_cache_seat(x), x->cache.key, &info);
 }
 
-static int64_t cache_keep_until(const struct moon_freshness *fresh)
+int64_t moon_cache_keep_until(const struct moon_freshness *fresh)
 {
     int64_t past = CACHE_KEEP_STALE_MS;
     if (fresh->stale_while_revalidate_ms > past)
@@ -441,7 +469,7 @@ bool moon_cache_begin(struct moon_exchange *x, const struct moon_cache_control *
     moon_freshness_read(&facts.fresh, &x->response, cc, &cache->rule->fresh, cache->asked_ms,
                         moon_clock_wall_ms());
     cache->info.stamp_ms = facts.fresh.date_ms;
-    cache->info.keep_until_ms = cache_keep_until(&facts.fresh);
+    cache->info.keep_until_ms = moon_cache_keep_until(&facts.fresh);
     cache->info.variant = vary.len == 0 ? 0 : moon_cache_variant(&cache->asked, vary);
     _Static_assert(sizeof(facts) <= sizeof(cache->info.facts), "facts fit");
     memcpy(cache->info.facts, &facts, sizeof(facts));
@@ -450,8 +478,9 @@ bool moon_cache_begin(struct moon_exchange *x, const struct moon_cache_control *
 
 void moon_cache_commit(struct moon_exchange *x)
 {
-    if (x->cache.writer.seat != NULL)
-        (void)moon_store_commit(&x->cache.writer, &x->cache.info); // dropped: one miss more
+    // Dropped: one miss more.
+    if (x->cache.writer.seat != NULL && moon_store_commit(&x->cache.writer, &x->cache.info))
+        moon_cache_remote_fill(x);
     cache_end_flight(x);
 }
 
@@ -540,7 +569,7 @@ void moon_cache_on_response(struct moon_exchange *x)
     if (!moon_method_is_safe(x->request.method) && status < 400) {
         moon_cache_invalidate(x);
         cache->info.tag_count = 0;
-        cache_fill_tags(x, &cache->info);
+        moon_cache_fill_tags(x, &cache->info);
         cache->may_store = cache->asked.arena != NULL && moon_cache_post_is_get(x);
     }
     bool is_head = x->request.method == MOON_METHOD_HEAD;

@@ -13,6 +13,7 @@
 #include "script/cache_rule.h"
 #include "script/flights.h"
 #include "shared/store.h"
+#include "upstream/cache_tier.h"
 
 struct moon_exchange;
 struct moon_gateway;
@@ -41,12 +42,23 @@ struct moon_cache_conditions {
     struct moon_slice if_none_match, if_modified_since, range, if_range;
 };
 
+/// Asking the second tier.
+struct moon_cache_remote {
+    struct moon_cache_tier_query *query; // NULL: none under way
+    uint64_t position;                   // of the purges known, when the backend was asked
+    int64_t known_ms; // when what we have came; only what came later is of use. 0: we have nothing
+    bool is_asked;    // once a request
+    bool is_vary_known;
+    bool is_hit;
+};
+
 /// Lies in the exchange; zeroed: no cache policy ran.
 struct moon_cache_state {
     const struct moon_cache_rule *rule; // NULL: none
     struct moon_store_key key;
     struct moon_slice own_key;     // in place of the URI; data NULL: none
     struct moon_slice path, query; // at the look-up
+    struct moon_cache_tag name;    // what it is purged by; once the backend is asked
     struct moon_cache_control request_cc;
     struct moon_cache_conditions client;
     struct moon_fields asked; // the request's fields at the look-up, before later policies
@@ -59,10 +71,12 @@ struct moon_cache_state {
     struct moon_store_info
         info; // of what is being written; tags: as they were when it was asked for
     struct moon_flight_wait wait;
-    int64_t arrived_ms;    // wall time of the look-up
-    int64_t now_ms;        // wall time of the last thing that happened
-    int64_t asked_ms;      // when the backend was asked
-    int64_t wait_until_ms; // monotonic
+    struct moon_cache_remote remote;
+    struct moon_slice key_text; // what the key is made of, as all nodes write it
+    int64_t arrived_ms;         // wall time of the look-up
+    int64_t now_ms;             // wall time of the last thing that happened
+    int64_t asked_ms;           // when the backend was asked
+    int64_t wait_until_ms;      // monotonic
     bool has_waited;
     bool has_flight; // we fill for others
     bool may_store;
@@ -110,6 +124,7 @@ void moon_cache_end_renewals(struct moon_gateway *gateway);
 
 // ---- inside (cache*.c) -------------------------------------------------------------------------
 
+struct moon_cache_tier *moon_cache_tier(const struct moon_exchange *x); // NULL: there is none
 struct moon_store_seat *moon_cache_seat(const struct moon_exchange *x); // NULL: there is no store
 const struct moon_cache_facts *moon_cache_facts(const struct moon_store_object *object);
 
@@ -148,8 +163,8 @@ bool moon_cache_post_is_get(struct moon_exchange *x);
 bool moon_cache_make_key(struct moon_exchange *x, const struct moon_cache_rule *rule,
                          const struct moon_cache_key_parts *parts, struct moon_store_key *key);
 
-/// What the object is purged by, beside its tags: hash of the URI, or of the rule's own key.
-uint64_t moon_cache_name(struct moon_exchange *x);
+/// What the object is purged by, beside its tags: the URI, or the rule's own key.
+struct moon_cache_tag moon_cache_name(struct moon_exchange *x);
 
 /// Host and port of the request as keys have them. Arena.
 struct moon_slice moon_cache_authority(struct moon_exchange *x);
@@ -178,6 +193,29 @@ bool moon_cache_is_comparable(struct moon_slice head);
 
 /// Fills `response` with slices into the head. @return false when memory is short
 bool moon_cache_unpack(struct moon_slice head, struct moon_response *response);
+
+/// The name of the request in the second tier. @param vary  of the response; empty: none, or not
+/// known. @return false when memory is short
+MUST_CHECK bool moon_cache_remote_name(struct moon_exchange *x, const struct moon_fields *request,
+                                       struct moon_slice vary,
+                                       uint8_t name[MOON_CACHE_TIER_NAME_BYTES]);
+
+/// Asks the second tier; moon_cache_resume follows. @param known_ms  see struct moon_cache_remote
+/// @return false when it is not asked
+bool moon_cache_remote_ask(struct moon_exchange *x, int64_t known_ms);
+
+/// Puts there what this exchange has just stored.
+void moon_cache_remote_fill(struct moon_exchange *x);
+
+/// Whether a packed head that came from elsewhere may be unpacked.
+bool moon_cache_head_is_sound(struct moon_slice head);
+
+/// Looks again, after a wait.
+void moon_cache_resume(struct moon_exchange *x);
+
+/// What the exchange's object is purged by, as it holds now; appended.
+void moon_cache_fill_tags(struct moon_exchange *x, struct moon_store_info *info);
+int64_t moon_cache_keep_until(const struct moon_freshness *fresh);
 
 /// Answers out of x->cache.served: conditions, ranges, Age, Cache-Status.
 void moon_cache_serve(struct moon_exchange *x);

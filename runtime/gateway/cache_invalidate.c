@@ -37,32 +37,34 @@ static void invalidate_location(struct moon_exchange *x, enum moon_field_id id)
 {
     const struct moon_field *field = moon_fields_find_id(&x->response.fields, id);
     struct moon_url url;
-    uint64_t hash;
+    struct moon_cache_tag tag;
     if (field == NULL || field->value.len == 0)
         return;
     struct moon_slice target = invalidate_resolve(x, field->value);
     target = moon_slice(target.data, moon_slice_find(target, '#'));
     if (moon_url_parse(target, &url) && invalidate_is_own(x, &url) &&
-        moon_cache_url_hash(&x->arena, target, &hash))
-        moon_store_purge(moon_store_of(moon_cache_seat(x)), hash);
+        moon_cache_url_tag(&x->arena, target, &tag))
+        moon_cache_purge(moon_cache_seat(x), moon_cache_tier(x), &tag);
 }
 
 bool moon_cache_post_is_get(struct moon_exchange *x)
 {
     const struct moon_field *field =
         moon_fields_find_id(&x->response.fields, MOON_FIELD_CONTENT_LOCATION);
-    uint64_t hash;
+    struct moon_cache_tag tag, own;
     if (x->request.method != MOON_METHOD_POST || x->response.status != 200 || field == NULL ||
         x->cache.own_key.data != NULL)
         return false;
     struct moon_slice target = invalidate_resolve(x, field->value);
-    return moon_cache_url_hash(&x->arena, target, &hash) && hash == moon_cache_name(x);
+    own = moon_cache_name(x);
+    return moon_cache_url_tag(&x->arena, target, &tag) && memcmp(&tag, &own, sizeof(tag)) == 0;
 }
 
 // RFC 9111 §4.4.
 void moon_cache_invalidate(struct moon_exchange *x)
 {
-    moon_store_purge(moon_store_of(moon_cache_seat(x)), moon_cache_name(x));
+    struct moon_cache_tag own = moon_cache_name(x);
+    moon_cache_purge(moon_cache_seat(x), moon_cache_tier(x), &own);
     invalidate_location(x, MOON_FIELD_LOCATION);
     invalidate_location(x, MOON_FIELD_CONTENT_LOCATION);
 }

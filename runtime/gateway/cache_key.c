@@ -74,23 +74,27 @@ bool moon_cache_make_key(struct moon_exchange *x, const struct moon_cache_rule *
             key_add(&parts, x->request.query);
     }
     key_add(&parts, given->caller);
+    size_t common = parts.count; // what follows is hashed with this node's key
     for (size_t i = 0; i < rule->vary_header_count; i++) {
         variants[i] = moon_cache_variant(&x->request.fields, rule->vary_headers[i]);
         key_add(&parts, moon_slice((const char *)&variants[i], sizeof(variants[i])));
     }
     if (!moon_arena_join(&x->arena, parts.slices, parts.count, &text))
         return false;
+    x->cache.key_text = moon_slice(text.data, 0);
+    for (size_t i = 0; i < common; i++)
+        x->cache.key_text.len += parts.slices[i].len;
     moon_hash128(KEY_SEED, text, hash);
     *key = (struct moon_store_key){hash[0], hash[1]};
     return true;
 }
 
-uint64_t moon_cache_name(struct moon_exchange *x)
+struct moon_cache_tag moon_cache_name(struct moon_exchange *x)
 {
     if (x->cache.own_key.data != NULL)
-        return moon_cache_tag_hash(MOON_S("key"), x->cache.own_key);
-    return moon_cache_uri_hash(x->request.scheme, moon_cache_authority(x), x->cache.path,
-                               x->cache.query);
+        return moon_cache_tag(&x->arena, MOON_S("key"), x->cache.own_key);
+    return moon_cache_uri_tag(&x->arena, x->request.scheme, moon_cache_authority(x), x->cache.path,
+                              x->cache.query);
 }
 
 // ---- Vary --------------------------------------------------------------------------------------
@@ -153,6 +157,60 @@ uint64_t moon_cache_variant(const struct moon_fields *request, struct moon_slice
     while (moon_slice_next_element(&names, &name))
         h += moon_hash_mix(moon_hash(name) ^ variant_of(request, name));
     return h;
+}
+
+// What a request says for the names, as one text that all nodes write alike.
+static bool variant_text(struct moon_exchange *x, const struct moon_fields *request,
+                         struct moon_slice names, struct moon_buf *out)
+{
+    struct moon_slice name, element;
+    while (moon_slice_next_element(&names, &name)) {
+        bool is_loose = variant_is_loose(name);
+        bool is_single = (moon_field_flags(moon_field_id(name)) & MOON_FIELD_SINGLE) != 0;
+        const struct moon_field *field;
+        size_t at = 0;
+        if (moon_buf_append(out, name) != MOON_OK || moon_buf_append(out, MOON_S("\n")) != MOON_OK)
+            return false;
+        while ((field = moon_fields_next(request, name, &at)) != NULL) {
+            struct moon_slice rest = field->value;
+            while (is_single ? rest.len > 0 : moon_slice_next_element(&rest, &element)) {
+                if (is_single) {
+                    element = rest;
+                    rest.len = 0;
+                }
+                char *text = moon_arena_alloc(&x->arena, element.len + 1);
+                if (text == NULL)
+                    return false;
+                for (size_t i = 0; i < element.len; i++)
+                    text[i] = is_loose ? moon_lower(element.data[i]) : element.data[i];
+                if (moon_buf_append(out, moon_slice(text, element.len)) != MOON_OK ||
+                    moon_buf_append(out, MOON_S(",")) != MOON_OK)
+                    return false;
+            }
+            if (moon_buf_append(out, MOON_S("\r")) != MOON_OK) // there was a line, if an empty one
+                return false;
+        }
+        if (moon_buf_append(out, MOON_S("\n")) != MOON_OK)
+            return false;
+    }
+    return true;
+}
+
+bool moon_cache_remote_name(struct moon_exchange *x, const struct moon_fields *request,
+                            struct moon_slice vary, uint8_t name[MOON_CACHE_TIER_NAME_BYTES])
+{
+    const struct moon_cache_rule *rule = x->cache.rule;
+    struct moon_buf text;
+    moon_buf_init(&text, 65536);
+    bool is_good = moon_buf_append(&text, MOON_S(" ")) == MOON_OK;
+    for (size_t i = 0; is_good && i < rule->vary_header_count; i++)
+        is_good = variant_text(x, request, rule->vary_headers[i], &text);
+    is_good = is_good && moon_buf_append(&text, MOON_S("\n\n")) == MOON_OK &&
+              variant_text(x, request, vary, &text);
+    struct moon_slice parts[3] = {x->cache.key_text, moon_buf_slice(&text), vary};
+    is_good = is_good && moon_cache_digest(&x->arena, parts, MOON_COUNT(parts), name);
+    moon_buf_fini(&text);
+    return is_good;
 }
 
 bool moon_cache_vary_is_sound(const struct moon_exchange *x, struct moon_slice names)
@@ -268,6 +326,35 @@ static const char *packed_take(const char *at, struct packed_field *field, struc
     at += field->name_len;
     *value = moon_slice(at, field->value_len);
     return at + field->value_len;
+}
+
+bool moon_cache_head_is_sound(struct moon_slice head)
+{
+    struct packed_head start;
+    struct packed_field field;
+    if (head.len < sizeof(start))
+        return false;
+    memcpy(&start, head.data, sizeof(start));
+    struct moon_slice rest = moon_slice_from(head, sizeof(start));
+    if (start.vary_len > rest.len || start.status < 200 || start.status > 999)
+        return false;
+    rest = moon_slice_from(rest, start.vary_len);
+    for (size_t i = 0; i < start.field_count; i++) {
+        if (rest.len < sizeof(field))
+            return false;
+        memcpy(&field, rest.data, sizeof(field));
+        rest = moon_slice_from(rest, sizeof(field));
+        if (field.name_len == 0 || field.name_len > rest.len ||
+            field.value_len > rest.len - field.name_len)
+            return false;
+        struct moon_slice name = moon_slice(rest.data, field.name_len);
+        struct moon_slice value = moon_slice(rest.data + field.name_len, field.value_len);
+        if (field.id != moon_field_id(name) || !moon_field_name_is_valid(name) ||
+            !moon_field_value_is_valid(value))
+            return false;
+        rest = moon_slice_from(rest, (size_t)field.name_len + field.value_len);
+    }
+    return rest.len == 0;
 }
 
 bool moon_cache_is_comparable(struct moon_slice head)

@@ -202,6 +202,8 @@ static void status_text(const struct moon_exchange *x, struct serve_text *text)
         int64_t left = moon_freshness_left_ms(&serve_facts(x)->fresh, cache->now_ms);
         text_add(text, MOON_S("; hit; ttl="));
         text_add_number(text, left > 0 ? (left + 999) / 1000 : -((-left + 999) / 1000));
+        if (cache->remote.is_hit)
+            text_add(text, MOON_S("; detail=shared"));
     } else if (cache->forward != MOON_CACHE_FWD_NONE) {
         text_add(text, MOON_S("; fwd="));
         text_add(text, moon_slice_text(serve_forward_names[cache->forward]));

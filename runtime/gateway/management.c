@@ -96,7 +96,24 @@ static void management_targets(struct moon_json *json, const struct moon_healths
     moon_json_end(json);
 }
 
-static void management_cache(struct moon_json *json, const struct moon_store *store)
+// Hits and misses are this worker's.
+static void management_tier(struct moon_json *json, const struct moon_cache_tier *tier)
+{
+    struct moon_cache_tier_status status;
+    moon_cache_tier_status(tier, &status);
+    moon_json_object_at(json, "tier");
+    moon_json_bool(json, "is_current", moon_cache_tier_is_current(tier));
+    moon_json_number(json, "purges_read_ms", (int64_t)(moon_cache_tier_position(tier) >> 20));
+    moon_json_number(json, "purges_pending", (int64_t)status.purges_pending);
+    moon_json_number(json, "hits", (int64_t)status.hits);
+    moon_json_number(json, "misses", (int64_t)status.misses);
+    moon_json_number(json, "failures", (int64_t)status.failures);
+    moon_json_number(json, "puts", (int64_t)status.puts);
+    moon_json_end(json);
+}
+
+static void management_cache(struct moon_json *json, const struct moon_store *store,
+                             const struct moon_cache_tier *tier)
 {
     struct moon_store_figures figures;
     moon_store_figures(store, &figures);
@@ -107,6 +124,8 @@ static void management_cache(struct moon_json *json, const struct moon_store *st
     moon_json_number(json, "evictions", (int64_t)figures.evictions);
     moon_json_number(json, "refused", (int64_t)figures.refused);
     moon_json_number(json, "dropped_shards", (int64_t)figures.dropped_shards);
+    if (tier != NULL)
+        management_tier(json, tier);
     moon_json_end(json);
 }
 
@@ -153,7 +172,7 @@ static void management_status(struct moon_exchange *x)
     }
     moon_json_number(&json, "routes", (int64_t)plan->leaf_count);
     if (x->gateway->env.flights != NULL && x->gateway->env.flights->seat != NULL)
-        management_cache(&json, moon_store_of(x->gateway->env.flights->seat));
+        management_cache(&json, moon_store_of(x->gateway->env.flights->seat), moon_cache_tier(x));
     management_targets(&json, x->gateway->env.upstreams->healths);
     management_breakers(&json, x->gateway->env.upstreams->healths);
     moon_json_end(&json);
@@ -176,16 +195,15 @@ static void management_reload(struct moon_exchange *x)
 static void management_purge_one(struct moon_exchange *x, struct moon_slice name,
                                  struct moon_slice value, bool *is_good)
 {
-    struct moon_store *store = moon_store_of(x->gateway->env.flights->seat);
-    uint64_t hash = 0; // everything
+    struct moon_cache_tag tag = {{0}}; // everything
     if (moon_slice_is(name, MOON_S("tag")) || moon_slice_is(name, MOON_S("key")))
-        hash = moon_cache_tag_hash(name, value);
+        tag = moon_cache_tag(&x->arena, name, value);
     else if (moon_slice_is(name, MOON_S("url")))
-        *is_good = *is_good && moon_cache_url_hash(&x->arena, value, &hash);
+        *is_good = *is_good && moon_cache_url_tag(&x->arena, value, &tag);
     else
         *is_good = *is_good && moon_slice_is(name, MOON_S("all"));
     if (*is_good)
-        moon_store_purge(store, hash);
+        moon_cache_purge(x->gateway->env.flights->seat, moon_cache_tier(x), &tag);
 }
 
 /// POST /cache/purge?tag=NAME, ?url=URL, ?key=KEY, ?all; several may be given.

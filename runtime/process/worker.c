@@ -67,12 +67,14 @@ struct worker_store {
     char *url;
     struct moon_redis *redis;
     struct moon_limits *limits;
+    struct moon_cache_tier *tier; // NULL: there is no Redis, or no store
 };
 
 static void worker_store_free(struct worker_store *store)
 {
     moon_list_remove(&store->link);
     moon_limits_free(store->limits);
+    moon_cache_tier_free(store->tier);
     moon_redis_free(store->redis);
     free(store->url);
     free(store);
@@ -109,6 +111,7 @@ static enum moon_rc worker_store_open(struct worker_store *store, struct moon_wo
         conf.connect_ms = plan->redis_connect_ms;
         if (plan->redis_prefix.len > 0)
             options.prefix = plan->redis_prefix;
+        conf.reply_bytes = moon_max_size(conf.reply_bytes, plan->shared_cache_object_bytes + 4096);
         if (rc == MOON_OK && conf.is_tls)
             rc = moon_tls_client_new(&plan->redis_tls, error, error_cap, &conf.tls);
         if (rc != MOON_OK)
@@ -117,15 +120,21 @@ static enum moon_rc worker_store_open(struct worker_store *store, struct moon_wo
         moon_tls_client_release(conf.tls);
         if (store->redis == NULL)
             return MOON_ERR_MEMORY;
+        if (worker->seat != NULL)
+            store->tier =
+                moon_cache_tier_new(worker->loop, store->redis, worker->seat, plan->redis_url,
+                                    options.prefix, plan->shared_cache_object_bytes);
+        if (worker->seat != NULL && store->tier == NULL)
+            return MOON_ERR_MEMORY;
     }
     store->limits = moon_limits_new(worker->loop, store->redis, worker->state->counters,
                                     worker->state->limits_board, &options);
     return store->limits == NULL ? MOON_ERR_MEMORY : MOON_OK;
 }
 
-// The limits that a generation's policies count by.
+// What a generation's policies count by and share.
 static enum moon_rc worker_limits(struct moon_worker *worker, const struct moon_plan *plan,
-                                  char *error, size_t error_cap, struct moon_limits **out)
+                                  char *error, size_t error_cap, struct worker_store **out)
 {
     struct worker_store *store = worker_store_find(worker, plan->redis_url);
     if (store == NULL) {
@@ -143,7 +152,7 @@ static enum moon_rc worker_limits(struct moon_worker *worker, const struct moon_
             return rc;
         }
     }
-    *out = store->limits;
+    *out = store;
     return MOON_OK;
 }
 
@@ -216,9 +225,9 @@ enum moon_rc moon_worker_load(struct moon_worker *worker, const struct moon_bund
                                           error, &worker->next);
     if (rc != MOON_OK || worker->env.is_checking)
         return rc;
-    struct moon_limits *limits;
+    struct worker_store *store;
     char text[512] = "";
-    rc = worker_limits(worker, worker->next->plan, text, sizeof(text), &limits);
+    rc = worker_limits(worker, worker->next->plan, text, sizeof(text), &store);
     if (rc != MOON_OK) {
         char where[600];
         (void)snprintf(where, sizeof(where), "gateway.lua: redis.url: %s",
@@ -227,7 +236,8 @@ enum moon_rc moon_worker_load(struct moon_worker *worker, const struct moon_bund
         moon_worker_abort_load(worker);
         return rc;
     }
-    moon_script_set_limits(worker->next->script, limits);
+    moon_script_set_limits(worker->next->script, store->limits);
+    moon_script_set_tier(worker->next->script, store->tier);
     return MOON_OK;
 }
 

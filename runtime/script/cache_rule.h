@@ -5,6 +5,7 @@
 /// (script_cache.c), and what the exchange makes of it (gateway/cache.h).
 
 #include "http/freshness.h"
+#include "upstream/cache_tier.h"
 
 enum { MOON_CACHE_RULE_TAGS = 6, MOON_CACHE_RULE_NAMES = 16, MOON_CACHE_RULE_STATUSES = 32 };
 
@@ -17,13 +18,14 @@ struct moon_cache_rule {
     bool is_query_picked; // only the parameters in vary_query tell requests apart
     struct moon_slice vary_query[MOON_CACHE_RULE_NAMES];
     size_t vary_query_count;
-    uint64_t tags[MOON_CACHE_RULE_TAGS]; // hashes
+    struct moon_cache_tag tags[MOON_CACHE_RULE_TAGS];
     size_t tag_count;
     bool is_collapsed;
     bool heeds_client;       // Cache-Control of requests
     bool has_head;           // HEAD too is answered out of the store
     int64_t wait_ms;         // for another request's answer, at most
-    uint64_t flavour;        // rules that make keys alike share their objects
+    bool is_tiered;          // the second tier is asked, and filled
+    uint64_t flavour;        // rules that make keys alike share their objects; alike on all nodes
     struct moon_slice names; // the texts above lie here
 };
 
@@ -39,13 +41,24 @@ enum moon_cache_answer {
     MOON_CACHE_WAITS,    // moon_async_done follows
 };
 
-/// Hash of a tag's name, alike in all workers. @param kind  "tag", "key"
-uint64_t moon_cache_tag_hash(struct moon_slice kind, struct moon_slice name);
+/// What lists of texts come to, alike on all nodes: SHA-256 over the texts, each with its length.
+/// @return false when memory is short
+MUST_CHECK bool moon_cache_digest(struct moon_arena *arena, const struct moon_slice *parts, size_t count,
+                       uint8_t out[MOON_CACHE_TIER_NAME_BYTES]);
 
-/// Hash of a URI as objects are tagged with it. @param authority  lower case, usual port left out
-uint64_t moon_cache_uri_hash(struct moon_slice scheme, struct moon_slice authority,
-                             struct moon_slice path, struct moon_slice query);
+/// The tag of a name; where memory is short, the one of everything. @param kind  "tag", "key"
+struct moon_cache_tag moon_cache_tag(struct moon_arena *arena, struct moon_slice kind,
+                                     struct moon_slice name);
+
+/// The tag of a URI. @param authority  lower case, usual port left out
+struct moon_cache_tag moon_cache_uri_tag(struct moon_arena *arena, struct moon_slice scheme,
+                                         struct moon_slice authority, struct moon_slice path,
+                                         struct moon_slice query);
 
 /// The same of an absolute URL. @return false when it is none
-MUST_CHECK bool moon_cache_url_hash(struct moon_arena *arena, struct moon_slice text,
-                                    uint64_t *hash);
+MUST_CHECK bool moon_cache_url_tag(struct moon_arena *arena, struct moon_slice text,
+                                   struct moon_cache_tag *tag);
+
+/// Purges on this node, and on all that share its second tier. @param tier  NULL: there is none
+void moon_cache_purge(struct moon_store_seat *seat, struct moon_cache_tier *tier,
+                      const struct moon_cache_tag *tag);

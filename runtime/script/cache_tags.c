@@ -1,27 +1,66 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/// Names by which stored objects are purged: tags, keys, URIs. All are hashes of 64 bits; two that
-/// meet in one cell are purged together, which costs a miss and nothing else.
+/// Names by which stored objects are purged: tags, keys, URIs. All are digests, so that nodes agree on
+/// them; in a node's store two that meet in one cell are purged together, which costs a miss and
+/// nothing else.
 
-#include "base/hash.h"
 #include "http/uri.h"
+#include "net/digest.h"
 #include "script/cache_rule.h"
 
-enum { CACHE_URI_SEED = 0x7572 };
+enum { TAGS_PARTS = 64 };
 
-uint64_t moon_cache_tag_hash(struct moon_slice kind, struct moon_slice name)
+bool moon_cache_digest(struct moon_arena *arena, const struct moon_slice *parts, size_t count,
+                       uint8_t out[MOON_CACHE_TIER_NAME_BYTES])
 {
-    return moon_hash_mix(moon_hash(kind) * 31 + moon_hash(name));
+    struct moon_slice all[2 * TAGS_PARTS], text;
+    uint32_t lengths[TAGS_PARTS];
+    if (count > TAGS_PARTS)
+        return false;
+    for (size_t i = 0; i < count; i++) {
+        lengths[i] = parts[i].data == NULL ? UINT32_MAX : (uint32_t)parts[i].len;
+        all[2 * i] = moon_slice((const char *)&lengths[i], sizeof(lengths[i]));
+        all[2 * i + 1] = parts[i];
+    }
+    _Static_assert((int)MOON_CACHE_TIER_NAME_BYTES == (int)MOON_DIGEST_BYTES, "names are digests");
+    if (!moon_arena_join(arena, all, 2 * count, &text))
+        return false;
+    moon_digest_sha256(text, out);
+    return true;
 }
 
-uint64_t moon_cache_uri_hash(struct moon_slice scheme, struct moon_slice authority,
-                             struct moon_slice path, struct moon_slice query)
+static struct moon_cache_tag tags_of(struct moon_arena *arena, const struct moon_slice *parts,
+                                     size_t count)
 {
-    uint64_t h = CACHE_URI_SEED;
-    struct moon_slice parts[4] = {scheme, authority, path, query};
-    for (size_t i = 0; i < MOON_COUNT(parts); i++)
-        h = moon_hash_mix(h * UINT64_C(0x100000001b3) + moon_hash(parts[i]));
-    return moon_hash_mix(h + (query.data != NULL));
+    uint8_t digest[MOON_CACHE_TIER_NAME_BYTES];
+    struct moon_cache_tag tag = {{0}};
+    if (moon_cache_digest(arena, parts, count, digest))
+        memcpy(tag.bytes, digest, sizeof(tag.bytes));
+    return tag;
+}
+
+struct moon_cache_tag moon_cache_tag(struct moon_arena *arena, struct moon_slice kind,
+                                     struct moon_slice name)
+{
+    struct moon_slice parts[2] = {kind, name};
+    return tags_of(arena, parts, 2);
+}
+
+struct moon_cache_tag moon_cache_uri_tag(struct moon_arena *arena, struct moon_slice scheme,
+                                         struct moon_slice authority, struct moon_slice path,
+                                         struct moon_slice query)
+{
+    struct moon_slice parts[5] = {MOON_S("url"), scheme, authority, path, query};
+    return tags_of(arena, parts, 5);
+}
+
+void moon_cache_purge(struct moon_store_seat *seat, struct moon_cache_tier *tier,
+                      const struct moon_cache_tag *tag)
+{
+    if (tier != NULL)
+        moon_cache_tier_purge(tier, tag);
+    else
+        moon_store_purge(moon_store_of(seat), moon_cache_tag_hash(tag));
 }
 
 static bool tags_lower(struct moon_arena *arena, struct moon_slice text, struct moon_slice *out)
@@ -35,7 +74,8 @@ static bool tags_lower(struct moon_arena *arena, struct moon_slice text, struct 
     return true;
 }
 
-bool moon_cache_url_hash(struct moon_arena *arena, struct moon_slice text, uint64_t *hash)
+bool moon_cache_url_tag(struct moon_arena *arena, struct moon_slice text,
+                        struct moon_cache_tag *tag)
 {
     struct moon_url url;
     struct moon_slice path, host;
@@ -47,7 +87,7 @@ bool moon_cache_url_hash(struct moon_arena *arena, struct moon_slice text, uint6
     int usual = moon_slice_is_nocase(url.scheme, MOON_S("https")) ? 443 : 80;
     if (url.port != usual)
         authority = moon_arena_printf(arena, "%.*s:%d", MOON_SLICE_ARG(host), url.port);
-    *hash = moon_cache_uri_hash(usual == 443 ? MOON_S("https") : MOON_S("http"), authority, path,
-                                url.query);
+    *tag = moon_cache_uri_tag(arena, usual == 443 ? MOON_S("https") : MOON_S("http"), authority,
+                              path, url.query);
     return true;
 }

@@ -115,6 +115,13 @@ void moon_script_open_log(lua_State *L);
 void moon_script_open_http(lua_State *L);
 void moon_script_open_counters(lua_State *L);
 void moon_script_open_cache(lua_State *L);
+
+/// Adds the functions on values to moongate.cache, which lies on top of the stack.
+void moon_cache_register_values(lua_State *L);
+struct moon_store_key moon_cache_value_key(lua_State *L, int index);
+
+/// Raises a Lua error where there is no store.
+struct moon_store_seat *moon_cache_need_seat(lua_State *L);
 void moon_script_open_leases(lua_State *L);
 void moon_script_open_sink(lua_State *L);
 void moon_script_open_tally(lua_State *L);

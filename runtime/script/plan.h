@@ -166,7 +166,8 @@ struct moon_plan {
     size_t subscription_count;
     uint32_t *key_slots;   // 1-based numbers of keys; 0: free
     size_t key_slot_count; // a power of two
-    size_t shared_counters, shared_cache_bytes;
+    size_t shared_counters, shared_cache_bytes, shared_cache_object_bytes;
+    bool has_shared_values; // values of policies are kept in Redis as well
     int deployment_ref;
 };
 

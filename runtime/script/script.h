@@ -32,6 +32,7 @@ struct moon_script_env {
     struct moon_board_slot *slot; // NULL in the checker
     struct moon_leases *leases;   // NULL in the checker
     int worker;                   // number of this worker
+    struct moon_cache_tier *tier; // of the cache (upstream/cache_tier.h); NULL: none
     void *limits;                 // struct moon_limits: limits shared by nodes; NULL: none
     void (*patch_plan)(struct moon_plan *plan,
                        void *arg); // specs: changes what was loaded; or NULL
@@ -66,6 +67,9 @@ void moon_script_set_backends(struct moon_script *script, struct moon_backend **
 
 /// The limits that policies count by (upstream/limits.h). Borrowed: as long as the script.
 void moon_script_set_limits(struct moon_script *script, void *limits);
+
+/// The cache's second tier; NULL: there is none. Borrowed: as long as the script.
+void moon_script_set_tier(struct moon_script *script, struct moon_cache_tier *tier);
 
 /// The backend for a URL's origin, for requests to where no backend is configured. Made once per
 /// generation. Borrowed: as long as the script. NULL when there are too many.

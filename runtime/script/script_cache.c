@@ -1,20 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/// moongate.cache: rules of the response cache (policies/cache.lua), values that policies keep
-/// (lua/moongate/values.lua makes ctx.cache of it), and purging.
+/// moongate.cache: rules of the response cache (policies/cache.lua), purging, and flights. Values that
+/// policies keep are in script_values.c.
 
 #include "base/clock.h"
 #include "base/hash.h"
 #include "script/internal.h"
 
-enum { CACHE_VALUE_SEED = 0x7661, CACHE_VALUE_BYTES = 16 << 20 };
-
 static const char cache_rule_name[] = "moongate.cache.rule";
-
-/// What moon_store_info.facts holds of a value.
-struct cache_value_facts {
-    int64_t refresh_ms; // wall time from which it should be made anew
-};
 
 static struct moon_store_seat *cache_seat(lua_State *L)
 {
@@ -22,12 +15,26 @@ static struct moon_store_seat *cache_seat(lua_State *L)
     return flights == NULL ? NULL : flights->seat;
 }
 
-static struct moon_store_seat *cache_need_seat(lua_State *L)
+struct moon_store_seat *moon_cache_need_seat(lua_State *L)
 {
     struct moon_store_seat *seat = cache_seat(L);
     if (seat == NULL)
         luaL_error(L, "cache: there is none while a configuration is checked");
     return seat;
+}
+
+static struct moon_cache_tag cache_tag(const char *kind, struct moon_slice name)
+{
+    struct moon_arena arena;
+    moon_arena_init(&arena, 1 << 20);
+    struct moon_cache_tag tag = moon_cache_tag(&arena, moon_slice_text(kind), name);
+    moon_arena_reset(&arena);
+    return tag;
+}
+
+static void cache_purge(lua_State *L, const struct moon_cache_tag *tag)
+{
+    moon_cache_purge(moon_cache_need_seat(L), moon_script_of(L)->env.tier, tag);
 }
 
 // ---- rules -------------------------------------------------------------------------------------
@@ -82,7 +89,7 @@ static void cache_statuses(lua_State *L, struct moon_cache_rule *rule)
 }
 
 /// cache.rule{ ttl=, stale_while_revalidate=, stale_if_error=, stale_on_failure=, wait= (seconds),
-///   heuristic=, targeted={}, per_caller=, collapse=, heeds_client=, head=, statuses={}, vary_headers={}, vary_query={}|nil,
+///   heuristic=, targeted={}, per_caller=, collapse=, heeds_client=, head=, tiered=, statuses={}, vary_headers={}, vary_query={}|nil,
 ///   tags={}, flavour= } -> rule
 static int cache_rule(lua_State *L)
 {
@@ -104,6 +111,7 @@ static int cache_rule(lua_State *L)
     rule->is_collapsed = cache_flag(L, "collapse");
     rule->heeds_client = cache_flag(L, "heeds_client");
     rule->has_head = cache_flag(L, "head");
+    rule->is_tiered = cache_flag(L, "tiered");
     cache_statuses(L, rule);
     rule->fresh.targets.count =
         cache_names(L, "targeted", rule->fresh.targets.names, MOON_CC_TARGETS, keep);
@@ -116,9 +124,10 @@ static int cache_rule(lua_State *L)
         cache_names(L, "vary_query", rule->vary_query, MOON_CACHE_RULE_NAMES, keep);
     rule->tag_count = cache_names(L, "tags", tags, MOON_CACHE_RULE_TAGS, keep);
     for (size_t i = 0; i < rule->tag_count; i++)
-        rule->tags[i] = moon_cache_tag_hash(MOON_S("tag"), tags[i]);
+        rule->tags[i] = cache_tag("tag", tags[i]);
     lua_getfield(L, 1, "flavour");
-    rule->flavour = moon_hash(moon_check_slice(L, lua_gettop(L)));
+    struct moon_cache_tag flavour = cache_tag("flavour", moon_check_slice(L, lua_gettop(L)));
+    memcpy(&rule->flavour, flavour.bytes, sizeof(rule->flavour));
     lua_pop(L, 1);
     lua_setfenv(L, -2);
     return 1;
@@ -162,16 +171,16 @@ static int cache_lookup(lua_State *L)
 /// cache.purge_tag(name): everything stored under the tag is gone
 static int cache_purge_tag(lua_State *L)
 {
-    moon_store_purge(moon_store_of(cache_need_seat(L)),
-                     moon_cache_tag_hash(MOON_S("tag"), moon_check_slice(L, 1)));
+    struct moon_cache_tag tag = cache_tag("tag", moon_check_slice(L, 1));
+    cache_purge(L, &tag);
     return 0;
 }
 
 /// cache.purge_key(key): of listings of the policy with `key`
 static int cache_purge_key(lua_State *L)
 {
-    moon_store_purge(moon_store_of(cache_need_seat(L)),
-                     moon_cache_tag_hash(MOON_S("key"), moon_check_slice(L, 1)));
+    struct moon_cache_tag tag = cache_tag("key", moon_check_slice(L, 1));
+    cache_purge(L, &tag);
     return 0;
 }
 
@@ -179,14 +188,14 @@ static int cache_purge_key(lua_State *L)
 static int cache_purge_url(lua_State *L)
 {
     struct moon_arena arena;
-    uint64_t hash;
+    struct moon_cache_tag tag;
     struct moon_slice url = moon_check_slice(L, 1);
-    struct moon_store_seat *seat = cache_need_seat(L);
+    (void)moon_cache_need_seat(L);
     moon_arena_init(&arena, 65536);
-    bool is_url = moon_cache_url_hash(&arena, url, &hash);
+    bool is_url = moon_cache_url_tag(&arena, url, &tag);
     moon_arena_reset(&arena);
     if (is_url)
-        moon_store_purge(moon_store_of(seat), hash);
+        cache_purge(L, &tag);
     lua_pushboolean(L, is_url);
     return 1;
 }
@@ -194,7 +203,8 @@ static int cache_purge_url(lua_State *L)
 /// cache.purge_all(): everything is gone, values of policies too
 static int cache_purge_all(lua_State *L)
 {
-    moon_store_purge(moon_store_of(cache_need_seat(L)), 0);
+    const struct moon_cache_tag everything = {{0}};
+    cache_purge(L, &everything);
     return 0;
 }
 
@@ -202,7 +212,7 @@ static int cache_purge_all(lua_State *L)
 static int cache_figures(lua_State *L)
 {
     struct moon_store_figures figures;
-    moon_store_figures(moon_store_of(cache_need_seat(L)), &figures);
+    moon_store_figures(moon_store_of(moon_cache_need_seat(L)), &figures);
     const struct {
         const char *name;
         uint64_t value;
@@ -217,79 +227,6 @@ static int cache_figures(lua_State *L)
         lua_setfield(L, -2, rows[i].name);
     }
     return 1;
-}
-
-// ---- values ------------------------------------------------------------------------------------
-
-static struct moon_store_key cache_value_key(lua_State *L, int index)
-{
-    uint64_t hash[2];
-    moon_hash128(CACHE_VALUE_SEED, moon_check_slice(L, index), hash);
-    return (struct moon_store_key){hash[0], hash[1]};
-}
-
-static void cache_push_value(lua_State *L, const struct moon_store_object *object)
-{
-    struct moon_store_cursor cursor;
-    struct moon_slice run;
-    luaL_Buffer text;
-    if (object->first.len == object->body_bytes) {
-        moon_push_slice(L, object->first);
-        return;
-    }
-    luaL_buffinit(L, &text);
-    moon_store_rewind(object, &cursor);
-    while ((run = moon_store_next(object, &cursor, UINT64_MAX)).len > 0)
-        luaL_addlstring(&text, run.data, run.len);
-    luaL_pushresult(&text);
-}
-
-/// cache.get(key) -> text, is_json, is_due (should be made anew) | nil
-static int cache_get(lua_State *L)
-{
-    struct moon_store_object object;
-    struct cache_value_facts facts;
-    struct moon_store_key key = cache_value_key(L, 1);
-    int64_t now = moon_clock_wall_ms();
-    if (moon_store_find(cache_need_seat(L), key, now, NULL, NULL, &object) != MOON_STORE_OBJECT)
-        return 0;
-    memcpy(&facts, object.info.facts, sizeof(facts));
-    cache_push_value(L, &object);
-    lua_pushboolean(L, object.head.len > 0 && object.head.data[0] == 'j');
-    lua_pushboolean(L, now >= facts.refresh_ms);
-    moon_store_release(&object);
-    return 3;
-}
-
-/// cache.set(key, text, ttl_s, refresh_after_s, is_json) -> whether there was room
-static int cache_set(lua_State *L)
-{
-    struct moon_store_seat *seat = cache_need_seat(L);
-    struct moon_store_key key = cache_value_key(L, 1);
-    struct moon_slice text = moon_check_slice(L, 2);
-    double ttl = luaL_checknumber(L, 3), refresh = luaL_optnumber(L, 4, ttl);
-    struct moon_store_writer writer;
-    int64_t now = moon_clock_wall_ms();
-    if (!(ttl >= 0 && ttl <= 1e9) || !(refresh >= 0 && refresh <= 1e9))
-        return luaL_error(L, "cache.set: ttl and refresh_after must be 0 to 1e9 seconds");
-    if (text.len > CACHE_VALUE_BYTES)
-        return 0;
-    struct cache_value_facts facts = {now + (int64_t)(refresh * 1000.0)};
-    struct moon_store_info info = {.stamp_ms = now, .keep_until_ms = now + (int64_t)(ttl * 1000.0)};
-    memcpy(info.facts, &facts, sizeof(facts));
-    info.tags[info.tag_count++] = moon_store_tag(moon_store_of(seat), 0);
-    struct moon_slice head = lua_toboolean(L, 5) != 0 ? MOON_S("j") : MOON_S("s");
-    bool is_set = moon_store_begin(seat, key, head, (int64_t)text.len, &writer) &&
-                  moon_store_write(&writer, text) && moon_store_commit(&writer, &info);
-    lua_pushboolean(L, is_set);
-    return 1;
-}
-
-/// cache.delete(key)
-static int cache_delete(lua_State *L)
-{
-    moon_store_remove(cache_need_seat(L), cache_value_key(L, 1));
-    return 0;
 }
 
 // ---- one computes, the others wait -------------------------------------------------------------
@@ -317,11 +254,11 @@ static int cache_begin(lua_State *L)
     static const char *const names[] = {
         [MOON_FLIGHT_OURS] = "ours", [MOON_FLIGHT_WAIT] = "wait", [MOON_FLIGHT_FULL] = "full"};
     struct moon_ctx *x = moon_async_ctx(L);
-    struct moon_store_seat *seat = cache_need_seat(L);
+    struct moon_store_seat *seat = moon_cache_need_seat(L);
     struct cache_flight *flight = moon_arena_zalloc(x->arena, sizeof(*flight));
     if (flight == NULL)
         return moon_raise_full(L);
-    flight->key = cache_value_key(L, 1);
+    flight->key = moon_cache_value_key(L, 1);
     enum moon_flight got = moon_store_flight_begin(seat, flight->key, true);
     if (got == MOON_FLIGHT_OURS) {
         flight->seat = seat;
@@ -337,7 +274,7 @@ static int cache_begin(lua_State *L)
 static int cache_finish(lua_State *L)
 {
     struct moon_ctx *x = moon_async_ctx(L);
-    struct moon_store_key key = cache_value_key(L, 1);
+    struct moon_store_key key = moon_cache_value_key(L, 1);
     for (struct moon_attachment *at = x->attachments; at != NULL; at = at->next) {
         struct cache_flight *flight = at->object;
         if (at->plugin == cache_flight_owner && flight->key.lo == key.lo &&
@@ -376,7 +313,7 @@ static int cache_wait(lua_State *L)
 {
     struct moon_ctx *x = moon_async_ctx(L);
     struct cache_wait *op = moon_arena_zalloc(x->arena, sizeof(*op));
-    (void)cache_need_seat(L);
+    (void)moon_cache_need_seat(L);
     if (op == NULL)
         return moon_raise_full(L);
     op->x = x;
@@ -392,9 +329,6 @@ static const luaL_Reg cache_functions[] = {
     {"purge_tag", cache_purge_tag},
     {"purge_all", cache_purge_all},
     {"figures", cache_figures},
-    {"get", cache_get},
-    {"set", cache_set},
-    {"delete", cache_delete},
     {"begin", cache_begin},
     {"finish", cache_finish},
     {"wait", cache_wait},
@@ -409,6 +343,7 @@ static int cache_open(lua_State *L)
     lua_pop(L, 1);
     lua_newtable(L);
     luaL_register(L, NULL, cache_functions);
+    moon_cache_register_values(L);
     return 1;
 }
 

@@ -478,6 +478,11 @@ void moon_script_set_backends(struct moon_script *script, struct moon_backend **
     script->backends = backends;
 }
 
+void moon_script_set_tier(struct moon_script *script, struct moon_cache_tier *tier)
+{
+    script->env.tier = tier;
+}
+
 void moon_script_set_limits(struct moon_script *script, void *limits)
 {
     script->env.limits = limits;

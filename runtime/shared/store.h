@@ -20,6 +20,8 @@
 #include "base/slice.h"
 #include "shared/region.h"
 
+#include <stdatomic.h>
+
 struct moon_store;
 struct moon_store_seat;
 
@@ -144,6 +146,35 @@ struct moon_store_tag moon_store_tag(const struct moon_store *store, uint64_t ha
 
 /// Everything stored under the tag is gone. O(1).
 void moon_store_purge(struct moon_store *store, uint64_t hash);
+
+// ---- purges of other nodes (store_log.c) -------------------------------------------------------
+//
+// Nodes that share a second tier keep a log of purges there (upstream/cache_tier.h). What this node
+// has read of it is known to all its workers. A position is a number that grows along the log.
+
+/// Purges what is stored under the tag, unless the log's entry is known already.
+void moon_store_purge_logged(struct moon_store *store, uint64_t hash, uint64_t position);
+
+/// Notes an entry that this node has written, and whose purge is done.
+void moon_store_note_logged(struct moon_store *store, uint64_t hash, uint64_t position);
+
+/// Whether the tag was purged behind that position of the log.
+bool moon_store_is_purged_since(const struct moon_store *store, uint64_t hash, uint64_t position);
+
+struct moon_store_log {
+    _Atomic uint64_t name;     // which log: hash of the store and its prefix
+    _Atomic uint64_t position; // read up to here
+    _Atomic uint64_t reached;  // it is known to be as long as this: what is asked for from now on is newer
+    _Atomic uint64_t floor;    // what was stored before it may have been purged, as far as we know
+    _Atomic int64_t asked_us;  // when a worker last asked for more
+    _Atomic int64_t read_us;   // when it was last read to the end; 0: never
+};
+
+/// Notes how far the log has been read.
+void moon_store_log_read(struct moon_store *store, uint64_t position);
+
+/// Borrowed: as long as the store.
+struct moon_store_log *moon_store_log(struct moon_store *store);
 
 // ---- flights -----------------------------------------------------------------------------------
 

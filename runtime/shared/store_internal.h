@@ -90,6 +90,8 @@ struct moon_store {
     int events[MOON_STORE_WORKERS];
     _Atomic uint64_t evictions, dropped, refused;
     _Atomic uint32_t tags[STORE_TAG_CELLS];
+    struct moon_store_log log;
+    _Atomic uint64_t purged_at[STORE_TAG_CELLS]; // position in the log; 0: never
 };
 
 struct moon_store_seat {

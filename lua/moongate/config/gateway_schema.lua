@@ -234,6 +234,10 @@ return f.record("The gateway: `gateway.lua`.", {
   { "cache", f.record("The store of cached responses and values, in memory shared by the workers.", {
     { "bytes", f.bytes("Its size; changed by a restart, not by a reload.",
       { default = 67108864, minimum = 1048576 }) },
+    { "store", { enum = { "local", "redis" }, default = "local", description = "Where responses and "
+      .. "values of policies are kept: `local`, in this memory; `redis`, there as well, for all nodes "
+      .. "that share the Redis." } },
+    { "object_bytes", f.bytes("Larger ones are not put in Redis.", { default = 1048576, minimum = 1024, maximum = 16777216 }) },
   }, { default = {} }) },
   { "geoip", f.record("MMDB files.", {
     { "country", f.str("File with countries.") },

@@ -1,0 +1,300 @@
+-- SPDX-License-Identifier: Apache-2.0
+--- The cache of three nodes that share a Redis: what one has stored the others give, and a purge reaches
+--- all, also those that could not reach Redis meanwhile.
+local gateway = require("spec.support.gateway")
+local json = require("cjson")
+local servers = require("spec.support.redis")
+local socket = require("socket")
+
+if not servers.is_there() then
+  describe("the cache shared by nodes", function()
+    pending("needs redis-server")
+  end)
+  return
+end
+
+local origin_config = [[
+local reply = require("moongate.reply")
+return {
+  name = "origin", workers = 1, access_log = false,
+  listeners = { { name = "in", address = "127.0.0.1:PORT" } },
+  sites = { { hosts = { "*" }, routes = {
+    { path = "/*", reply = { status = 200 }, policies = { inbound = { function(ctx)
+      local q = ctx.request.query
+      if q.status then return reply.text(tonumber(q.status), "", {}) end
+      ctx:sleep(tonumber(q.sleep) or 0)
+      return reply.text(200, ctx.id .. (" x"):rep(tonumber(q.size) or 0), {
+        ["Cache-Control"] = q.cc or "max-age=60", Vary = q.vary, ["X-Tag"] = "1" })
+    end } } },
+  } } },
+}
+]]
+
+local node_config = [[
+local p = require("moongate.policies")
+local reply = require("moongate.reply")
+return {
+  name = "node", workers = 1, access_log = false,
+  listeners = { { name = "in", address = "127.0.0.1:PORT" } },
+  management = { address = "127.0.0.1:MANAGEMENT" },
+  redis = { url = "URL", timeout = 0.2 },
+  cache = { bytes = 16777216, store = "redis", object_bytes = 65536 },
+  backends = { origin = { targets = { "http://127.0.0.1:ORIGIN" }, retries = 0 } },
+  sites = { { hosts = { "*" }, routes = {
+    { path = "/values/{name}", reply = { status = 200 }, policies = { inbound = { function(ctx)
+      local q, name = ctx.request.query, ctx.request.params.name
+      if q.set then
+        ctx.cache:set(name, { value = q.set }, tonumber(q.ttl))
+      elseif q.delete then
+        ctx.cache:delete(name)
+      elseif q.fetch then
+        return reply.text(200, ctx.cache:fetch(name, { ttl = 60, compute = function() return ctx.id end }))
+      end
+      local value = ctx.cache:get(name)
+      return reply.text(200, value and value.value or "nothing")
+    end } } },
+    { path = "/local/*", backend = "origin", policies = { inbound = { p.cache { store = "local" } } } },
+    { path = "/*", backend = "origin", policies = { inbound = { p.cache { tags = { "all" } } } } },
+  } } },
+}
+]]
+
+local function start(text, replace)
+  local dir = gateway.run("mktemp -d /tmp/moongate-cache.XXXXXX"):match("%S+")
+  local file = assert(io.open(dir .. "/gateway.lua", "w"))
+  file:write((text:gsub("%u%u%u+", replace)))
+  file:close()
+  local gw = gateway.start({ from = dir, port = replace.PORT })
+  gateway.run("rm -rf " .. dir)
+  return gw
+end
+
+local server, origin, nodes
+
+local function get(node, path, more)
+  local out = gateway.run(("curl -s -i -m 10 -H 'Host: api.test' %s 'http://127.0.0.1:%d%s'"):format(more or "",
+    nodes[node].port, path))
+  return out:match("\r\n\r\n(.*)$"), out:match("[Cc]ache%-[Ss]tatus: ([^\r]*)") or out
+end
+
+local function purge(node, what)
+  return gateway.run(("curl -s -X POST 'http://127.0.0.1:%d/cache/purge?%s'"):format(
+    nodes[node].management, what))
+end
+
+--- The figures of a node's second tier.
+local function tier(node)
+  local out = gateway.run(("curl -s 'http://127.0.0.1:%d/status'"):format(nodes[node].management))
+  return json.decode(out:match("{.*}")).cache.tier
+end
+
+--- Waits until the nodes share what they store.
+local function settle()
+  local tries = 0
+  servers.eventually(function()
+    tries = tries + 1
+    local path = "/settled/" .. tries
+    local body = get(1, path)
+    return body == get(2, path) and body == get(3, path)
+  end, 10, "the nodes share what they store")
+end
+
+setup(function()
+  server = servers.start()
+  nodes = {}
+  local origin_port = gateway.free_ports(1)
+  origin = start(origin_config, { PORT = origin_port })
+  for i = 1, 3 do
+    local port, management = gateway.free_ports(2)
+    nodes[i] = { port = port, management = management, gw = start(node_config, { PORT = port,
+      MANAGEMENT = management, ORIGIN = origin_port, URL = server.url }) }
+  end
+  settle()
+end)
+
+teardown(function()
+  for _, node in ipairs(nodes or {}) do
+    node.gw:stop()
+  end
+  if origin then
+    origin:stop()
+  end
+  if server then
+    server:stop()
+  end
+end)
+
+describe("a response that one node has stored", function()
+  it("is given by the others, with its age", function()
+    local first, status = get(1, "/a")
+    assert.equal("moongate; fwd=uri-miss; fwd-status=200; stored", status)
+    gateway.run("sleep 1.1")
+    for node = 2, 3 do
+      local body, how = get(node, "/a")
+      assert.equal(first, body)
+      assert.is_truthy(how:find("^moongate; hit; ttl=5%d; detail=shared$"), how)
+      assert.is_truthy(select(2, get(node, "/a")):find("hit; ttl=5%d$"))
+    end
+  end)
+
+  it("is given to whom its Vary allows", function()
+    local one = get(1, "/v?vary=Foo", "-H 'Foo: 1, 2'")
+    local two = get(1, "/v?vary=Foo", "-H 'Foo: 2'")
+    assert.is_true(one ~= two)
+    assert.equal(two, (get(2, "/v?vary=Foo", "-H 'Foo: 2'")))
+    assert.equal(one, (get(2, "/v?vary=Foo", "-H 'Foo: 1,2'")))
+    local three, how = get(2, "/v?vary=Foo")
+    assert.is_true(three ~= one and three ~= two)
+    assert.is_truthy(how:find("fwd=vary-miss", 1, true), how)
+  end)
+
+  it("gives ranges too", function()
+    local whole = get(1, "/range?size=2000")
+    assert.equal(whole:sub(11, 20), (get(2, "/range?size=2000", "-H 'Range: bytes=10-19'")))
+  end)
+
+  it("stays where it is when it is too large, or the listing says so", function()
+    for _, path in ipairs({ "/large?size=40000", "/local/x" }) do
+      local first = get(1, path)
+      assert.equal(first, (get(1, path)))
+      assert.is_true(first ~= get(2, path))
+    end
+  end)
+
+  it("that another has renewed is not asked for once more", function()
+    local path = "/renew?cc=max-age=1,stale-while-revalidate=0"
+    local first = get(1, path)
+    assert.equal(first, (get(2, path)))
+    gateway.run("sleep 1.2")
+    local second = get(1, path)
+    assert.is_true(first ~= second)
+    assert.equal(second, (get(2, path)))
+  end)
+
+  it("is believed only as far as it can be read", function()
+    local first = get(1, "/bad")
+    for key in server:cli("--raw", "KEYS", "moongate:cache:o:*"):gmatch("%S+") do
+      local length = tonumber((server:cli("STRLEN", key):match("%d+")))
+      server:cli("SETRANGE", key, tostring(math.floor(length / 2)), ("\255"):rep(20))
+    end
+    local second, how = get(3, "/bad")
+    assert.is_true(first ~= second)
+    assert.is_truthy(how:find("fwd=uri-miss", 1, true), how)
+  end)
+end)
+
+describe("a purge", function()
+  local function everywhere(path)
+    local body = get(1, path)
+    for node = 1, 3 do
+      assert.equal(body, (get(node, path)))
+    end
+    return body
+  end
+
+  local function gone_from(node, path, body)
+    servers.eventually(function()
+      return get(node, path) ~= body
+    end, 2, path .. " is gone from node " .. node)
+  end
+
+  for _, what in ipairs({ "tag=all", "all", "url" }) do
+    it("by " .. what .. " reaches all nodes", function()
+      local path = "/purged/" .. what:gsub("=", "-")
+      local body = everywhere(path)
+      purge(1, what == "url" and "url=http://api.test" .. path or what)
+      for node = 1, 3 do
+        gone_from(node, path, body)
+      end
+    end)
+  end
+
+  it("is what an unsafe request makes too", function()
+    local body = everywhere("/unsafe")
+    gateway.run(("curl -s -X DELETE -H 'Host: api.test' http://127.0.0.1:%d/unsafe"):format(nodes[1].port))
+    for node = 1, 3 do
+      gone_from(node, "/unsafe", body)
+    end
+  end)
+
+  it("counts for what is on its way from the backend", function()
+    local path = "/slow?sleep=0.6"
+    gateway.run(("curl -s -o /dev/null -H 'Host: api.test' http://127.0.0.1:%d'%s' & sleep 0.2; "
+      .. "curl -s -X POST 'http://127.0.0.1:%d/cache/purge?tag=all'; wait"):format(nodes[1].port, path,
+      nodes[2].management))
+    local _, how = get(1, path)
+    assert.is_truthy(how:find("fwd=uri-miss", 1, true), how)
+  end)
+end)
+
+describe("values of policies", function()
+  it("are shared, replaced and deleted for all nodes", function()
+    assert.equal("nothing", (get(1, "/values/a")))
+    assert.equal("one", (get(1, "/values/a?set=one")))
+    assert.equal("one", (get(2, "/values/a")))
+    get(3, "/values/a?set=two")
+    servers.eventually(function()
+      return get(2, "/values/a") == "two" and get(1, "/values/a") == "two"
+    end, 3, "the new value arrives")
+    get(2, "/values/a?delete=1")
+    for node = 1, 3 do
+      servers.eventually(function()
+        return get(node, "/values/a") == "nothing"
+      end, 3, "the value is gone")
+    end
+  end)
+
+  it("are computed once", function()
+    local first = get(1, "/values/f?fetch=1")
+    for node = 1, 3 do
+      assert.equal(first, (get(node, "/values/f?fetch=1")))
+    end
+  end)
+end)
+
+describe("a Redis that does not answer", function()
+  after_each(function()
+    server:resume()
+    settle()
+  end)
+
+  it("costs a look-up its deadline, and nothing while the breaker is open", function()
+    local body = get(1, "/kept")
+    server:pause()
+    local began = socket.gettime()
+    for i = 1, 20 do
+      local _, how = get(2, "/down/" .. i)
+      assert.is_truthy(how:find("fwd=uri-miss; fwd-status=200; stored", 1, true), how)
+    end
+    assert.is_true(socket.gettime() - began < 5)
+    assert.equal(body, (get(1, "/kept")))
+  end)
+
+  it("is told of purges once it does, and nobody gives what was purged meanwhile", function()
+    local body = get(1, "/meanwhile")
+    assert.equal(body, (get(2, "/meanwhile")))
+    server:pause()
+    purge(1, "tag=all")
+    assert.is_true(body ~= get(1, "/meanwhile"))
+    gateway.run("sleep 1.2")
+    server:resume()
+    servers.eventually(function()
+      return tier(2).is_current and tier(1).purges_pending == 0
+    end, 5, "the log is read")
+    servers.eventually(function()
+      return get(2, "/meanwhile") ~= body and get(3, "/meanwhile") ~= body
+    end, 2, "the purge is known")
+  end)
+
+  it("and lost its log costs everything that is stored", function()
+    local body = get(1, "/flushed")
+    purge(2, "tag=other")
+    servers.eventually(function()
+      return tier(1).purges_read_ms > 0 and get(1, "/flushed") == body
+    end, 2, "node 1 knows of the purge")
+    server:cli("FLUSHALL")
+    servers.eventually(function()
+      return get(1, "/flushed") ~= body
+    end, 2, "everything is dropped")
+  end)
+end)
