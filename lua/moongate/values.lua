@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: Apache-2.0
 --- `ctx.cache`: values that policies keep in the memory shared by this node's workers, and with
---- `cache.store = "redis"` in Redis for all nodes. Strings are kept as they are, everything else as JSON.
---- Keeping a value never fails a request.
+--- `cache.store = "redis"` in Redis for all nodes. Strings are kept as they are, everything else as
+--- JSON. Keeping a value never fails a request.
 
 local M = {}
 

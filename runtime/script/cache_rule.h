@@ -43,8 +43,8 @@ enum moon_cache_answer {
 
 /// What lists of texts come to, alike on all nodes: SHA-256 over the texts, each with its length.
 /// @return false when memory is short
-MUST_CHECK bool moon_cache_digest(struct moon_arena *arena, const struct moon_slice *parts, size_t count,
-                       uint8_t out[MOON_CACHE_TIER_NAME_BYTES]);
+MUST_CHECK bool moon_cache_digest(struct moon_arena *arena, const struct moon_slice *parts,
+                                  size_t count, uint8_t out[MOON_CACHE_TIER_NAME_BYTES]);
 
 /// The tag of a name; where memory is short, the one of everything. @param kind  "tag", "key"
 struct moon_cache_tag moon_cache_tag(struct moon_arena *arena, struct moon_slice kind,

@@ -164,10 +164,11 @@ bool moon_store_is_purged_since(const struct moon_store *store, uint64_t hash, u
 struct moon_store_log {
     _Atomic uint64_t name;     // which log: hash of the store and its prefix
     _Atomic uint64_t position; // read up to here
-    _Atomic uint64_t reached;  // it is known to be as long as this: what is asked for from now on is newer
-    _Atomic uint64_t floor;    // what was stored before it may have been purged, as far as we know
-    _Atomic int64_t asked_us;  // when a worker last asked for more
-    _Atomic int64_t read_us;   // when it was last read to the end; 0: never
+    _Atomic uint64_t
+        reached; // it is known to be as long as this: what is asked for from now on is newer
+    _Atomic uint64_t floor;   // what was stored before it may have been purged, as far as we know
+    _Atomic int64_t asked_us; // when a worker last asked for more
+    _Atomic int64_t read_us;  // when it was last read to the end; 0: never
 };
 
 /// Notes how far the log has been read.

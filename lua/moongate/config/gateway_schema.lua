@@ -237,7 +237,8 @@ return f.record("The gateway: `gateway.lua`.", {
     { "store", { enum = { "local", "redis" }, default = "local", description = "Where responses and "
       .. "values of policies are kept: `local`, in this memory; `redis`, there as well, for all nodes "
       .. "that share the Redis." } },
-    { "object_bytes", f.bytes("Larger ones are not put in Redis.", { default = 1048576, minimum = 1024, maximum = 16777216 }) },
+    { "object_bytes", f.bytes("Larger ones are not put in Redis.",
+      { default = 1048576, minimum = 1024, maximum = 16777216 }) },
   }, { default = {} }) },
   { "geoip", f.record("MMDB files.", {
     { "country", f.str("File with countries.") },
