@@ -14,6 +14,7 @@
 enum {
     ADMISSION_HANDSHAKE_MS = 10000, // that handshakes_per_address speaks of
     ADMISSION_LAG_US = 1000000,     // over which the lag is averaged
+    ADMISSION_LONG_US = 50000,      // a turn that is looked at closely
     ADMISSION_LOOK = 64,            // oldest connections that are looked at for an idle one
     ADMISSION_IPV6_BYTES = 8,       // a /64
 };
@@ -152,6 +153,8 @@ void moon_admission_turned(struct moon_gateway *gateway, int64_t turn_us, int64_
     struct moon_admission *admission = &gateway->admission;
     int64_t since = now_us - admission->turned_at_us;
     admission->turned_at_us = now_us;
+    admission->turn_requests = 0;
+    admission->is_turn_long = false;
     if (since > turn_us) // it was idle before
         admission->lag_us -=
             admission->lag_us * (since - turn_us) / (since - turn_us + ADMISSION_LAG_US);
@@ -160,16 +163,22 @@ void moon_admission_turned(struct moon_gateway *gateway, int64_t turn_us, int64_
 
 // How long the turn of the loop in progress has taken: what else was ready waits for it, and past
 // two seconds the supervisor takes the worker for stuck.
-static int64_t admission_turn_us(const struct moon_gateway *gateway)
+static int64_t admission_turn_us(struct moon_gateway *gateway)
 {
     const struct moon_board_slot *slot = gateway->env.slot;
+    struct moon_admission *admission = &gateway->admission;
+    // The clock is read for every fourth request, and for each once the turn has become long.
+    if (++admission->turn_requests % 4 != 0 && !admission->is_turn_long)
+        return 0;
     int64_t began_us =
         slot == NULL ? 0 : atomic_load_explicit(&slot->beat_us, memory_order_relaxed);
-    return began_us == 0 ? 0 : moon_clock_real_us() - began_us;
+    int64_t turn_us = began_us == 0 ? 0 : moon_clock_real_us() - began_us;
+    admission->is_turn_long = turn_us > ADMISSION_LONG_US;
+    return turn_us;
 }
 
 // Past the limit some are shed, at twice the limit all: so the lag settles in between.
-static bool admission_is_behind(const struct moon_gateway *gateway)
+static bool admission_is_behind(struct moon_gateway *gateway)
 {
     int64_t most = gateway->generation->plan->limits.overload_lag_ms * 1000;
     int64_t turn_us = most > 0 ? admission_turn_us(gateway) : 0;

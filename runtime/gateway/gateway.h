@@ -73,6 +73,8 @@ struct moon_admission {
     uint64_t shed; // requests
     int64_t lag_us;
     int64_t turned_at_us;
+    uint32_t turn_requests; // begun in this turn of the loop
+    bool is_turn_long;
     int64_t memory_bytes; // when limits.overload_memory_bytes is set
     bool is_memory_short;
     bool was_shedding;

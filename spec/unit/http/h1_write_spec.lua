@@ -120,7 +120,7 @@ describe("http/h1_write", function()
   it("leaves out what belongs to the other connection", function()
     assert.equal("HTTP/1.1 200 OK\r\nA: b\r\nContent-Length: 1\r\n\r\n", write_response({
       { "Connection", "close" }, { "Keep-Alive", "x" }, { "Content-Length", "99" }, { "A", "b" },
-      { "Transfer-Encoding", "chunked" }, { "Upgrade", "h2c" }, { "Trailer", "x" },
+      { "Transfer-Encoding", "chunked" }, { "Upgrade", "h2c" }, { "TE", "trailers" },
     }, { framing = 1, length = 1 }))
   end)
 
