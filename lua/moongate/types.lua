@@ -13,6 +13,8 @@
 ---@field version string "TLSv1.3"
 ---@field cipher string
 ---@field sni? string
+---@field alpn string "h2", "http/1.1"; empty where none was agreed on
+---@field resumed boolean whether the session was resumed
 ---@field ja4? string fingerprint of the client hello
 ---@field client? moongate.TlsClient the client's certificate, where it sent one
 
@@ -21,13 +23,20 @@
 ---@field issuer string
 ---@field serial string
 ---@field fingerprint string SHA-256 in hex
+---@field common_name string
+---@field not_before string ISO 8601
+---@field not_after string ISO 8601
+---@field dns_names string
 ---@field verified boolean
+---@field verify_error string why not
 
 ---@class moongate.Request
 ---@field method string assignable
 ---@field scheme "http"|"https"
----@field host string as the client sent it, port included
+---@field host string lower case, without port; `headers.Host` is as the client sent it
 ---@field path string normal form; assigning changes what the backend gets
+---@field raw_path string as the client sent it
+---@field url string
 ---@field query_string string without "?"; assignable
 ---@field params table<string, string> path parameters, decoded
 ---@field query moongate.Query
@@ -35,6 +44,7 @@
 ---@field cookies table<string, string>
 ---@field version string "1.1", "2"
 ---@field client_ip string behind trusted proxies
+---@field client_port integer
 ---@field peer_ip string of the connection
 ---@field tls? moongate.Tls
 local Request = {}
@@ -68,6 +78,25 @@ function Request:replace(rules, is_link) end
 ---@param value string
 function Request:add_header(name, value) end
 
+---@return string[] names in the order in which they came, repeated as they came
+function Request:header_names() end
+
+---@param name string
+---@return string[] values one for each line
+function Request:header_values(name) end
+
+---@return string[] names decoded, in order, repeated as they came
+function Request:query_names() end
+
+---@param name string
+---@return string[] values decoded
+function Request:query_values(name) end
+
+--- Reads a text as a form.
+---@param text string
+---@return table<string, string> fields the first value of each
+function Request:parse_form(text) end
+
 --- Adds a query parameter; name and value are encoded as they need.
 ---@param name string
 ---@param value string
@@ -75,6 +104,7 @@ function Request:add_query(name, value) end
 
 ---@class moongate.Response
 ---@field status integer assignable
+---@field reason string assignable; HTTP/1.1 only
 ---@field headers moongate.Headers
 local Response = {}
 
@@ -96,6 +126,13 @@ function Response:replace(rules, is_link) end
 ---@param name string
 ---@param value string
 function Response:add_header(name, value) end
+
+---@return string[]
+function Response:header_names() end
+
+---@param name string
+---@return string[]
+function Response:header_values(name) end
 
 ---@class moongate.Subscription
 ---@field id string
@@ -141,15 +178,29 @@ function Response:add_header(name, value) end
 ---@field api? { name: string }
 ---@field operation? { name: string }
 ---@field backend string? assignable: a name from `backends`
+---@field backend_url string? assignable: a URL in place of a backend
+---@field client_certificate integer which certificate the backend is shown; `authentication_certificate`
+---sets it
+---@field site string
+---@field route string
+---@field section "inbound"|"backend"|"outbound"|"on_error"|"log"
+---@field elapsed number seconds since the request's first byte
+---@field bytes integer of both bodies, so far
 ---@field deployment moongate.Deployment
 ---@field error? moongate.Error in `on_error`
 ---@field http moongate.Http
+---@field cache moongate.Values
 ---@field log moongate.Log
 local Ctx = {}
 
 --- Waits.
 ---@param seconds number
 function Ctx:sleep(seconds) end
+
+--- Runs functions side by side, so that what they wait for overlaps.
+---@param functions table a list, or { all = list }, { any = list }: the first that ends is enough
+---@return table results in the order of the functions
+function Ctx:parallel(functions) end
 
 --- Writes a line about the request to the log.
 ---@param message string
@@ -195,6 +246,33 @@ function Http:request(request) end
 ---@param request moongate.HttpRequest
 ---@return boolean queued
 function Http:send(request) end
+
+--- Values of policies, kept in the store that all workers share.
+---@class moongate.Values
+local Values = {}
+
+---@param key string
+---@return any? value
+function Values:get(key) end
+
+---@param key string
+---@param value any
+---@param ttl number seconds
+---@return boolean kept whether there was room
+function Values:set(key, value, ttl) end
+
+---@param key string
+function Values:delete(key) end
+
+--- Removes cached responses, or everything.
+---@param what { url?: string, tag?: string, key?: string, all?: boolean }
+function Values:purge(what) end
+
+--- The value, made by one caller for all where it is not there.
+---@param key string
+---@param options table
+---@return any? value
+function Values:fetch(key, options) end
 
 --- An answer of a policy's own: what `moongate.reply` makes.
 ---@class moongate.Reply
