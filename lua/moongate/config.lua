@@ -483,6 +483,34 @@ function Load:review()
   end
 end
 
+local function percent_encoded(text)
+  return (text:gsub("[^%w._-]", function(c)
+    return ("%%%02X"):format(c:byte())
+  end))
+end
+
+--- The runtime knows Sentinels and Clusters by the URL's scheme; as fields they come to the same.
+function Load:redis(given)
+  local redis = normalize.milliseconds(given)
+  if type(given) ~= "table" or not (given.sentinel or given.cluster) then
+    return redis
+  end
+  local scheme, user, hosts, database = tostring(given.url):match("^(rediss?)://(.-@?)([^/@]*)/?(%d*)$")
+  if given.sentinel and given.cluster then
+    self:fail("redis.cluster", "either sentinel or cluster", true)
+  elseif not scheme then
+    self:fail("redis.url", "redis://host:port/db or rediss://…, beside sentinel or cluster", given.url)
+  elseif given.cluster then
+    redis.url = ("%s+cluster://%s%s/%s"):format(scheme, user, hosts, database)
+  elseif type(given.sentinel) == "table" and type(given.sentinel.addresses) == "table" then
+    redis.url = ("%s+sentinel://%s%s/%s/%s"):format(scheme, user,
+      table.concat(given.sentinel.addresses, ","), percent_encoded(tostring(given.sentinel.master)),
+      database)
+    redis.sentinel_password = given.sentinel.password
+  end
+  return redis
+end
+
 function Load:make_plan()
   local g = self.gateway
   local listeners = {}
@@ -491,7 +519,7 @@ function Load:make_plan()
   end
   self:networks()
   self:backends()
-  local redis = normalize.milliseconds(g.redis)
+  local redis = self:redis(g.redis)
   local plan = {
     name = g.name, region = g.region, workers = g.workers == "auto" and 0 or g.workers,
     in_process = g.workers == 0, user = g.user,

@@ -107,6 +107,10 @@ static enum moon_rc worker_store_open(struct worker_store *store, struct moon_wo
         if (plan->redis_password.len > 0 &&
             !moon_slice_copy_text(plan->redis_password, conf.password, sizeof(conf.password)))
             rc = MOON_ERR_CONFIG;
+        if (plan->redis_sentinel_password.len > 0 &&
+            !moon_slice_copy_text(plan->redis_sentinel_password, conf.sentinel_password,
+                                  sizeof(conf.sentinel_password)))
+            rc = MOON_ERR_CONFIG;
         conf.deadline_ms = options.deadline_ms = plan->redis_timeout_ms;
         conf.connect_ms = plan->redis_connect_ms;
         if (plan->redis_prefix.len > 0)

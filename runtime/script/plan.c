@@ -643,6 +643,7 @@ static void plan_read_redis(struct plan_reader *r)
     plan->redis_url = plan_text(r, "url");
     plan->redis_user = plan_text(r, "username");
     plan->redis_password = plan_text(r, "password");
+    plan->redis_sentinel_password = plan_text(r, "sentinel_password");
     plan->redis_prefix = plan_text(r, "prefix");
     plan->redis_timeout_ms = plan_number(r, "timeout_ms", 25);
     plan->redis_connect_ms = plan_number(r, "connect_timeout_ms", 1000);

@@ -143,7 +143,7 @@ struct moon_plan {
     struct moon_slice dns_servers; // "127.0.0.1:5353,..."; empty: /etc/resolv.conf
     int64_t dns_min_ttl_ms, dns_max_ttl_ms;
     struct moon_slice redis_url;
-    struct moon_slice redis_user, redis_password, redis_prefix;
+    struct moon_slice redis_user, redis_password, redis_prefix, redis_sentinel_password;
     int64_t redis_timeout_ms, redis_connect_ms;
     struct moon_tls_client_conf redis_tls;
     struct moon_limits_conf limits;

@@ -161,7 +161,8 @@ local site = f.record("A site: what is served under some hosts.", {
 })
 
 local redis = f.record("The Redis that nodes share limits, quotas and cache through.", {
-  { "url", f.str("`redis://host:port/db`, `rediss://…` (TLS), or `unix:/path`."), true },
+  { "url", f.str("`redis://host:port/db`, `rediss://…` (TLS), or `unix:/path`; of Sentinels also "
+    .. "`redis+sentinel://host,host/master/db`, of a Cluster `redis+cluster://host,host`."), true },
   { "username", f.secret("User (ACL).") },
   { "password", f.secret("Password.") },
   { "tls", f.record("TLS of the connection.", {
@@ -174,12 +175,13 @@ local redis = f.record("The Redis that nodes share limits, quotas and cache thro
   { "timeout", f.seconds("Deadline of every command.", { default = 0.025, minimum = 0.001 }) },
   { "connect_timeout", f.seconds("Deadline of connecting.", { default = 1 }) },
   { "prefix", f.str("What every key starts with.", { default = "moongate:" }) },
-  { "sentinel", f.record("Asks sentinels who is the master.", {
+  { "sentinel", f.record("Asks Sentinels who is the master; of `url` the scheme, the credentials and "
+    .. "the database are taken.", {
     { "master", f.str("Name of the master."), true },
     { "addresses", f.list("Sentinels, `host:port`.", f.str("An address."), { minItems = 1 }), true },
     { "password", f.secret("Password of the sentinels.") },
   }) },
-  { "cluster", f.bool("Whether it is a Redis Cluster.", false) },
+  { "cluster", f.bool("Whether it is a Redis Cluster; `url` names one or more of its nodes.", false) },
 })
 
 local product = f.record("A product: APIs that one key opens, and what its holders get.", {

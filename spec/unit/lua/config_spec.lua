@@ -117,6 +117,23 @@ sites = { { hosts = { "a" }, routes = {
 ]])
   end)
 
+  it("takes Sentinels and Clusters of Redis as fields or in the URL", function()
+    local function url_of(fields)
+      local plan, errors = load_gateway("redis = { " .. fields .. " },\n" .. SITE)
+      assert(plan, errors and text_of(errors))
+      return plan.redis.url, plan.redis.sentinel_password
+    end
+    assert.equal("redis+cluster://u:p@a:1,b:2/", (url_of('url = "redis://u:p@a:1,b:2", cluster = true')))
+    local url, password = url_of('url = "rediss://u:p@ignored:1/3", sentinel = { master = "my/main", '
+      .. 'addresses = { "s1:26379", "[::1]:2" }, password = "secret" }')
+    assert.equal("rediss+sentinel://u:p@s1:26379,[::1]:2/my%2Fmain/3", url)
+    assert.equal("secret", password)
+    assert.equal("redis+sentinel://s/m", (url_of('url = "redis+sentinel://s/m"')))
+    assert_error("redis.url: expected redis://host", SITE .. 'redis = { url = "unix:/x", cluster = true },')
+    assert_error("either sentinel or cluster", SITE .. 'redis = { url = "redis://a", cluster = true, '
+      .. 'sentinel = { master = "m", addresses = { "s" } } },')
+  end)
+
   it("warns of routes that never match", function()
     local plan = assert(load_gateway([[
 sites = { { hosts = { "a" }, routes = {
