@@ -54,6 +54,7 @@ SCENARIOS = [
     Scenario("tls_resume", "new TLS connection per request, resumed", "tls", 1.0, ("nginx",),
              client="resume", connections=4),
     Scenario("cache", "cached response", "cache", 0.75, ("nginx",), ("moongate", "nginx")),
+    Scenario("cache_varnish", "cached response", "cache", 1.0, ("varnish",), ("moongate", "varnish")),
     Scenario("cache_10k", "cached 10 KiB body", "cache", 0.75, ("nginx",), ("moongate", "nginx"),
              path="/body/10k"),
     Scenario("conns", "2,000 connections", "plain", 1.0, ("nginx",), connections=2000),

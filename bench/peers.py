@@ -195,6 +195,24 @@ def start_haproxy(kind, values, _):
     return [program, "-db", "-f", conf], None
 
 
+def start_varnish(kind, values, _):
+    program = shutil.which("varnishd", path=os.environ.get("PATH", "") + ":/usr/sbin")
+    if not program:
+        raise Missing("varnish is not installed")
+    source = os.path.join(HERE, "conf", "varnish", kind + ".vcl")
+    if not os.path.exists(source):
+        raise Missing(f"has no configuration {kind}")
+    conf = write(os.path.join(BUILD, "run", "varnish.vcl"), fill(source, values))
+    # One pool of threads, as large as the connections want; its log in memory without what it writes of
+    # each request.
+    mask = ",".join("-" + tag for tag in (
+        "Begin", "End", "Hit", "ReqAcct", "ReqHeader", "ReqMethod", "ReqProtocol", "ReqStart", "ReqURL",
+        "RespHeader", "RespProtocol", "RespReason", "RespStatus", "Timestamp", "VCL_call", "VCL_return"))
+    return [program, "-F", "-j", "none", "-n", os.path.join(BUILD, "run", "varnish"),
+            "-a", f"127.0.0.1:{values['PORT']}", "-f", conf, "-s", "malloc,64m",
+            "-p", "thread_pools=1", "-p", "thread_pool_min=50", "-p", f"vsl_mask={mask}"], None
+
+
 def start_moongate(kind, values, _):
     program = os.environ.get("MOONGATE", os.path.join(ROOT, "build", "release", "moongate"))
     if not os.path.exists(program):
@@ -221,5 +239,5 @@ def start_moongate_api(_, values, scenario):
 
 STARTERS = {"moongate": start_moongate, "moongate-plain": start_moongate_plain,
             "moongate-api": start_moongate_api, "nginx-modsecurity": start_nginx_modsecurity,
-            "nginx": start_nginx, "haproxy": start_haproxy,
+            "nginx": start_nginx, "haproxy": start_haproxy, "varnish": start_varnish,
             "nginx-lua": start_nginx_lua}

@@ -50,7 +50,14 @@ struct moon_slice moon_cache_authority(struct moon_exchange *x)
     int usual = moon_slice_is(x->request.scheme, MOON_S("https")) ? 443 : 80;
     if (authority.port == 0 || authority.port == usual)
         return x->request.host;
-    return moon_arena_printf(&x->arena, "%.*s:%d", MOON_SLICE_ARG(x->request.host), authority.port);
+    char digits[5];
+    size_t at = sizeof(digits);
+    for (unsigned left = (uint16_t)authority.port; left > 0; left /= 10)
+        digits[--at] = (char)('0' + left % 10);
+    struct moon_slice parts[3] = {x->request.host, MOON_S(":"),
+                                  moon_slice(digits + at, sizeof(digits) - at)};
+    struct moon_slice text;
+    return moon_arena_join(&x->arena, parts, 3, &text) ? text : x->request.host;
 }
 
 bool moon_cache_make_key(struct moon_exchange *x, const struct moon_cache_rule *rule,
