@@ -24,6 +24,7 @@ import peers
 PLAIN = ("moongate", "nginx", "haproxy")
 LUA = ("moongate", "nginx-lua")
 WAF = ("moongate", "moongate-api", "nginx-modsecurity")
+SELF = ("moongate", "base")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +41,15 @@ class Scenario:
     client: str = "wrk"         # wrk, full, resume, idle
     is_caching_tokens: bool = False
     is_refused: bool = False    # the answer is to be an error status
+    base_path: str = ""         # of the peer "base": Moongate itself, without the policy
+    base_request: str = ""
+    goal_us: float = 0          # CPU that Moongate may need beyond the peer's, instead of a ratio
+
+    def of_peer(self, name):
+        if name != "base":
+            return self
+        return dataclasses.replace(self, path=self.base_path,
+                                   request=self.base_request or self.request)
 
 
 SCENARIOS = [
@@ -76,22 +86,44 @@ SCENARIOS = [
              ("nginx-modsecurity",), WAF, request="waf_attack", connections=16, is_refused=True),
     Scenario("waf_none", "rule engine without rules beside none", "waf_none", 1.3,
              ("moongate-plain",), ("moongate", "moongate-plain"), request="waf_get", connections=16),
+    Scenario("limit_exact", "rate limit over Redis, a question a request", "catalog", 1.0,
+             ("nginx-lua",), LUA, path="/exact", request="client"),
+    Scenario("limit_redis", "rate limit over Redis, shared mode", "catalog", 1.0,
+             ("nginx-lua",), LUA, path="/shared", request="client"),
+    Scenario("limit_shared", "shared-mode limit beside the local one", "catalog", 1.03, ("base",),
+             SELF, path="/shared", base_path="/local", request="client"),
+    Scenario("schema", "1 KiB body validated, beside one that is read", "catalog", 0, ("base",),
+             SELF, path="/schema", base_path="/read", request="order", goal_us=5),
+    Scenario("quota", "subscription and quota, beside neither", "quota", 0, ("base",), SELF,
+             path="/orders/1", base_path="/plain", request="key", goal_us=5),
+    Scenario("rs256", "RS256 token that was seen before, beside HS256", "catalog", 1.1, ("base",),
+             SELF, path="/rs256", request="rs256", base_path="/hs256", base_request="hs256"),
 ]
 
 
-def token(subject):
+def signature(algorithm, signed, rsa_key):
+    if algorithm == "HS256":
+        return hmac.new(b"bench-signing-key-0123456789abcdef", signed, hashlib.sha256).digest()
+    return subprocess.run(["openssl", "dgst", "-sha256", "-sign", rsa_key], input=signed, check=True,
+                          capture_output=True).stdout
+
+
+def token(subject, algorithm="HS256", rsa_key=None):
     def part(value):
         return base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=")
     claims = {"iss": "https://id.contoso.test", "aud": "api://orders", "sub": subject,
               "scope": "orders.list orders.read", "exp": int(time.time()) + 86400,
               "nbf": int(time.time()) - 60, "name": "Ada Example", "tid": "contoso"}
-    signed = part({"alg": "HS256", "typ": "JWT", "kid": "k1"}) + b"." + part(claims)
-    mac = hmac.new(b"bench-signing-key-0123456789abcdef", signed, hashlib.sha256).digest()
+    signed = part({"alg": algorithm, "typ": "JWT", "kid": "k1"}) + b"." + part(claims)
+    mac = signature(algorithm, signed, rsa_key)
     return (signed + b"." + base64.urlsafe_b64encode(mac).rstrip(b"=")).decode()
 
 
-def make_tokens(count=64):
+def make_tokens(rsa_key, count=64):
+    """Two files: tokens.txt (HS256), and beside it tokens.txt.rs256."""
     path = os.path.join(peers.BUILD, "tokens.txt")
+    peers.write(path + ".rs256",
+                "".join(token(f"user-{i}", "RS256", rsa_key) + "\n" for i in range(count)))
     return peers.write(path, "".join(token(f"user-{i}") + "\n" for i in range(count)))
 
 
@@ -207,6 +239,13 @@ def verdict(scenario, summary):
     return summary["moongate"][field] / min(others)
 
 
+def added_us(scenario, summary):
+    """CPU beyond that of the peer, or None."""
+    if "moongate" not in summary or scenario.against[0] not in summary:
+        return None
+    return summary["moongate"]["cpu_us"] - summary[scenario.against[0]]["cpu_us"]
+
+
 def memory_ratio(scenario, summary):
     others = [summary[name]["memory_bytes"] for name in scenario.against if name in summary]
     return summary["moongate"]["memory_bytes"] / min(others)
@@ -226,7 +265,12 @@ def show(scenario, summary):
                   f"{row['p99_us']:8.0f} {row['memory_bytes'] / 2**20:7.1f} {row['errors']:7d}  "
                   f"{row['cpu_low']:.2f}-{row['cpu_high']:.2f}")
     ratio = verdict(scenario, summary)
-    if ratio is not None:
+    if scenario.goal_us:
+        added = added_us(scenario, summary)
+        if added is not None:
+            word = "reached" if added <= scenario.goal_us else "not reached"
+            print(f"  added: {added:.2f} us (goal: at most {scenario.goal_us}, {word})")
+    elif ratio is not None:
         word = "reached" if ratio <= scenario.goal else "not reached"
         print(f"  moongate / {' or '.join(scenario.against)}: {ratio:.3f} "
               f"(goal: at most {scenario.goal:.3g}, {word})")
@@ -237,13 +281,13 @@ def show(scenario, summary):
 
 
 def run_scenario(bench, scenario, args, tokens):
-    load = Load(scenario, bench.other_core, tokens)
     names = [name for name in scenario.peers if not args.peer or name in args.peer]
     rounds = {name: [] for name in names}
     for _ in range(1 if scenario.client == "idle" else args.rounds):
         for name in names:
             if rounds[name] is None:
                 continue
+            load = Load(scenario.of_peer(name), bench.other_core, tokens)
             try:
                 server = bench.gateway(name, scenario)
                 try:
@@ -311,13 +355,16 @@ def main():
         print("bench: needs two cores", file=sys.stderr)
         return 1
     bench = peers.Bench(proxy_core=cores[1], other_core=cores[0])
-    tokens = make_tokens()
+    tokens = make_tokens(bench.rsa_key)
     report = {"machine": {"cpu": cpu_model(), "kernel": platform.release(), "cores": len(cores)},
               "versions": versions(), "seconds": args.seconds, "rounds": args.rounds,
               "scenarios": {}}
     print(f"{report['machine']['cpu']}, kernel {platform.release()}; {args.rounds} rounds of "
           f"{args.seconds} s; medians")
-    origin = bench.origin()
+    servers = [bench.origin()]
+    if any(s.conf == "catalog" and (not args.scenario or s.name in args.scenario)
+           for s in SCENARIOS):
+        servers.append(bench.redis())
     try:
         for scenario in SCENARIOS:
             if args.scenario and scenario.name not in args.scenario:
@@ -326,9 +373,11 @@ def main():
             show(scenario, summary)
             report["scenarios"][scenario.name] = {
                 "title": scenario.title, "goal": scenario.goal, "against": scenario.against,
-                "ratio": verdict(scenario, summary), "peers": summary}
+                "ratio": verdict(scenario, summary),
+                "added_us": added_us(scenario, summary), "peers": summary}
     finally:
-        origin.stop()
+        for server in servers:
+            server.stop()
         with open(args.json, "w", encoding="utf-8") as file:
             json.dump(report, file, indent=2)
             file.write("\n")

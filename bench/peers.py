@@ -106,6 +106,9 @@ class Bench:
         }
         self.make_bodies()
         self.make_certificate()
+        self.rsa_key = os.path.join(BUILD, "rsa.key")
+        self.make_rsa_key()
+        self.values["REDIS"] = os.path.join(BUILD, "redis.sock")
 
     def make_bodies(self):
         for name, size in (("10k", 10 << 10), ("1m", 1 << 20)):
@@ -125,6 +128,23 @@ class Bench:
             for part in (certificate, key):
                 with open(part, encoding="ascii") as file:
                     both.write(file.read())
+
+    def make_rsa_key(self):
+        if not os.path.exists(self.rsa_key):
+            subprocess.run(["openssl", "genpkey", "-algorithm", "RSA", "-pkeyopt",
+                            "rsa_keygen_bits:2048", "-out", self.rsa_key],
+                           check=True, capture_output=True)
+        self.values["RSA"] = subprocess.run(["openssl", "pkey", "-in", self.rsa_key, "-pubout"],
+                                            check=True, capture_output=True, text=True).stdout
+
+    def redis(self):
+        path = self.values["REDIS"]
+        if os.path.exists(path):
+            os.unlink(path)
+        port = free_port()
+        return Server("redis", ["redis-server", "--bind", "127.0.0.1", "--port", str(port),
+                                "--unixsocket", path, "--save", "", "--appendonly", "no"],
+                      self.other_core, port)
 
     def origin(self):
         conf = write(os.path.join(BUILD, "run", "origin.conf"),
@@ -226,7 +246,7 @@ def start_moongate(kind, values, _):
         for name in names:
             path = os.path.join(folder, name)
             write(os.path.join(target, os.path.relpath(path, source)), fill(path, values))
-    return [program, "run", target], None
+    return [program, "run", target], {"MOONGATE_STATE_DIR": os.path.join(BUILD, "state")}
 
 
 def start_moongate_plain(_, values, scenario):
@@ -239,5 +259,5 @@ def start_moongate_api(_, values, scenario):
 
 STARTERS = {"moongate": start_moongate, "moongate-plain": start_moongate_plain,
             "moongate-api": start_moongate_api, "nginx-modsecurity": start_nginx_modsecurity,
-            "nginx": start_nginx, "haproxy": start_haproxy, "varnish": start_varnish,
-            "nginx-lua": start_nginx_lua}
+            "base": start_moongate, "nginx": start_nginx, "haproxy": start_haproxy,
+            "varnish": start_varnish, "nginx-lua": start_nginx_lua}

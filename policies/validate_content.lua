@@ -73,13 +73,39 @@ function M.needs(conf, listing)
     max_body_bytes = conf.max_size }
 end
 
+local SEEN_MOST, SEEN_BYTES = 64, 100
+
+--- What bodies may be, by media type; and what was found for a Content-Type field, as clients repeat
+--- themselves.
+local function new_content(by_media)
+  return { by_media = by_media, seen = {}, count = 0 }
+end
+
+--- What judges bodies of a Content-Type; false where it is not in the definition.
+local function judge_of(content, field)
+  field = field or ""
+  local judge = content.seen[field]
+  if judge ~= nil then
+    return judge
+  end
+  local media = validation.media_type(field)
+  local entry = media and validation.entry(content.by_media, media)
+  judge = entry and { xml = entry.xml,
+    json = validation.is_json(media) and entry.validator or nil } or false
+  if content.count < SEEN_MOST and #field <= SEEN_BYTES then
+    content.count = content.count + 1
+    content.seen[field] = judge
+  end
+  return judge
+end
+
 local function content_of(definition, content, direction)
-  local out = {}
+  local by_media = {}
   for media, one in pairs(content) do
-    out[media] = { validator = validation.is_json(media)
+    by_media[media] = { validator = validation.is_json(media)
       and validation.validator(definition, one.schema, direction) or nil }
   end
-  return out
+  return new_content(by_media)
 end
 
 local function of_operation(definition, operation)
@@ -102,11 +128,11 @@ local function add_xml(self, conf, env)
   if not schema then
     error(("xml_schema: %s: %s"):format(conf.xml_schema, err), 0)
   end
-  self.own = {}
+  self.own = new_content({})
   for _, media in ipairs(conf.xml_content_types
     or { "application/xml", "text/xml", conf.soap and "application/soap+xml" or nil })
   do
-    self.own[media:lower()] = { xml = schema }
+    self.own.by_media[media:lower()] = { xml = schema }
   end
 end
 
@@ -132,9 +158,9 @@ function M.prepare(conf, env)
     if not validator then
       error(("schema: %s"):format(err), 0)
     end
-    self.own = self.own or {}
+    self.own = self.own or new_content({})
     for _, media in ipairs(conf.content_types or { "application/json" }) do
-      self.own[media:lower()] = { validator = validator }
+      self.own.by_media[media:lower()] = { validator = validator }
     end
   elseif not self.own then
     self.operations = validation.by_operation(env, of_operation)
@@ -142,35 +168,38 @@ function M.prepare(conf, env)
   return self
 end
 
---- Judges one body. `content` holds validators by media type.
-local function check(self, mistakes, kind, content, field, text)
-  local function add(rule, details, action)
-    if action ~= "ignore" then
-      mistakes[#mistakes + 1] = { name = kind, type = "body", rule = rule, details = details,
-        action = action }
-    end
+local function note(mistakes, kind, rule, details, action)
+  if action ~= "ignore" then
+    mistakes[#mistakes + 1] = { name = kind, type = "body", rule = rule, details = details,
+      action = action }
   end
+  return mistakes
+end
+
+--- Judges one body. Returns the list of mistakes, or nothing where it is good.
+local function check(self, kind, content, field, text)
   if #text > self.max_size then
-    return add("size", "is larger than max_size", self.too_large)
+    return note({}, kind, "size", "is larger than max_size", self.too_large)
   end
-  local media = validation.media_type(field)
-  local entry = media and validation.entry(content, media)
-  if not entry then
-    return add("content_type", ("%s is not in the definition"):format(media or "no Content-Type"),
-      self.unspecified)
-  end
-  if self.action == "ignore" then
-    return
+  local judge = judge_of(content, field)
+  if not judge then
+    return note({}, kind, "content_type", ("%s is not in the definition"):format(
+      validation.media_type(field) or "no Content-Type"), self.unspecified)
+  elseif self.action == "ignore" then
+    return nil
   end
   local ok, errors = true, nil
-  if entry.xml then
-    ok, errors = entry.xml:validate(text, self.soap)
-  elseif entry.validator and validation.is_json(media) then
-    ok, errors = entry.validator:validate(text, self.limits)
+  if judge.json then
+    ok, errors = judge.json:validate(text, self.limits)
+  elseif judge.xml then
+    ok, errors = judge.xml:validate(text, self.soap)
   end
-  if not ok then
-    validation.add(mistakes, kind, "body", errors, self.action)
+  if ok then
+    return nil
   end
+  local mistakes = {}
+  validation.add(mistakes, kind, "body", errors, self.action)
+  return mistakes
 end
 
 local REQUEST = { status = 400, reason = "ContentInvalid", policy = "validate_content",
@@ -193,19 +222,16 @@ function M.inbound(self, ctx)
     content, required = operation.request.content, operation.request.is_required
   end
   local text = ctx.request:body() or ""
-  local mistakes = {}
+  local mistakes
   if text == "" then
     if not required and not (self.own and ctx.request.headers["Content-Type"]) then
       return
     end
-    if self.action ~= "ignore" then
-      mistakes[1] = { name = "request", type = "body", rule = "required", details = "is missing",
-        action = self.action }
-    end
+    mistakes = note({}, "request", "required", "is missing", self.action)
   else
-    check(self, mistakes, "request", content, ctx.request.headers["Content-Type"], text)
+    mistakes = check(self, "request", content, ctx.request.headers["Content-Type"], text)
   end
-  if #mistakes > 0 then
+  if mistakes and #mistakes > 0 then
     return conclude(self, ctx, REQUEST, mistakes)
   end
 end
@@ -223,14 +249,13 @@ local function answer(self, ctx)
     local responses = operation and operation.responses
     content = responses and (responses[tostring(status)]
       or responses[math.floor(status / 100) .. "XX"] or responses.default)
-    if not content or next(content) == nil then
+    if not content or next(content.by_media) == nil then
       return
     end
   end
   local text = ctx.response:body() or ""
-  local mistakes = {}
-  check(self, mistakes, "response", content, ctx.response.headers["Content-Type"], text)
-  if #mistakes > 0 then
+  local mistakes = check(self, "response", content, ctx.response.headers["Content-Type"], text)
+  if mistakes and #mistakes > 0 then
     return conclude(self, ctx, RESPONSE, mistakes)
   end
 end

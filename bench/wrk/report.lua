@@ -90,6 +90,17 @@ local waf = {
   end,
 }
 
+--- An order of about 1 KiB.
+local function order()
+  local lines = {}
+  for i = 0, 12 do
+    lines[#lines + 1] = ('{"sku":"A-%05d","title":"Part number %d","quantity":%d,"price":%d.%02d}')
+      :format(i * 37, i, i + 1, i * 3 + 1, i * 7)
+  end
+  return '{"id":"o-4711","customer":{"name":"Ada Lovelace","email":"ada@example.test","country":"NL"},'
+    .. '"lines":[' .. table.concat(lines, ",") .. '],"note":null,"total":1234.56}'
+end
+
 local function prepare()
   if waf[kind] then
     prepared[1] = waf[kind]()
@@ -108,6 +119,19 @@ local function prepare()
         ["User-Agent"] = "contoso-app/2.1",
       })
     end
+  elseif kind == "client" then
+    for i = 1, 64 do
+      prepared[i] = wrk.format("GET", wrk.path, { ["X-Client"] = "client-" .. i })
+    end
+  elseif kind == "key" then
+    prepared[1] = wrk.format("GET", wrk.path,
+      { ["Ocp-Apim-Subscription-Key"] = "bench-key-primary-0001" })
+  elseif kind == "hs256" or kind == "rs256" then
+    for token in io.lines(tokens_file .. (kind == "rs256" and ".rs256" or "")) do
+      prepared[#prepared + 1] = wrk.format("GET", wrk.path, { ["Authorization"] = "Bearer " .. token })
+    end
+  elseif kind == "order" then
+    prepared[1] = wrk.format("POST", wrk.path, { ["Content-Type"] = "application/json" }, order())
   else
     prepared[1] = wrk.format("GET", wrk.path)
   end

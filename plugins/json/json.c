@@ -173,15 +173,35 @@ static char *read_escape(struct moon_json_reader *r, char *to)
     return to;
 }
 
+// How many of eight bytes stand for themselves before the first that does not (is_plain).
+static size_t plain_run(const char *at)
+{
+    const uint64_t ones = UINT64_C(0x0101010101010101);
+    uint64_t w;
+    memcpy(&w, at, sizeof w);
+    // A byte's top bit is set where it is no plain one. A borrow spoils only bytes behind such a one.
+    uint64_t ends =
+        (w | (w - ones * 0x20) | ((w ^ ones * '"') - ones) | ((w ^ ones * '\\') - ones)) &
+        ones * 0x80;
+    return ends == 0 ? 8 : (size_t)__builtin_ctzll(ends) / 8;
+}
+
 // Runs over bytes that stand for themselves. False: invalid UTF-8.
 static bool skip_plain(struct moon_json_reader *r)
 {
     while (r->at < r->end) {
-        if (is_plain((unsigned char)*r->at)) {
+        while (r->end - r->at >= 8) {
+            size_t n = plain_run(r->at);
+            r->at += n;
+            if (n < 8) {
+                break;
+            }
+        }
+        if (r->at < r->end && is_plain((unsigned char)*r->at)) {
             r->at++;
             continue;
         }
-        if ((unsigned char)*r->at < 0x80) {
+        if (r->at == r->end || (unsigned char)*r->at < 0x80) {
             return true;
         }
         size_t n = json_utf8(r->at, r->end);
