@@ -79,6 +79,21 @@ describe("forwarding", function()
     assert.equal("1.1 spec", headers.via)
   end)
 
+  it("names itself in Via by a token, whatever its name", function()
+    local named = moongate.gateway { files = { ["gateway.lua"] = [[
+return {
+  name = "my gateway: 1",
+  listeners = { { address = "127.0.0.1:0" } },
+  backends = { origin = { targets = { "http://127.0.0.1:1" } } },
+  sites = { { hosts = { "*" }, routes = { { path = "/*", backend = "origin" } } } },
+}
+]] }, backends = { origin = { status = 200 } } }
+    local answer = named:get("/")
+    assert.equal("1.1 my-gateway--1", answer.headers.via)
+    assert.equal("1.1 my-gateway--1", named.calls.origin[1].headers.via)
+    named:close()
+  end)
+
   it("does not believe what an untrusted client says about itself", function()
     get("/plain/a", { headers = { ["X-Forwarded-For"] = "10.1.2.3", Forwarded = "for=10.1.2.3" } })
     assert.equal("127.0.0.1", last("origin").headers["x-forwarded-for"])
