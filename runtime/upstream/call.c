@@ -23,6 +23,15 @@ void call_arm(struct moon_call *call, int64_t after_ms, enum moon_rc meaning)
         moon_timer_set_at(&call->timer, at);
 }
 
+bool call_target_path(struct moon_call *call, struct moon_slice *path)
+{
+    struct moon_slice parts[2] = {call->target->conf->path, call->target_path};
+    *path = call->target_path;
+    if (parts[0].len == 0 || moon_slice_is(parts[1], MOON_S("*")))
+        return true;
+    return moon_arena_join(call->arena, parts, 2, path);
+}
+
 void call_drain(struct moon_call *call)
 {
     int64_t until = call->target->drain_until_ms;

@@ -55,9 +55,8 @@ static enum moon_rc h1_send_head(struct moon_call *call)
 {
     struct moon_buf head;
     moon_buf_init(&head, 1 << 20);
-    struct moon_slice parts[2] = {call->target->conf->path, call->target_path};
-    struct moon_slice target = call->target_path;
-    if (parts[0].len > 0 && !moon_arena_join(call->arena, parts, 2, &target))
+    struct moon_slice target;
+    if (!call_target_path(call, &target))
         return MOON_ERR_MEMORY;
     const struct moon_request *request = call->request;
     struct moon_request to_target; // without a Host field it gets the target's own name

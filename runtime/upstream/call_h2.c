@@ -328,9 +328,8 @@ static enum moon_rc h2_send(struct moon_call *call)
 {
     struct call_stream *stream = call->stream;
     const struct moon_target_conf *conf = call->target->conf;
-    struct moon_slice parts[2] = {conf->path, call->target_path};
-    struct moon_slice path = call->target_path;
-    if (conf->path.len > 0 && !moon_arena_join(call->arena, parts, 2, &path))
+    struct moon_slice path;
+    if (!call_target_path(call, &path))
         return MOON_ERR_MEMORY;
     const struct moon_field *host = moon_fields_find_id(&call->request->fields, MOON_FIELD_HOST);
     struct moon_request request = *call->request;

@@ -34,6 +34,10 @@ static inline struct moon_circuit_rule call_circuit_rule(const struct moon_break
 
 void call_arm(struct moon_call *call, int64_t after_ms, enum moon_rc meaning);
 
+/// Path and query as the target gets them: below its own path, unless it is "*", the server itself.
+/// @return false when memory is short
+MUST_CHECK bool call_target_path(struct moon_call *call, struct moon_slice *path);
+
 /// Its target has been removed, and ends what it has by drain_until_ms.
 void call_drain(struct moon_call *call);
 enum moon_rc call_stream_failure(enum moon_rc rc);

@@ -10,8 +10,10 @@ return {
   name = "spec",
   listeners = { { name = "http", address = "127.0.0.1:0" } },
   limits = { head_bytes = 4096, uri_bytes = 1024, header_count = 20, body_bytes = 1000 },
-  backends = { origin = { targets = { "http://127.0.0.1:PORT" } } },
-  sites = { { hosts = { "*" }, routes = { { path = "/*", backend = "origin" } } } },
+  backends = { origin = { targets = { "http://127.0.0.1:PORT" } },
+    below = { targets = { "http://127.0.0.1:PORT/base" } } },
+  sites = { { hosts = { "*" }, routes = { { path = "/*", backend = "origin" } } },
+    { hosts = { "below" }, routes = { { path = "/*", backend = "below" } } } },
 }
 ]]
 
@@ -367,6 +369,10 @@ local forwarded = {
     { "in absolute form in HTTP/1.0 without Host", bare("GET http://b/ HTTP/1.0"),
       { sees = { "\r\nHost: b\r\n" }, closes = true } },
     { "that is an asterisk (RFC 9112 §3.2.4)", req("OPTIONS * HTTP/1.1"), { sees = { "^OPTIONS %* HTTP/1%.1\r\n" } } },
+    { "that is a path, below the backend's own", bare("GET /c HTTP/1.1", "Host: below"),
+      { sees = { "^GET /base/c HTTP/1%.1\r\n" } } },
+    { "that is an asterisk, whatever the backend's own path", bare("OPTIONS * HTTP/1.1", "Host: below"),
+      { sees = { "^OPTIONS %* HTTP/1%.1\r\n" } } },
     { "of OPTIONS in absolute form without a path", req("OPTIONS http://b HTTP/1.1"),
       { sees = { "^OPTIONS %* HTTP/1%.1\r\n", "\r\nHost: b\r\n" } } },
   },
