@@ -1,8 +1,10 @@
 -- SPDX-License-Identifier: Apache-2.0
 --- Inspects requests and responses with the Core Rule Set, or other ModSecurity rules.
+local challenge = require("moongate.challenge")
 local reply = require("moongate.reply")
 local waf = require("moongate.waf")
 local waf_api = require("moongate.waf_api")
+local waf_custom = require("moongate.waf_custom")
 
 local M = {
   name = "waf",
@@ -10,13 +12,18 @@ local M = {
   description = "Rules are SecLang files as mod_security2 reads them, unmodified; a set is "
     .. "compiled once and shared by all routes that name it. `custom_rules` run before them, by "
     .. "priority. In `detection` nothing is refused, all is logged. The anomaly score is left in "
-    .. '`ctx.vars["waf.score"]`, the rule that refused in `ctx.vars["waf.rule"]`.',
+    .. '`ctx.vars["waf.score"]`, the rule that refused in `ctx.vars["waf.rule"]`.\n\n'
+    .. "Listed in several scopes around a request it runs once, where the outermost stands: the "
+    .. "inner scope's settings win, its exclusions, custom rules, `setup` and `directives` are added "
+    .. "to the outer ones'; a custom rule replaces an outer one of the same name. `replace` leaves "
+    .. "the outer scopes' out. Listings with `when`, and those of products, stay by themselves.",
   sections = { "inbound" },
   azure = "web application firewall of Application Gateway",
   differences = "ModSecurity's own rule language and verdicts; exclusions may name ranges, tags "
-    .. "and patterns of names. Challenges and rate limits are policies of their own.",
+    .. "and patterns of names.",
   statuses = {
-    ["403"] = "`WafBlocked`; a rule may name another status",
+    ["403"] = "`WafBlocked`, or a challenge; a rule may name another status",
+    ["429"] = "`WafRateLimited`, by a custom rule",
     ["413"] = "`WafBodyTooLarge`: over `max_body_bytes`, unless `over_limit` is `inspect_part`",
   },
   example = [[p.waf {
@@ -39,40 +46,16 @@ local function strings(description, item)
     items = { type = "string", minLength = 1, description = item } }
 end
 
-local condition = {
-  type = "object", additionalProperties = false, required = { "variable", "operator" },
-  order = { "variable", "name", "operator", "values", "negate", "transforms" },
-  description = "A condition; all of a rule's must hold.",
-  properties = {
-    variable = {
-      enum = { "remote_addr", "request_method", "query_string", "post_args", "args", "request_uri",
-        "request_headers", "request_body", "request_cookies", "country" },
-      description = "What is looked at.",
-    },
-    name = { type = "string", minLength = 1,
-      description = "Which header, cookie or argument; all of them if not said." },
-    operator = {
-      enum = { "any", "equal", "contains", "begins_with", "ends_with", "regex", "ip_match",
-        "less_than", "greater_than", "less_or_equal", "greater_or_equal" },
-      description = "How it is compared; texts mind the case (see `transforms`).",
-    },
-    values = strings("Values; one of them must fit.", "A value."),
-    negate = { type = "boolean", default = false, description = "Holds when nothing fits." },
-    transforms = {
-      type = "array", minItems = 1, description = "Done to the value first, in order.",
-      items = { enum = { "lowercase", "uppercase", "trim", "url_decode", "url_encode",
-        "remove_nulls", "html_entity_decode" }, description = "A transformation." },
-    },
-  },
-}
-
 M.schema = {
   type = "object", additionalProperties = false,
   order = { "ruleset", "profile", "mode", "paranoia", "detection_paranoia", "inbound_threshold",
-    "outbound_threshold", "allowed_methods", "exclusions", "custom_rules", "setup", "directives",
-    "inspect_body", "max_body_bytes", "over_limit", "inspect_response", "max_response_bytes",
-    "audit_log" },
+    "outbound_threshold", "allowed_methods", "exclusions", "custom_rules", "challenge", "setup",
+    "directives", "inspect_body", "max_body_bytes", "over_limit",
+    "inspect_response", "max_response_bytes",
+    "audit_log", "replace" },
   properties = {
+    replace = { type = "boolean", default = false,
+      description = "Whether this listing stands for itself, without the outer scopes' settings." },
     ruleset = {
       type = { "string", "array" }, minLength = 1, minItems = 1, default = "crs",
       description = "`crs`: the installed package `modsecurity-crs`; a folder of CRS; or files, "
@@ -113,26 +96,11 @@ M.schema = {
         },
       },
     },
-    custom_rules = {
-      type = "array", minItems = 1, description = "Rules of your own; they run first.",
-      items = {
-        type = "object", additionalProperties = false, required = { "name", "priority", "action" },
-        order = { "name", "priority", "action", "conditions", "status", "location" },
-        description = "A rule.",
-        properties = {
-          name = { type = "string", minLength = 1, maxLength = 128,
-            description = "Name for logs." },
-          priority = { type = "integer", minimum = 1, maximum = 99999,
-            description = "Lower ones run first; each once." },
-          action = { enum = { "allow", "block", "log", "redirect" },
-            description = "`allow` ends the inspection." },
-          conditions = { type = "array", minItems = 1, maxItems = 10, items = condition,
-            description = "What must hold; always, if not said." },
-          status = { type = "integer", minimum = 300, maximum = 599,
-            description = "Status of `block` (403) or `redirect` (302)." },
-          location = { type = "string", minLength = 1, description = "Where `redirect` leads." },
-        },
-      },
+    custom_rules = waf_custom.schema,
+    challenge = {
+      type = "object", additionalProperties = false, required = { "secret" },
+      order = { "secret", "difficulty", "lifetime", "cookie" }, properties = challenge.schema(),
+      description = "What custom rules with the action `challenge` ask for; as in `p.challenge`.",
     },
     setup = { type = "string", minLength = 1,
       description = "SecLang of your own, read before the rule set: settings, conditions." },
@@ -266,135 +234,6 @@ local function ruleset_sources(conf, env, sources)
   end
 end
 
--- --- custom rules, as SecLang ----------------------------------------------------------------
-
-local VARIABLES = {
-  remote_addr = "REMOTE_ADDR", request_method = "REQUEST_METHOD", query_string = "QUERY_STRING",
-  post_args = "ARGS_POST", args = "ARGS", request_uri = "REQUEST_URI",
-  request_headers = "REQUEST_HEADERS", request_body = "REQUEST_BODY",
-  request_cookies = "REQUEST_COOKIES", country = "TX:moongate_country",
-}
-local LATE = { post_args = true, request_body = true, args = true }
-local NAMED = { post_args = true, args = true, request_headers = true, request_cookies = true }
-local TRANSFORMS = {
-  lowercase = "lowercase", uppercase = "uppercase", trim = "trim", url_decode = "urlDecodeUni",
-  url_encode = "urlEncode", remove_nulls = "removeNulls", html_entity_decode = "htmlEntityDecode",
-}
-local NUMBERS = {
-  less_than = "lt", greater_than = "gt", less_or_equal = "le", greater_or_equal = "ge",
-}
-
-local function literal(text)
-  return (text:gsub("[^%w]", function(c)
-    return ("\\x%02x"):format(c:byte())
-  end))
-end
-
-local FORMS = {
-  equal = "^(?:%s)\\z", contains = "(?:%s)", begins_with = "^(?:%s)", ends_with = "(?:%s)\\z",
-}
-
-local function pattern(condition_, values)
-  local parts = {}
-  for i, value in ipairs(values) do
-    parts[i] = condition_.operator == "regex" and "(?:" .. value .. ")" or literal(value)
-  end
-  local joined = table.concat(parts, "|")
-  local form = FORMS[condition_.operator]
-  return "@rx " .. (form and form:gsub("%%s", function() return joined end) or joined)
-end
-
-local function operator(c)
-  if c.operator == "any" then
-    return "@unconditionalMatch"
-  end
-  local values = c.values
-  if not values then
-    error(("operator %s needs values"):format(c.operator), 0)
-  end
-  if c.operator == "ip_match" then
-    return "@ipMatch " .. table.concat(values, ",")
-  end
-  if NUMBERS[c.operator] then
-    if #values ~= 1 or not values[1]:find("^%-?%d+$") then
-      error(("operator %s needs one number"):format(c.operator), 0)
-    end
-    return ("@%s %s"):format(NUMBERS[c.operator], values[1])
-  end
-  return pattern(c, values)
-end
-
-local function quoted(text)
-  return '"' .. text:gsub('[\\"]', "\\%0") .. '"'
-end
-
-local function target(c)
-  local name = VARIABLES[c.variable]
-  if c.name then
-    if not NAMED[c.variable] or c.name:find("[|'\"\\,%s]") then
-      error(("%s takes no name %q"):format(c.variable, c.name), 0)
-    end
-    name = name .. ":" .. c.name
-  end
-  return name
-end
-
-local function actions_of(rule, phase)
-  local name = rule.name:gsub("[^%w %-_.:/]", "_")
-  local list = { ("id:%d"):format(9900000 + rule.priority), "phase:" .. phase, "t:none",
-    "msg:'" .. name .. "'", "tag:'moongate-custom'" }
-  if rule.action == "allow" then
-    list[#list + 1] = "allow,log"
-  elseif rule.action == "block" then
-    list[#list + 1] = ("deny,log,status:%d"):format(rule.status or 403)
-  elseif rule.action == "log" then
-    list[#list + 1] = "pass,log"
-  else
-    if not rule.location or rule.location:find("[%c ']") then
-      error(("rule %q: redirect needs a location"):format(rule.name), 0)
-    end
-    list[#list + 1] = ("redirect:'%s',log,status:%d"):format(rule.location, rule.status or 302)
-  end
-  return list
-end
-
-local function custom_rule(rule)
-  local phase, lines = 1, {}
-  local conditions = rule.conditions or { { variable = "request_method", operator = "any" } }
-  for _, c in ipairs(conditions) do
-    phase = LATE[c.variable] and 2 or phase
-  end
-  for i, c in ipairs(conditions) do
-    local actions = i == 1 and actions_of(rule, phase) or { "t:none" }
-    for _, t in ipairs(c.transforms or {}) do
-      actions[#actions + 1] = "t:" .. TRANSFORMS[t]
-    end
-    if i < #conditions then
-      actions[#actions + 1] = "chain"
-    end
-    lines[#lines + 1] = ("SecRule %s %s %s"):format(target(c),
-      quoted((c.negate and "!" or "") .. operator(c)), quoted(table.concat(actions, ",")))
-  end
-  return table.concat(lines, "\n")
-end
-
-local function custom_text(rules)
-  local ordered, lines = {}, {}
-  for i, rule in ipairs(rules) do
-    ordered[i] = rule
-  end
-  table.sort(ordered, function(a, b)
-    return a.priority < b.priority
-  end)
-  for i, rule in ipairs(ordered) do
-    if i > 1 and rule.priority == ordered[i - 1].priority then
-      error(("custom_rules: priority %d is there twice"):format(rule.priority), 0)
-    end
-    lines[#lines + 1] = custom_rule(rule)
-  end
-  return table.concat(lines, "\n") .. "\n"
-end
-
 -- --- exclusions --------------------------------------------------------------------------------
 
 local function selected(exclusion, directive, suffix)
@@ -407,7 +246,7 @@ local function selected(exclusion, directive, suffix)
     lines[#lines + 1] = ("%sById %s%s"):format(directive, id, suffix)
   end
   for _, tag in ipairs(exclusion.tags or {}) do
-    lines[#lines + 1] = ("%sByTag %s%s"):format(directive, quoted(tag), suffix)
+    lines[#lines + 1] = ("%sByTag %s%s"):format(directive, waf_custom.quoted(tag), suffix)
   end
   return lines
 end
@@ -427,7 +266,7 @@ local function exclusion_text(exclusions)
       end
     end
     for _, variable in ipairs(exclusion.variables or {}) do
-      local suffix = " " .. quoted("!" .. variable)
+      local suffix = " " .. waf_custom.quoted("!" .. variable)
       for _, line in ipairs(selected(exclusion, "SecRuleUpdateTarget", suffix)) do
         lines[#lines + 1] = line
       end
@@ -468,18 +307,70 @@ local function needs_country(conf)
   return false
 end
 
-function M.prepare(conf, env)
-  env = env or {}
-  local sources = { { name = "settings", text = BEFORE } }
-  if conf.custom_rules then
-    sources[2] = { name = "custom_rules", text = custom_text(conf.custom_rules) }
+local JOINED = { "exclusions", "custom_rules" }
+local TEXTS = { "setup", "directives" }
+
+--- One set of options from those of nested scopes, as they were written, outermost first.
+---@param given table[]
+function M.merge(given)
+  local out = {}
+  for _, conf in ipairs(given) do
+    for key, value in pairs(conf) do
+      out[key] = value
+    end
   end
+  for _, name in ipairs(JOINED) do
+    local list, at = {}, {}
+    for _, conf in ipairs(given) do
+      for _, item in ipairs(conf[name] or {}) do
+        local place = item.name and at[item.name] or #list + 1
+        list[place] = item
+        if item.name then
+          at[item.name] = place
+        end
+      end
+    end
+    out[name] = #list > 0 and list or nil
+  end
+  for _, name in ipairs(TEXTS) do
+    local parts = {}
+    for _, conf in ipairs(given) do
+      parts[#parts + 1] = conf[name]
+    end
+    out[name] = #parts > 0 and table.concat(parts, "\n") or nil
+  end
+  out.replace = nil
+  return out
+end
+
+local function guard_of(conf, env, sources, more)
+  local log = conf.audit_log
+  local options = {
+    sources = sources, mode = conf.mode, max_body_bytes = conf.max_body_bytes or 131072,
+    partial = conf.over_limit == "inspect_part",
+    max_response_bytes = conf.max_response_bytes or 524288,
+    log_file = log and absolute(log.file, env), log_format = log and log.format,
+  }
+  for key, value in pairs(more) do
+    options[key] = value
+  end
+  local guard, err = waf.guard(options)
+  if not guard then
+    error(err, 0)
+  end
+  return guard
+end
+
+--- The rule set's files and the profile's: the same for all that differ in nothing else, so that one
+--- compiled set serves them.
+local function main_sources(conf, env)
+  local sources = { { name = "settings", text = BEFORE } }
   if conf.setup then
     sources[#sources + 1] = { name = "setup", text = conf.setup }
   end
   local has_profile = conf.profile ~= "crs" and is_crs(conf, env)
   if has_profile then
-    sources[#sources + 1] = { name = "profile", text = waf_api.before(conf.allowed_methods) }
+    sources[#sources + 1] = { name = "profile", text = waf_api.before() }
   end
   ruleset_sources(conf, env, sources)
   if has_profile then
@@ -488,19 +379,22 @@ function M.prepare(conf, env)
   if conf.directives then
     sources[#sources + 1] = { name = "directives", text = conf.directives }
   end
-  local log = conf.audit_log
-  local guard, err = waf.guard({
-    sources = sources, mode = conf.mode, vars = variables_of(conf),
-    exclusions = conf.exclusions and exclusion_text(conf.exclusions),
-    max_body_bytes = conf.max_body_bytes or 131072, partial = conf.over_limit == "inspect_part",
-    max_response_bytes = conf.max_response_bytes or 524288,
-    log_file = log and absolute(log.file, env), log_format = log and log.format,
-  })
-  if not guard then
-    error(err, 0)
+  return sources
+end
+
+function M.prepare(conf, env)
+  env = env or {}
+  local steps = waf_custom.steps(conf, env)
+  for _, step in ipairs(steps) do
+    step.guard = guard_of(conf, env, { { name = "settings", text = BEFORE },
+      { name = "custom_rules", text = step.text } }, {})
+    step.text = nil
   end
   return {
-    guard = guard, inspects_body = conf.inspect_body ~= false,
+    guard = guard_of(conf, env, main_sources(conf, env), { vars = variables_of(conf),
+      exclusions = conf.exclusions and exclusion_text(conf.exclusions) }),
+    steps = steps, enforces = conf.mode ~= "detection",
+    inspects_body = conf.inspect_body ~= false,
     inspects_response = conf.inspect_response or false, needs_country = needs_country(conf),
   }
 end
@@ -516,25 +410,68 @@ local function refusal(ctx, verdict)
   return reply.refuse(verdict.status, "WafBlocked", "the request was refused by a security rule")
 end
 
-function M.inbound(self, ctx)
-  local guard, vars = self.guard, nil
-  if self.needs_country then
-    vars = { moongate_country = ctx.geo and ctx.geo.country or "ZZ" }
-  end
+local function inspect(guard, ctx, vars, inspects_body)
   local verdict = guard:request_headers(ctx, vars)
   if not verdict then
-    if self.inspects_body and guard:wants_request_body(ctx) then
+    if inspects_body and guard:wants_request_body(ctx) then
       ctx.request:body()
     end
     verdict = guard:request_body(ctx)
   end
+  return verdict
+end
+
+--- What a matched rule does that the engine cannot. @return a reply that ends the request, or nil
+local function act(step, ctx)
+  local rule = step.rule
+  local answer = step.act(ctx)
+  if answer then
+    ctx.vars["waf.rule"] = rule.name
+    step.guard:finish(ctx, answer.status or 0, rule.action)
+  end
+  return answer
+end
+
+--- Custom rules. @return a reply, or nil; whether a rule let the request pass by the others
+local function run_steps(self, ctx, vars)
+  local steps = self.steps
+  for i = 1, #steps do
+    local step = steps[i]
+    local guard = step.guard
+    local verdict = inspect(guard, ctx, vars, step.has_late and self.inspects_body)
+    if verdict then
+      return refusal(ctx, verdict)
+    end
+    if guard:is_allowed(ctx) then
+      return nil, true
+    end
+    if step.act and self.enforces and guard:var(ctx, "moongate_hit") then
+      local answer = act(step, ctx)
+      if answer then
+        return answer
+      end
+    end
+  end
+end
+
+function M.inbound(self, ctx)
+  local vars
+  if self.needs_country then
+    vars = { moongate_country = waf_custom.country_of(ctx) }
+  end
+  local answer, is_allowed = run_steps(self, ctx, vars)
+  if answer or is_allowed then
+    ctx.vars["waf.is_allowed"] = is_allowed
+    return answer
+  end
+  local verdict = inspect(self.guard, ctx, vars, self.inspects_body)
   if verdict then
     return refusal(ctx, verdict)
   end
 end
 
 function M.outbound(self, ctx)
-  if not self.inspects_response then
+  if not self.inspects_response or ctx.vars["waf.is_allowed"] then
     return
   end
   local guard = self.guard
@@ -558,7 +495,14 @@ function M.malformed(self, ctx)
 end
 
 function M.log(self, ctx)
-  local fired, score = self.guard:finish(ctx, ctx.response and ctx.response.status or 0)
+  local status = ctx.response and ctx.response.status or 0
+  local steps = self.steps
+  for i = 1, #steps do
+    if not steps[i].act or not self.enforces then
+      steps[i].guard:finish(ctx, status)
+    end
+  end
+  local fired, score = self.guard:finish(ctx, status)
   if fired then
     ctx.vars["waf.fired"], ctx.vars["waf.score"] = fired, score
   end

@@ -553,6 +553,7 @@ end
 
 function Load:flatten()
   local flattening = routes_of.new({
+    listings = self.listings,
     errors = self.errors, warnings = self.warnings, apis = self.apis,
     backend_index = self.backend_index, gateway = self.scope_gateway,
     compression = self.gateway.compression,

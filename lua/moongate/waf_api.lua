@@ -48,16 +48,15 @@ local function rule(r)
     :format(r[2], (r[4]:gsub('"', "\\x22")), r[1], r[3], LAST)
 end
 
---- Before the rule set.
----@param methods? string[]
-function M.before(methods)
+--- Before the rule set. The methods are those of `allowed_methods` where it is said.
+function M.before()
   local lines = { "SecMoonValues On" }
   for _, r in ipairs(RULES) do
     lines[#lines + 1] = rule(r)
   end
   lines[#lines + 1] = SQLI
-  lines[#lines + 1] = ('SecAction "id:9800001,phase:1,pass,nolog,t:none,setvar:\'tx.allowed_methods=%s\'"')
-    :format(table.concat(methods or { "GET", "HEAD", "POST", "OPTIONS", "PUT", "PATCH", "DELETE" }, " "))
+  lines[#lines + 1] = [[SecRule &TX:allowed_methods "@eq 0" "id:9800001,phase:1,pass,nolog,t:none,]]
+    .. [[setvar:'tx.allowed_methods=GET HEAD POST OPTIONS PUT PATCH DELETE'"]]
   return table.concat(lines, "\n") .. "\n"
 end
 

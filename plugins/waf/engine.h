@@ -49,6 +49,7 @@ struct waf_ruleset *waf_ruleset_shared(const struct waf_source *sources, size_t 
 struct waf_ruleset *waf_ruleset_retain(struct waf_ruleset *rules);
 void waf_ruleset_release(struct waf_ruleset *rules); ///< accepts NULL
 void waf_ruleset_set_geo(struct waf_ruleset *rules, waf_geo_fn fn, void *arg);
+size_t waf_ruleset_holders(const struct waf_ruleset *rules); ///< references held
 size_t waf_ruleset_rule_count(const struct waf_ruleset *rules);
 size_t waf_ruleset_memory(const struct waf_ruleset *rules); ///< bytes, PCRE2 code not included
 void waf_ruleset_describe(const struct waf_ruleset *rules, void (*line)(void *, const char *),
@@ -131,6 +132,8 @@ struct waf_fired {
     int status;
 };
 
+/// True when a rule allowed the exchange: no rule looks at it any more.
+bool waf_tx_is_allowed(const struct waf_tx *tx);
 /// True when a rule or a limit stopped the exchange.
 bool waf_tx_stopped(const struct waf_tx *tx);
 size_t waf_tx_fired_count(const struct waf_tx *tx);

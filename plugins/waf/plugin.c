@@ -453,8 +453,36 @@ static void write_report(const struct guard *g, struct waf_str text)
     }
 }
 
-/// guard:finish(ctx, response_status) -> fired, score
-/// Phase 5; writes the log. `fired`: how many rules matched and say so.
+/// guard:is_allowed(ctx) -> boolean
+/// Whether a rule let the exchange pass by all that follow.
+static int guard_is_allowed(lua_State *L)
+{
+    struct inspection *i = inspection_of(L, check_guard(L, "is_allowed"));
+    lua_pushboolean(L, i != NULL && waf_tx_is_allowed(i->tx));
+    return 1;
+}
+
+/// guard:var(ctx, name) -> string | nil
+/// `tx.NAME`, as rules have set it.
+static int guard_var(lua_State *L)
+{
+    struct inspection *i = inspection_of(L, check_guard(L, "var"));
+    struct waf_str name = {0};
+    name.p = luaL_checklstring(L, 3, &name.n);
+    struct waf_str value = {0};
+    if (i != NULL) {
+        value = waf_tx_get_var(i->tx, name);
+    }
+    if (value.p == NULL) {
+        return 0;
+    }
+    lua_pushlstring(L, value.p, value.n);
+    return 1;
+}
+
+/// guard:finish(ctx, response_status, action?) -> fired, score
+/// Phase 5; writes the log. `fired`: how many rules matched and say so. `action`: what was done about
+/// it, where that was not the engine's doing.
 static int guard_finish(lua_State *L)
 {
     struct guard *g = check_guard(L, "finish");
@@ -463,11 +491,13 @@ static int guard_finish(lua_State *L)
         return 0;
     }
     i->logged = true;
+    lua_settop(L, 4);
     waf_tx_logging(i->tx);
     size_t n = waf_tx_fired_count(i->tx);
     if (n != 0 || waf_tx_exhausted(i->tx) || waf_tx_stopped(i->tx)) {
         struct waf_report r = {.mode = g->mode == WAF_MODE_DETECTION ? "detection" : "prevention",
                                .status = (int)lua_tonumber(L, 3),
+                               .action = lua_tostring(L, 4),
                                .wall_ms = host->wall_ms()};
         struct waf_str text = g->log_modsecurity ? waf_report_modsecurity(i->tx, &r)
                                                  : waf_report_json(i->tx, &r, g->log_fd != -1);
@@ -514,7 +544,8 @@ static int guard_fired(lua_State *L)
     return 1;
 }
 
-/// guard:info() -> {rules=, bytes=}
+/// guard:info() -> {rules=, bytes=, holders=}
+/// `holders`: how many guards and exchanges share the compiled set.
 static int guard_info(lua_State *L)
 {
     struct guard *g = check_guard(L, "info");
@@ -523,6 +554,8 @@ static int guard_info(lua_State *L)
     lua_setfield(L, -2, "rules");
     lua_pushnumber(L, (lua_Number)waf_ruleset_memory(g->rules));
     lua_setfield(L, -2, "bytes");
+    lua_pushnumber(L, (lua_Number)waf_ruleset_holders(g->rules));
+    lua_setfield(L, -2, "holders");
     return 1;
 }
 
@@ -546,6 +579,8 @@ static void waf_attach(lua_State *L)
                                        {"wants_response_body", guard_wants_response_body},
                                        {"response_body", guard_response_body},
                                        {"finish", guard_finish},
+                                       {"is_allowed", guard_is_allowed},
+                                       {"var", guard_var},
                                        {"fired", guard_fired},
                                        {"info", guard_info},
                                        {NULL, NULL}};

@@ -155,7 +155,8 @@ struct waf_str waf_report_json(struct waf_tx *tx, const struct waf_report *r, bo
     put_key(&t, "method", tx->method, 32);
     put_key(&t, "path", tx->path, 512);
     put_key(&t, "mode", waf_cstr(r->mode), 16);
-    put_key(&t, "action", denied ? WAF_LIT("block") : WAF_LIT("log"), 8);
+    struct waf_str own = denied ? WAF_LIT("block") : WAF_LIT("log");
+    put_key(&t, "action", r->action != NULL ? waf_cstr(r->action) : own, 16);
     put_number(&t, "status", denied ? tx->verdict.status : r->status);
     put_number(&t, "score", score_of(tx, "blocking_inbound_anomaly_score", "anomaly_score"));
     put_number(&t, "score_outbound",

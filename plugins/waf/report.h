@@ -5,7 +5,8 @@
 
 struct waf_report {
     const char *mode;
-    int status; // of the answer; 0: not known
+    int status;         // of the answer; 0: not known
+    const char *action; // borrowed; NULL: the engine's own, "block" or "log"
     int64_t wall_ms;
 };
 

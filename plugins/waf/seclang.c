@@ -830,6 +830,11 @@ void waf_ruleset_set_geo(struct waf_ruleset *rules, waf_geo_fn fn, void *arg)
     rules->geo_arg = arg;
 }
 
+size_t waf_ruleset_holders(const struct waf_ruleset *rules)
+{
+    return rules->refs;
+}
+
 size_t waf_ruleset_rule_count(const struct waf_ruleset *rules)
 {
     size_t n = 0;

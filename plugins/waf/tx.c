@@ -168,6 +168,11 @@ void waf_tx_connection(struct waf_tx *tx, struct waf_str client, int client_port
     tx->server_port = server_port;
 }
 
+bool waf_tx_is_allowed(const struct waf_tx *tx)
+{
+    return tx->allowed_all;
+}
+
 bool waf_tx_stopped(const struct waf_tx *tx)
 {
     return tx->intercepted;

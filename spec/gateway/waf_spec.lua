@@ -1,4 +1,5 @@
 -- SPDX-License-Identifier: Apache-2.0
+-- luacheck: no max line length (a rule a line)
 --- The firewall in a running gateway.
 local moongate = require("moongate.test")
 
@@ -61,5 +62,139 @@ SecRule REQUEST_HEADERS:X-Probe "@streq 1" "id:4,phase:1,pass,log,msg:'probe'"
       .. 'status:418\\"" }')
     assert.equal("400", gw:raw("GET /?a=\195\169 HTTP/1.1\r\nHost: a\r\n\r\n"):match("^HTTP/1%.1 (%d%d%d)"))
     assert.equal(418, gw:get("/?a=b").status)
+  end)
+end)
+
+describe("custom rules of waf", function()
+  local function custom(rules, more)
+    return ('p.waf { ruleset = "none", custom_rules = { %s }, audit_log = { file = LOG }, %s }'):format(
+      rules, more or "")
+  end
+  local uri = '{ variable = "request_uri", operator = "begins_with", values = { "%s" } }'
+  local function rule(name, priority, action, path, more)
+    return ('{ name = "%s", priority = %d, action = "%s", conditions = { %s }, %s },'):format(name, priority,
+      action, uri:format(path), more or "")
+  end
+
+  it("block, redirect, log and let pass, by priority", function()
+    local gw, log = gateway(custom(rule("pass", 1, "allow", "/open/in") .. rule("stop", 2, "block", "/open", "status = 451")
+      .. rule("away", 3, "redirect", "/old", 'location = "https://new.example.com/"') .. rule("note", 4, "log", "/seen")))
+    assert.equal(200, gw:get("/open/in").status)
+    assert.equal(451, gw:get("/open/x").status)
+    local answer = gw:get("/old")
+    assert.equal(302, answer.status)
+    assert.equal("https://new.example.com/", answer.headers.location)
+    assert.equal(200, gw:get("/seen").status)
+    assert.truthy(log():find('"msg":"note"', 1, true))
+  end)
+
+  it("that let a request pass end the rule set's inspection too", function()
+    local gw = gateway(custom(rule("pass", 1, "allow", "/in"), 'directives = "SecRule ARGS \\"@rx x\\" \\"id:1,phase:2,deny\\""'))
+    assert.equal(200, gw:get("/in?a=x").status)
+    assert.equal(403, gw:get("/out?a=x").status)
+  end)
+
+  it("limit calls of an address, of a field's value, of all; and forget after the window", function()
+    local gw, log = gateway(custom(
+      rule("each", 1, "rate_limit", "/a", "calls = 2")
+      .. rule("key", 2, "rate_limit", "/b", 'calls = 1, group_by = "header", group_header = "X-Key"')
+      .. rule("all", 3, "rate_limit", "/c", 'calls = 1, window = 300, group_by = "none", status = 503')))
+    local function statuses(path, key)
+      return gw:get(path, { headers = { ["X-Key"] = key } }).status
+    end
+    assert.are.same({ 200, 200, 429 }, { statuses("/a"), statuses("/a"), statuses("/a") })
+    assert.are.same({ 200, 200, 429 }, { statuses("/b", "1"), statuses("/b", "2"), statuses("/b", "1") })
+    assert.are.same({ 200, 503 }, { statuses("/c", "1"), statuses("/c", "2") })
+    local refused = gw:get("/a")
+    assert.truthy(tonumber(refused.headers["retry-after"]) >= 1)
+    assert.truthy(log():find('"action":"rate_limit"', 1, true))
+    gw:advance(125)
+    assert.are.same({ 200, 503 }, { statuses("/a"), statuses("/c") })
+    gw:advance(600)
+    assert.equal(200, statuses("/c"))
+  end)
+
+  it("ask for a proof of work, and go on to the next rule where it is shown", function()
+    local crypto = require("moongate.crypto")
+    local gw = gateway(custom(rule("prove", 1, "challenge", "/") .. rule("stop", 2, "block", "/never"),
+      'challenge = { secret = "a secret of the spec", difficulty = 4 }'))
+    local asked = gw:get("/x")
+    assert.equal(403, asked.status)
+    local token, answer = asked.headers["x-moongate-challenge"], 0
+    while crypto.sha256(token .. ":" .. answer):byte() >= 16 do
+      answer = answer + 1
+    end
+    local headers = { ["X-Moongate-Challenge"] = token, ["X-Moongate-Response"] = tostring(answer) }
+    assert.equal(200, gw:get("/x", { headers = headers }).status)
+    local refused = gw:get("/never", { headers = headers })
+    assert.equal(403, refused.status)
+    assert.truthy(refused.body:find("WafBlocked", 1, true))
+    assert.is_nil(gw:get("/never").body:find("WafBlocked", 1, true)) -- the challenge comes first
+  end)
+
+  it("in detection stop nothing, and are logged", function()
+    local gw, log = gateway(custom(rule("each", 1, "rate_limit", "/", "calls = 1") .. rule("stop", 2, "block", "/"),
+      'mode = "detection"'))
+    assert.equal(200, gw:get("/").status)
+    assert.equal(200, gw:get("/").status)
+    assert.truthy(log():find('"msg":"stop"', 1, true))
+  end)
+
+  for _, case in ipairs({
+    { "a challenge without its settings", rule("x", 1, "challenge", "/"), "needs the setting challenge" },
+    { "a rate limit without calls", rule("x", 1, "rate_limit", "/"), "rate_limit needs calls" },
+    { "a group without its field", rule("x", 1, "rate_limit", "/", 'calls = 1, group_by = "header"'), "go together" },
+  }) do
+    it("refuse " .. case[1], function()
+      local ok, err = pcall(gateway, custom(case[2]))
+      assert.is_false(ok)
+      assert.truthy(tostring(err):find(case[3], 1, true), tostring(err))
+    end)
+  end
+end)
+
+describe("waf in nested scopes", function()
+  local outer = [[p.waf { ruleset = "none", audit_log = { file = LOG },
+    directives = "SecRule ARGS \"@rx outer\" \"id:1,phase:2,deny,log,msg:'outer'\"\n"
+      .. "SecRule ARGS \"@rx both\" \"id:2,phase:2,deny,log,msg:'both'\"",
+    custom_rules = { { name = "stop", priority = 5, action = "block",
+      conditions = { { variable = "request_uri", operator = "contains", values = { "closed" } } } } } }]]
+  local function inner(options)
+    return ("policies = { inbound = { p.waf { %s } } },"):format(options)
+  end
+
+  it("runs once, with what both say", function()
+    local gw, log = gateway(outer, inner([[exclusions = { { rules = { 2 } } },
+      directives = "SecRule ARGS \"@rx inner\" \"id:3,phase:2,deny,log,msg:'inner'\"" ]]))
+    assert.equal(403, gw:get("/?a=outer").status)
+    assert.equal(403, gw:get("/?a=inner").status)
+    assert.equal(200, gw:get("/?a=both").status)
+    assert.equal(403, gw:get("/closed").status)
+    local _, lines = log():gsub("\n", "\n")
+    assert.equal(3, lines)
+  end)
+
+  it("takes the inner scope's settings, and its custom rule of the same name", function()
+    local gw = gateway(outer, inner([[mode = "prevention", custom_rules = { { name = "stop", priority = 5,
+      action = "block", status = 451,
+      conditions = { { variable = "request_uri", operator = "contains", values = { "closed" } } } } } ]]))
+    assert.equal(451, gw:get("/closed").status)
+    local quiet = gateway(outer, inner('mode = "detection"'))
+    assert.equal(200, quiet:get("/closed?a=outer").status)
+  end)
+
+  it("stands for itself where it says so", function()
+    local gw = gateway(outer, inner([[replace = true, ruleset = "none",
+      directives = "SecRule ARGS \"@rx inner\" \"id:3,phase:2,deny\"" ]]))
+    assert.equal(200, gw:get("/closed?a=outer").status)
+    assert.equal(403, gw:get("/?a=inner").status)
+  end)
+
+  it("keeps apart what has a condition", function()
+    local gw = gateway(outer, inner([[when = "ctx.request.method == 'POST'", ruleset = "none",
+      directives = "SecRule ARGS \"@rx inner\" \"id:3,phase:2,deny\"" ]]))
+    assert.equal(200, gw:get("/?a=inner").status)
+    assert.equal(403, gw:post("/?a=inner", { body = "" }).status)
+    assert.equal(403, gw:post("/?a=outer", { body = "" }).status)
   end)
 end)

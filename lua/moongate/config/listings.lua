@@ -67,6 +67,7 @@ function M.new(files, errors, named)
     validators = {},
     count = 0,
     fragments = {}, -- by name: what the file returned
+    merged = {}, -- by their uids: listings made of those of nested scopes
     including = {}, -- names of the fragments that are being read, outermost first
   }, M)
 end
@@ -272,8 +273,47 @@ function M:from_record(record, scope, section, path)
   if blocks then
     self:adopt(listing, children, blocks)
   end
+  if module.merge then
+    -- As it was written, without defaults: what an inner scope leaves out is the outer one's.
+    listing.given, listing.record, listing.of_scope = own, record, scope
+  end
   self:prepare(listing, record, scope)
   return listing
+end
+
+--- One listing in place of those that nested scopes have of a policy that merges; made once for equal
+--- ones. It stands for the innermost.
+---@param list moongate.Listing[] outermost first
+---@return moongate.Listing
+function M:merge(list)
+  local first = 1
+  for i, listing in ipairs(list) do
+    first = listing.conf.replace and i or first
+  end
+  local inner, given, uids = list[#list], {}, {}
+  if first == #list then
+    return inner
+  end
+  for i = first, #list do
+    given[#given + 1], uids[#uids + 1] = list[i].given, list[i].uid
+  end
+  local key = table.concat(uids, "+")
+  local merged = self.merged[key]
+  if not merged then
+    local record, scope = inner.record, inner.of_scope
+    local conf = self:check_conf(inner.module, record, scope, inner.path,
+      inner.module.merge(given))
+    conf.is_merged = true
+    local fields = {}
+    for name, value in pairs(inner) do
+      fields[name] = value
+    end
+    fields.conf, fields.needs, fields.own = conf, nil, nil
+    merged = self:new_listing(scope, inner.section, fields)
+    self:prepare(merged, record, scope)
+    self.merged[key] = merged
+  end
+  return merged
 end
 
 --- Reads the policies inside a policy. What is wrong with them is reported with their own place.

@@ -103,6 +103,58 @@ local function innermost_forward(entries)
   return out
 end
 
+local function can_merge(entry)
+  local listing = entry.listing
+  return listing.given and listing.section == "inbound" and not listing.when and not entry.product
+end
+
+--- Policies that merge run once: their listings in nested scopes become one, where the first of them
+--- would run.
+local function merge_scopes(lists, entries)
+  local by_policy = {}
+  for _, entry in ipairs(entries.inbound) do
+    if can_merge(entry) then
+      local list = by_policy[entry.listing.policy] or {}
+      by_policy[entry.listing.policy] = list
+      list[#list + 1] = entry.listing
+    end
+  end
+  local instead = {}
+  for _, list in pairs(by_policy) do
+    local at = {}
+    for i, listing in ipairs(list) do
+      at[listing] = i
+    end
+    table.sort(list, function(a, b)
+      local ra, rb = scope_rank[a.scope], scope_rank[b.scope]
+      if ra == rb then
+        return at[a] < at[b]
+      end
+      return ra < rb
+    end)
+    local one = #list > 1 and lists:merge(list)
+    for _, listing in ipairs(one and list or {}) do
+      instead[listing] = one
+    end
+  end
+  if not next(instead) then
+    return
+  end
+  for section, list in pairs(entries) do
+    local out, done = {}, {}
+    for _, entry in ipairs(list) do
+      local one = can_merge(entry) and instead[entry.listing]
+      if not one then
+        out[#out + 1] = entry
+      elseif not done[one] then
+        done[one] = true
+        out[#out + 1] = { listing = one }
+      end
+    end
+    entries[section] = out
+  end
+end
+
 --- Entries less the markers.
 local function running(entries)
   local out = {}
@@ -124,6 +176,7 @@ function M:compose(scopes)
   local done = self.composed[key]
   if not done then
     local entries = chain.compose_all(scopes)
+    merge_scopes(self.listings, entries)
     entries.backend = innermost_forward(entries.backend)
     local chains, built = {}, {}
     for _, section in ipairs(listings.ACTS) do
