@@ -35,11 +35,8 @@ static void worker_turn(void *arg)
     int64_t began_us = atomic_load_explicit(&slot->beat_us, memory_order_relaxed);
     if (began_us > 0)
         board_add(&slot->busy_us, now_us - began_us);
-    if (began_us > 0 && !worker->has_loaded)
+    if (began_us > 0)
         moon_admission_turned(&worker->gateway, now_us - began_us, now_us);
-    else if (worker->has_loaded)
-        worker->gateway.admission.turned_at_us = now_us;
-    worker->has_loaded = false;
     atomic_store_explicit(&slot->beat_us, 0, memory_order_relaxed);
 }
 
@@ -220,11 +217,21 @@ void moon_worker_fini(struct moon_worker *worker)
     moon_buf_trim();
 }
 
-enum moon_rc moon_worker_load(struct moon_worker *worker, const struct moon_bundle *bundle,
-                              uint32_t number, char **error)
+// A configuration may take long to load, or to free. What the turn took so far then says nothing of
+// how overrun the worker is: requests that are behind it in this turn must not be shed for it.
+static void worker_begin_turn_anew(struct moon_worker *worker)
+{
+    struct moon_board_slot *slot = worker->env.slot;
+    if (slot == NULL || atomic_load_explicit(&slot->beat_us, memory_order_relaxed) == 0)
+        return;
+    worker_woke(worker);
+    worker->gateway.admission.turned_at_us = moon_clock_real_us();
+}
+
+static enum moon_rc worker_load(struct moon_worker *worker, const struct moon_bundle *bundle,
+                                uint32_t number, char **error)
 {
     moon_worker_abort_load(worker);
-    worker->has_loaded = true;
     enum moon_rc rc = moon_generation_new(&worker->env, bundle, number, worker->state->tickets,
                                           error, &worker->next);
     if (rc != MOON_OK || worker->env.is_checking)
@@ -245,13 +252,21 @@ enum moon_rc moon_worker_load(struct moon_worker *worker, const struct moon_bund
     return MOON_OK;
 }
 
+enum moon_rc moon_worker_load(struct moon_worker *worker, const struct moon_bundle *bundle,
+                              uint32_t number, char **error)
+{
+    enum moon_rc rc = worker_load(worker, bundle, number, error);
+    worker_begin_turn_anew(worker);
+    return rc;
+}
+
 void moon_worker_flip(struct moon_worker *worker)
 {
     MOON_ASSERT(worker->next != NULL);
     struct moon_generation *next = worker->next;
     worker->next = NULL;
-    worker->has_loaded = true; // and the old one may be freed
     moon_gateway_flip(&worker->gateway, next);
+    worker_begin_turn_anew(worker);
 }
 
 void moon_worker_abort_load(struct moon_worker *worker)

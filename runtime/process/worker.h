@@ -21,7 +21,6 @@ struct moon_worker {
     struct moon_gateway gateway;
     struct moon_list stores;      // Redis connections by URL, with their limits
     struct moon_generation *next; // loaded, waiting for the flip
-    bool has_loaded;              // in this turn: its length says nothing of how busy we are
     struct moon_timer tick;       // every second: gauges, certificates, garbage
     uint32_t warned_generation;   // whose certificates were looked at, and when
     int64_t warned_wall_ms;

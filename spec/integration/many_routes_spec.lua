@@ -83,6 +83,23 @@ describe("ten thousand routes", function()
     one.best = math.min(one.best, (cpu_ns(one) - before) / requests)
   end
 
+  it("are reloaded without a request that fails", function()
+    local stop, report = many.gw.root .. "/stop", many.gw.root .. "/report.lua"
+    process.run(("luajit spec/support/load.lua %d 8 '%s' '%s' /v1/literal9999/items >'%s/load.log' 2>&1 "
+      .. "& echo"):format(many.gw:port("http"), stop, report, many.gw.root))
+    for _ = 1, 2 do
+      assert.equal(0, (select(2, many.gw:command("reload"))))
+    end
+    process.write(stop, "")
+    assert.truthy(process.eventually(function()
+      return process.read(report) ~= ""
+    end, 15), process.read(many.gw.root .. "/load.log"))
+    local seen = dofile(report)
+    assert.same({ failed = 0, cut = 0, errors = {} },
+      { failed = seen.failed, cut = seen.cut, errors = seen.errors })
+    assert.is_true(seen.requests > 100, seen.requests .. " requests")
+  end)
+
   it("cost a request no more than ten do, within a fifth", function()
     ask(few, 10) -- metrics of a route are made at its first request
     ask(many, 10)
