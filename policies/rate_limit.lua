@@ -9,7 +9,8 @@ local M = {
   summary = "Limits how many calls a caller may make in a period.",
   description = "A call that goes past the limit is refused with 429, `Retry-After` and reason "
     .. "`RateLimitExceeded`, and is not counted, so a busy caller recovers. Several limits on one "
-    .. "route count apart; a call has to pass all of them.\n\n"
+    .. "route count apart; a call has to pass all of them, and one that a later limit refuses has been "
+    .. "counted by those before it: the tightest comes first.\n\n"
     .. "`mode` says where is counted: `local` in this node's memory; `shared` there too, with "
     .. "counts exchanged between nodes through Redis every few milliseconds (the bound of the "
     .. "overshoot is in `limits.md`); `exact` by one question to Redis a call. While Redis does "

@@ -1,0 +1,123 @@
+-- SPDX-License-Identifier: Apache-2.0
+--- What rate_limit tells and counts; limits shared by nodes are in spec/integration.
+local moongate = require("moongate.test")
+
+local gw, answer
+
+setup(function()
+  gw = moongate.gateway { files = { ["gateway.lua"] = [[
+local p = require("moongate.policies")
+local function route(path, ...)
+  return { path = path, backend = "a", policies = { inbound = { ... }, on_error = { function(ctx)
+    ctx.response.headers["X-Reason"] = ctx.error.reason
+  end } } }
+end
+local function limit(options)
+  options.key, options.algorithm = options.key or "k", options.algorithm or "fixed_window"
+  return p.rate_limit(options)
+end
+return {
+  name = "spec", listeners = { { name = "http", address = "127.0.0.1:0" } },
+  backends = { a = { targets = { "http://127.0.0.1:1" } } },
+  sites = { { hosts = { "*" }, routes = {
+    route("/draft", limit { calls = 2, period = 60, name = "calls" }),
+    route("/both", limit { calls = 5, period = 1 }, limit { calls = 3, period = 3600, name = "hour" }),
+    route("/x", limit { calls = 1, period = 60, headers = "x", retry_after_header = "X-Wait",
+      status = 503, message = "slower" }),
+    route("/none", limit { calls = 1, period = 60, headers = "none", remaining_header = "X-Left",
+      total_header = "X-All" }),
+    route("/amount", limit { calls = 10, period = 60,
+      amount = function(ctx) return ctx.request.query.n end }),
+    route("/when", limit { calls = 2, period = 60,
+      count_if = function(ctx) return ctx.response.status == 401 end }),
+    route("/sized", limit { calls = 100, period = 60, count_if = function() return true end,
+      amount = function(ctx) return ctx.response.headers["X-Cost"] end }),
+    route("/key", limit { calls = 1, period = 60, key = "${ctx.request.headers['X-User']}" }),
+    route("/bucket", p.rate_limit { calls = 60, period = 60, burst = 2, key = "k" }),
+  } } },
+}]] }, backends = { a = function(request)
+    return answer(request)
+  end } }
+end)
+
+teardown(function()
+  gw:close()
+end)
+
+before_each(function()
+  answer = function() return 200 end
+end)
+
+local function statuses(n, path, options)
+  local out = {}
+  for i = 1, n do
+    out[i] = gw:get(path, options).status
+  end
+  return table.concat(out, " ")
+end
+
+describe("rate_limit", function()
+  it("tells its policy and what is left as the IETF draft has it", function()
+    local one = gw:get("/draft")
+    assert.equal('"calls";q=2;w=60', one.headers["ratelimit-policy"])
+    assert.matches('^"calls";r=1;t=%d+$', one.headers.ratelimit)
+    assert.matches('^"calls";r=0;t=', gw:get("/draft").headers.ratelimit)
+    local refused = gw:get("/draft")
+    assert.equal("429 RateLimitExceeded", refused.status .. " " .. refused.headers["x-reason"])
+    assert.equal('"calls";q=2;w=60', refused.headers["ratelimit-policy"])
+    local wait = tonumber(refused.headers["retry-after"])
+    assert.equal(('"calls";r=0;t=%d'):format(wait), refused.headers.ratelimit)
+    gw:advance(wait)
+    assert.equal("200 200 429", statuses(3, "/draft"))
+  end)
+
+  it("stands with others on a route, whose fields are one list", function()
+    assert.equal('"5-per-1s";q=5;w=1, "hour";q=3;w=3600', gw:get("/both").headers["ratelimit-policy"])
+    assert.equal("200 200 429", statuses(3, "/both"))
+  end)
+
+  it("counts no refused call, so that a busy caller recovers", function()
+    assert.equal("200 429", statuses(2, "/key", { headers = { ["X-User"] = "busy" } }))
+    for _ = 1, 5 do
+      gw:advance(10)
+      statuses(1, "/key", { headers = { ["X-User"] = "busy" } })
+    end
+    gw:advance(11)
+    assert.equal("200", statuses(1, "/key", { headers = { ["X-User"] = "busy" } }))
+    assert.equal("200", statuses(1, "/key", { headers = { ["X-User"] = "other" } }))
+  end)
+
+  it("has other fields, statuses and texts", function()
+    assert.equal("0", gw:get("/x").headers["x-ratelimit-remaining"])
+    local refused = gw:get("/x")
+    assert.equal(503, refused.status)
+    assert.equal("1", refused.headers["x-ratelimit-limit"])
+    assert.is_true(tonumber(refused.headers["x-wait"]) > 0)
+    assert.matches("slower", refused.body)
+    local quiet = gw:get("/none")
+    assert.is_nil(quiet.headers.ratelimit)
+    assert.equal("0 of 1", quiet.headers["x-left"] .. " of " .. quiet.headers["x-all"])
+  end)
+
+  it("counts amounts that a function gives", function()
+    assert.equal(200, gw:get("/amount?n=7").status)
+    assert.equal(429, gw:get("/amount?n=4").status)
+    assert.equal(200, gw:get("/amount?n=3").status)
+    assert.equal(500, gw:get("/amount?n=-1").status)
+  end)
+
+  it("counts by the response: only what is wanted, and what it cost", function()
+    assert.equal("200 200 200", statuses(3, "/when"))
+    answer = function() return 401 end
+    assert.equal("401 401 429", statuses(3, "/when"))
+    answer = function() return 200, { ["X-Cost"] = "60" } end
+    assert.matches("r=40;", gw:get("/sized").headers.ratelimit)
+    assert.equal("200 429", statuses(2, "/sized"))
+  end)
+
+  it("lets a burst in, and then one at a time", function()
+    assert.equal("200 200 429", statuses(3, "/bucket"))
+    gw:advance(1)
+    assert.equal("200 429", statuses(2, "/bucket"))
+  end)
+end)
