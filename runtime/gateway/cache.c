@@ -204,6 +204,10 @@ static enum moon_cache_answer cache_validate(struct moon_exchange *x,
     if (moon_freshness_left_ms(&moon_cache_facts(object)->fresh, cache->arrived_ms) > 0)
         cache->forward = MOON_CACHE_FWD_REQUEST;
     bool is_noted = cache_note_fields(x);
+    if (moon_cache_is_steered(x)) {
+        moon_store_release(object);
+        return MOON_CACHE_GO_ON;
+    }
     if (x->request.method != MOON_METHOD_GET) {
         cache->stale = *object;
         return MOON_CACHE_GO_ON;
@@ -285,8 +289,8 @@ static enum moon_cache_answer cache_find(struct moon_exchange *x)
     cache->outcome = "miss";
     if (x->request.method != MOON_METHOD_GET)
         return MOON_CACHE_GO_ON;
-    cache->may_store = cache_note_fields(x);
-    if (found == MOON_STORE_MARKER)
+    cache->may_store = cache_note_fields(x) && !moon_cache_is_steered(x);
+    if (found == MOON_STORE_MARKER || !cache->may_store)
         return MOON_CACHE_GO_ON;
     if (cache->client.range.data != NULL)
         return moon_cache_remote_ask(x, 0) ? MOON_CACHE_WAITS : MOON_CACHE_GO_ON;
@@ -462,8 +466,8 @@ bool moon_cache_begin(struct moon_exchange *x, const struct moon_cache_control *
 {
     struct moon_cache_state *cache = &x->cache;
     struct moon_slice vary, head;
-    if (!moon_cache_vary(x, &x->response.fields, &vary) || !moon_cache_vary_is_sound(x, vary) ||
-        !moon_cache_pack(x, &x->response, vary, &head))
+    if (moon_cache_is_forwarded_as_is(x) || !moon_cache_vary(x, &x->response.fields, &vary) ||
+        !moon_cache_vary_is_sound(x, vary) || !moon_cache_pack(x, &x->response, vary, &head))
         return false;
     struct moon_cache_facts facts = {.status = x->response.status};
     moon_freshness_read(&facts.fresh, &x->response, cc, &cache->rule->fresh, cache->asked_ms,
@@ -570,7 +574,8 @@ void moon_cache_on_response(struct moon_exchange *x)
         moon_cache_invalidate(x);
         cache->info.tag_count = 0;
         moon_cache_fill_tags(x, &cache->info);
-        cache->may_store = cache->asked.arena != NULL && moon_cache_post_is_get(x);
+        cache->may_store =
+            cache->asked.arena != NULL && !moon_cache_is_steered(x) && moon_cache_post_is_get(x);
     }
     bool is_head = x->request.method == MOON_METHOD_HEAD;
     if (cache->stale.seat != NULL &&

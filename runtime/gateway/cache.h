@@ -184,6 +184,13 @@ bool moon_cache_vary(struct moon_exchange *x, const struct moon_fields *fields,
 /// would be given to others than it is meant for.
 bool moon_cache_vary_is_sound(const struct moon_exchange *x, struct moon_slice names);
 
+/// Whether the request that was noted brings fields that backends may take for its method, URL or
+/// host, and that no key has: the answer to it is nobody else's.
+bool moon_cache_is_steered(const struct moon_exchange *x);
+
+/// Whether X-Forwarded-* of the client went to the backend as they came.
+bool moon_cache_is_forwarded_as_is(const struct moon_exchange *x);
+
 /// The Vary names of a packed head.
 struct moon_slice moon_cache_packed_vary(struct moon_slice head);
 

@@ -13,16 +13,30 @@ struct key_parts {
     struct moon_slice slices[KEY_PARTS];
     uint32_t lengths[KEY_PARTS];
     size_t count;
+    bool is_full; // something did not fit: the key would not tell requests apart
 };
 
 static void key_add(struct key_parts *parts, struct moon_slice s)
 {
-    if (parts->count + 2 > KEY_PARTS)
+    if (parts->count + 2 > KEY_PARTS) {
+        parts->is_full = true;
         return;
+    }
     uint32_t *length = &parts->lengths[parts->count];
     *length = s.data == NULL ? UINT32_MAX : (uint32_t)s.len;
     parts->slices[parts->count++] = moon_slice((const char *)length, sizeof(*length));
     parts->slices[parts->count++] = s;
+}
+
+// What a trusted proxy says of the URL that the client asked for: the backend is told.
+static void key_add_proxied(struct key_parts *parts, struct moon_exchange *x)
+{
+    static const enum moon_field_id ids[] = {
+        MOON_FIELD_X_FORWARDED_PROTO, MOON_FIELD_X_FORWARDED_HOST, MOON_FIELD_X_FORWARDED_PORT};
+    for (size_t i = 0; x->client->is_trusted_proxy && i < MOON_COUNT(ids); i++) {
+        const struct moon_field *field = moon_fields_find_id(&x->request.fields, ids[i]);
+        key_add(parts, field == NULL ? moon_slice(NULL, 0) : field->value);
+    }
 }
 
 // The named parameters, in the order in which the rule names them.
@@ -75,6 +89,7 @@ bool moon_cache_make_key(struct moon_exchange *x, const struct moon_cache_rule *
         key_add(&parts, x->request.scheme);
         key_add(&parts, authority);
         key_add(&parts, x->request.path);
+        key_add_proxied(&parts, x);
         if (rule->is_query_picked)
             key_add_query(&parts, x, rule);
         else
@@ -86,7 +101,7 @@ bool moon_cache_make_key(struct moon_exchange *x, const struct moon_cache_rule *
         variants[i] = moon_cache_variant(&x->request.fields, rule->vary_headers[i]);
         key_add(&parts, moon_slice((const char *)&variants[i], sizeof(variants[i])));
     }
-    if (!moon_arena_join(&x->arena, parts.slices, parts.count, &text))
+    if (parts.is_full || !moon_arena_join(&x->arena, parts.slices, parts.count, &text))
         return false;
     x->cache.key_text = moon_slice(text.data, 0);
     for (size_t i = 0; i < common; i++)
@@ -218,6 +233,58 @@ bool moon_cache_remote_name(struct moon_exchange *x, const struct moon_fields *r
     is_good = is_good && moon_cache_digest(&x->arena, parts, MOON_COUNT(parts), name);
     moon_buf_fini(&text);
     return is_good;
+}
+
+// Fields that frameworks and servers take for the method, URL or host in place of the request's own:
+// an answer to such a request is not what others get for the URL.
+static const struct moon_slice key_steering[] = {
+    {"x-http-method-override", 22},
+    {"x-http-method", 13},
+    {"x-method-override", 17},
+    {"x-original-url", 14},
+    {"x-rewrite-url", 13},
+    {"x-original-host", 15},
+    {"x-host", 6},
+    {"x-forwarded-server", 18},
+    {"x-forwarded-scheme", 18},
+    {"x-forwarded-prefix", 18},
+    {"x-forwarded-path", 16},
+    {"x-forwarded-uri", 15},
+};
+
+static bool key_has_header(const struct moon_cache_rule *rule, struct moon_slice name)
+{
+    for (size_t i = 0; i < rule->vary_header_count; i++) {
+        if (moon_slice_is(rule->vary_headers[i], name))
+            return true;
+    }
+    return false;
+}
+
+bool moon_cache_is_steered(const struct moon_exchange *x)
+{
+    size_t at;
+    for (size_t i = 0; i < MOON_COUNT(key_steering); i++) {
+        at = 0;
+        if (moon_fields_next(&x->cache.asked, key_steering[i], &at) != NULL &&
+            !key_has_header(x->cache.rule, key_steering[i]))
+            return true;
+    }
+    return false;
+}
+
+bool moon_cache_is_forwarded_as_is(const struct moon_exchange *x)
+{
+    static const enum moon_field_id ids[] = {MOON_FIELD_X_FORWARDED_HOST, MOON_FIELD_FORWARDED,
+                                             MOON_FIELD_X_FORWARDED_PROTO,
+                                             MOON_FIELD_X_FORWARDED_PORT};
+    if (x->call.backend == NULL || x->call.backend->conf->is_forwarded)
+        return false; // they are the gateway's own
+    for (size_t i = 0; i < MOON_COUNT(ids); i++) {
+        if (moon_fields_find_id(&x->cache.asked, ids[i]) != NULL)
+            return true;
+    }
+    return false;
 }
 
 bool moon_cache_vary_is_sound(const struct moon_exchange *x, struct moon_slice names)

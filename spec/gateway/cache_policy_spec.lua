@@ -35,6 +35,8 @@ return {
       policies = { inbound = { p.cache { ttl = 30, vary_headers = { "X-Tenant" } } } } },
     { path = "/subscription", backend = "origin",
       policies = { inbound = { p.cache { ttl = 30, vary_by = "subscription" } } } },
+    { path = "/crowded", backend = "origin", policies = { inbound = {
+      p.cache { ttl = 30, vary_by = "subscription", vary_query = { "page", "size" } } } } },
     { path = "/key/*", backend = "origin", policies = { inbound = {
       p.cache { ttl = 30, key = function(ctx) return ctx.request.headers["X-Key"] end } } } },
     { path = "/statuses", backend = "origin",
@@ -163,6 +165,22 @@ describe("p.cache", function()
     assert.equal("body 1", get("/subscription", one).body)
     assert.equal("body 4", get("/subscription", { Authorization = "Bearer x" }).body)
     assert.equal("body 5", get("/subscription", { Authorization = "Bearer x" }).body)
+  end)
+
+  it("keeps them apart whatever the query is made of", function()
+    local one, two = { ["Ocp-Apim-Subscription-Key"] = "key-number-one" },
+      { ["Ocp-Apim-Subscription-Key"] = "key-number-two" }
+    for n, times in ipairs({ 1, 10, 15, 16, 17, 100 }) do
+      local path = "/crowded?n=" .. n .. ("&page=1"):rep(times)
+      assert.is_true(get(path, one).body ~= get(path, two).body, path)
+    end
+    count = 0
+    for _, query in ipairs({ "page=1&size=2", "page=1%26size%3D2", "size=2&page=", "page=1&page=2", "page=1%2C2",
+      "page=12", "page=1&size=2&size=", "size=12", "page=1;size=2" }) do
+      get("/query?" .. query)
+      get("/query?" .. query)
+    end
+    assert.equal(9, count)
   end)
 
   it("takes a key of its own, and passes by without one", function()

@@ -520,6 +520,62 @@ describe("another variant", function()
   end)
 end)
 
+describe("a request that would poison the cache", function()
+  local function echo(name)
+    answer = function(request, n)
+      return 200, { ["Cache-Control"] = "max-age=100" }, (request.headers[name] or "none") .. n
+    end
+  end
+
+  it("by a field that frameworks take for method, URL or host fills nothing", function()
+    for i, name in ipairs({ "X-HTTP-Method-Override", "X-Original-URL", "X-Rewrite-URL", "X-Host",
+      "X-Forwarded-Server", "X-Forwarded-Prefix", "X-Forwarded-Scheme" }) do
+      local path = "/steered/" .. i
+      echo(name:lower())
+      count = 0
+      assert.equal("/evil1", get({ [name] = "/evil" }, path).body)
+      assert.equal("none2", get(nil, path).body)
+      assert.equal("none2", get({ [name] = "/evil" }, path).body)
+      assert.equal(2, count)
+    end
+  end)
+
+  it("nor renews what is stale by one", function()
+    always({ ["Cache-Control"] = "max-age=10", ETag = "\"1\"" })
+    get()
+    gw:advance(20)
+    always({ ["Cache-Control"] = "max-age=100", ETag = "\"1\"" }, 200, "evil")
+    assert.equal("evil", get({ ["X-Original-URL"] = "/evil" }).body)
+    assert.is_nil(seen.headers["if-none-match"])
+    always({ ["Cache-Control"] = "max-age=100" }, 200, "good")
+    assert.equal("good", get().body)
+  end)
+
+  it("by X-Forwarded-Host does not reach the backend", function()
+    echo("x-forwarded-host")
+    local first = get({ ["X-Forwarded-Host"] = "evil.test" }).body
+    assert.is_nil(first:find("evil", 1, true))
+    assert.equal(first, get().body)
+  end)
+
+  it("by a body passes by", function()
+    echo("content-length")
+    gw:request({ method = "GET", path = "/fat", body = "evil" })
+    assert.is_nil(get(nil, "/fat").body:find("4", 1, true))
+    assert.equal(2, count)
+  end)
+
+  it("by another spelling of the host meets the same answer", function()
+    always({ ["Cache-Control"] = "max-age=100" })
+    get({ Host = "API.test:80" })
+    get({ Host = "api.test" })
+    assert.equal(1, count)
+    get({ Host = "api.test:81" })
+    get({ Host = "api.test.evil.test" })
+    assert.equal(3, count)
+  end)
+end)
+
 describe("a backend that fails", function()
   it("is covered for a minute by what was fresh, unless the origin forbids it", function()
     for directives, stands_in in pairs({ ["max-age=10"] = true, ["max-age=10, must-revalidate"] = false,
