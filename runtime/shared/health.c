@@ -12,7 +12,10 @@ struct moon_healths {
     _Atomic int64_t prober; // worker number + 1; 0: none
     _Atomic int64_t prober_until_us;
     size_t cap;
-    _Atomic size_t count;
+    // The rows that were made, in their order. Reading a page of a shared mapping takes it, too, so
+    // whoever looks at all rows goes by these.
+    uint32_t *made;       // cap of them
+    _Atomic size_t count; // of `made`; published before the row's identity is
     _Atomic bool is_full_told;
     struct moon_health targets[]; // an open table; a free row ends a run
 };
@@ -32,6 +35,9 @@ struct moon_healths *moon_healths_new(struct moon_region *region, size_t targets
         return NULL;
     moon_lock_init(&healths->lock);
     healths->cap = cap;
+    healths->made = moon_region_carve(region, "health rows", cap * sizeof(*healths->made));
+    if (healths->made == NULL)
+        return NULL;
     healths->circuits = moon_circuits_new(region, HEALTH_CIRCUITS);
     return healths->circuits == NULL ? NULL : healths;
 }
@@ -44,8 +50,9 @@ struct moon_circuits *moon_healths_circuits(struct moon_healths *healths)
 void moon_healths_bind(struct moon_healths *healths, int worker)
 {
     health_worker = worker >= 0 && worker < MOON_HEALTH_WORKERS ? worker : 0;
-    for (size_t i = 0; i < healths->cap; i++) {
-        struct moon_health *health = &healths->targets[i];
+    size_t count = atomic_load_explicit(&healths->count, memory_order_acquire);
+    for (size_t i = 0; i < count; i++) {
+        struct moon_health *health = &healths->targets[healths->made[i]];
         if (atomic_load_explicit(&health->identity, memory_order_acquire) == 0)
             continue;
         struct moon_health_share *share = &health->shares[health_worker];
@@ -118,6 +125,18 @@ static struct moon_health *health_find(struct moon_healths *healths, struct moon
     return NULL;
 }
 
+// Under the lock. A row that its maker's death left without an identity is listed already.
+static void health_list(struct moon_healths *healths, uint32_t row)
+{
+    size_t count = atomic_load(&healths->count);
+    for (size_t i = 0; i < count; i++) {
+        if (healths->made[i] == row)
+            return;
+    }
+    healths->made[count] = row;
+    atomic_store_explicit(&healths->count, count + 1, memory_order_release);
+}
+
 // The identity is published last: whoever sees it sees the whole row, and an owner that dies before
 // leaves a row that is still free.
 static struct moon_health *health_make(struct moon_healths *healths, struct moon_slice identity,
@@ -134,7 +153,7 @@ static struct moon_health *health_make(struct moon_healths *healths, struct moon
         memcpy(at->name, identity.data, moon_min_size(identity.len, sizeof(at->name) - 1));
         atomic_store(&at->changed_wall_ms, moon_clock_wall_ms());
         atomic_store(&at->up_since_us, moon_clock_us());
-        atomic_fetch_add(&healths->count, 1);
+        health_list(healths, (uint32_t)(at - healths->targets));
         atomic_store_explicit(&at->identity, hash, memory_order_release);
         made = at;
     }
@@ -249,8 +268,8 @@ bool moon_health_is_usable(const struct moon_health *health, int64_t now_us)
 
 const struct moon_health *moon_health_next(const struct moon_healths *healths, size_t *at)
 {
-    while (*at < healths->cap) {
-        const struct moon_health *health = &healths->targets[(*at)++];
+    while (*at < atomic_load_explicit(&healths->count, memory_order_acquire)) {
+        const struct moon_health *health = &healths->targets[healths->made[(*at)++]];
         if (atomic_load_explicit(&health->identity, memory_order_acquire) != 0)
             return health;
     }

@@ -16,8 +16,11 @@ struct moon_lease_cell {
     _Atomic int32_t waiting[MOON_BOARD_WORKERS];
 };
 
+// Reading a page of a shared mapping takes it, too: whoever looks at all cells goes by `used`.
 struct moon_leases {
     struct moon_lock lock; // finding a cell and taking a slot of it
+    uint32_t used_count;   // under the lock
+    uint32_t used[LEASE_CELLS + LEASE_RUN];
     struct moon_lease_cell cells[LEASE_CELLS + LEASE_RUN];
 };
 
@@ -31,12 +34,14 @@ struct moon_leases *moon_leases_new(struct moon_region *region)
 
 void moon_leases_bind(struct moon_leases *leases, int worker)
 {
-    for (size_t i = 0; i < MOON_COUNT(leases->cells); i++) {
-        if (leases->cells[i].key == 0)
-            continue; // its page may never have been touched
-        atomic_store(&leases->cells[i].held[worker], 0);
-        atomic_store(&leases->cells[i].waiting[worker], 0);
+    if (!moon_lock_take(&leases->lock))
+        moon_log_warn("a worker died while it took a lease"); // a cell is never half made
+    for (uint32_t i = 0; i < leases->used_count; i++) {
+        struct moon_lease_cell *cell = &leases->cells[leases->used[i]];
+        atomic_store(&cell->held[worker], 0);
+        atomic_store(&cell->waiting[worker], 0);
     }
+    moon_lock_give(&leases->lock);
 }
 
 static int lease_sum(_Atomic int32_t *columns)
@@ -59,8 +64,15 @@ static struct moon_lease_cell *lease_find(struct moon_leases *leases, uint64_t k
         if (run[i].key == 0 || (lease_sum(run[i].held) == 0 && lease_sum(run[i].waiting) == 0))
             idle = &run[i];
     }
-    if (idle != NULL)
-        idle->key = key;
+    if (idle == NULL)
+        return NULL;
+    // In this order: a cell with a key is listed, whenever its maker dies. One that is listed and has
+    // no key is found again by the next who is looking here, and listed once more at worst.
+    if (idle->key == 0 && leases->used_count < MOON_COUNT(leases->used)) {
+        leases->used[leases->used_count] = (uint32_t)(idle - leases->cells);
+        leases->used_count++;
+    }
+    idle->key = key;
     return idle;
 }
 

@@ -63,11 +63,9 @@ static bool shard_init(struct store_shard *shard, struct moon_region *region, si
         moon_region_carve(region, "cache entries", shard->entry_count * sizeof(*shard->entries));
     shard->buckets = moon_region_carve(region, "cache index",
                                        (shard->bucket_mask + 1) * sizeof(*shard->buckets));
-    if (shard->memory == NULL || shard->orders == NULL || shard->entries == NULL ||
-        shard->buckets == NULL)
-        return false;
-    shard_reset(shard);
-    return true;
+    // Fresh pages are what shard_reset makes them; unwritten, they take no memory.
+    return shard->memory != NULL && shard->orders != NULL && shard->entries != NULL &&
+           shard->buckets != NULL;
 }
 
 struct moon_store *moon_store_new(struct moon_region *region, size_t bytes, int workers)

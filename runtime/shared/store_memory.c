@@ -5,7 +5,7 @@
 
 #include "shared/store_internal.h"
 
-enum { MEMORY_FREE = 0x80, MEMORY_INSIDE = 0x40 };
+enum { MEMORY_FREE = 0x80, MEMORY_INSIDE = 0 }; // fresh memory says "inside"
 
 struct free_block {
     uint32_t prev, next; // unit + 1
