@@ -296,10 +296,10 @@ local function variables_of(conf)
   return vars
 end
 
-local function needs_country(conf)
+local function needs_place(conf)
   for _, rule in ipairs(conf.custom_rules or {}) do
     for _, c in ipairs(rule.conditions or {}) do
-      if c.variable == "country" then
+      if waf_custom.PLACES[c.variable] then
         return true
       end
     end
@@ -395,7 +395,7 @@ function M.prepare(conf, env)
       exclusions = conf.exclusions and exclusion_text(conf.exclusions) }),
     steps = steps, enforces = conf.mode ~= "detection",
     inspects_body = conf.inspect_body ~= false,
-    inspects_response = conf.inspect_response or false, needs_country = needs_country(conf),
+    inspects_response = conf.inspect_response or false, needs_place = needs_place(conf),
   }
 end
 
@@ -456,8 +456,8 @@ end
 
 function M.inbound(self, ctx)
   local vars
-  if self.needs_country then
-    vars = { moongate_country = waf_custom.country_of(ctx) }
+  if self.needs_place then
+    vars = waf_custom.place_of(ctx)
   end
   local answer, is_allowed = run_steps(self, ctx, vars)
   if answer or is_allowed then

@@ -20,7 +20,7 @@ local condition = {
   properties = {
     variable = {
       enum = { "remote_addr", "request_method", "query_string", "post_args", "args", "request_uri",
-        "request_headers", "request_body", "request_cookies", "country" },
+        "request_headers", "request_body", "request_cookies", "country", "continent", "asn" },
       description = "What is looked at.",
     },
     name = { type = "string", minLength = 1,
@@ -81,6 +81,7 @@ local VARIABLES = {
   post_args = "ARGS_POST", args = "ARGS", request_uri = "REQUEST_URI",
   request_headers = "REQUEST_HEADERS", request_body = "REQUEST_BODY",
   request_cookies = "REQUEST_COOKIES", country = "TX:moongate_country",
+  continent = "TX:moongate_continent", asn = "TX:moongate_asn",
 }
 local LATE = { post_args = true, request_body = true, args = true }
 local NAMED = { post_args = true, args = true, request_headers = true, request_cookies = true }
@@ -221,7 +222,16 @@ end
 local function country_of(ctx)
   return ctx.geo and ctx.geo.country or "ZZ"
 end
-M.country_of = country_of
+
+M.PLACES = { country = true, continent = true, asn = true }
+
+--- What rules read of the caller's place; `ZZ` and 0 where it is not known.
+function M.place_of(ctx)
+  local geo = ctx.geo
+  return { moongate_country = geo and geo.country or "ZZ",
+    moongate_continent = geo and geo.continent or "ZZ",
+    moongate_asn = tostring(geo and geo.asn or 0) }
+end
 
 local GROUPS = {
   client_ip = function(_, ctx)

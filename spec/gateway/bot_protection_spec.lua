@@ -1,8 +1,5 @@
 -- SPDX-License-Identifier: Apache-2.0
-local ffi = require("ffi")
 local moongate = require("moongate.test")
-
-ffi.cdef("int setenv(const char *name, const char *value, int overwrite); int unsetenv(const char *name);")
 
 local config = [[
 local p = require("moongate.policies")
@@ -11,6 +8,7 @@ return {
   name = "spec",
   listeners = { { name = "http", address = "127.0.0.1:0" } },
   trusted_proxies = { "127.0.0.1" },
+  dns = { servers = { "127.0.0.1:DNS_PORT" } },
   sites = { { hosts = { "*" }, routes = { { path = "/*", reply = { status = 200 }, policies = {
     inbound = {
       p.bot_protection {
@@ -44,16 +42,14 @@ describe("bot_protection", function()
       .. "4.2.0.192.in-addr.arpa=PTR=googlebot.com.evil.test "
       .. "6.2.0.192.in-addr.arpa=silent=")
     port = server:read("*l")
-    ffi.C.setenv("MOONGATE_DNS_SERVERS", "127.0.0.1:" .. port, 1)
     gw = moongate.gateway({ files = {
-      ["gateway.lua"] = config,
+      ["gateway.lua"] = (config:gsub("DNS_PORT", port)),
       ["lists/threats.txt"] = "198.51.100.0/24\n",
       ["lists/shop.json"] = '{"prefixes": [{"ipv4Prefix": "203.0.113.0/28"}]}',
     } })
   end)
   teardown(function()
     gw:close()
-    ffi.C.unsetenv("MOONGATE_DNS_SERVERS")
     os.execute("luajit -e 'require(\"socket\").udp():sendto(\"\", \"127.0.0.1\", " .. port .. ")'")
     server:close()
   end)
@@ -66,19 +62,11 @@ describe("bot_protection", function()
   end
 
   it("lets a search engine in whose address is confirmed by name and back", function()
-    if body(GOOGLEBOT, "66.249.66.1") == "unknown crawler googlebot" then
-      pending("the name server of the spec was not reached")
-      return
-    end
     assert.equal("good search googlebot", body(GOOGLEBOT, "66.249.66.1"))
     assert.equal("good search googlebot", body(GOOGLEBOT, "66.249.66.1"))
   end)
 
   it("refuses who lies about it: another domain, or a name that leads elsewhere", function()
-    if body(GOOGLEBOT, "66.249.66.1") == "unknown crawler googlebot" then
-      pending("the name server of the spec was not reached")
-      return
-    end
     for _, ip in ipairs({ "192.0.2.2", "192.0.2.3", "192.0.2.4" }) do
       assert.equal(403, ask(GOOGLEBOT, ip).status, ip)
     end

@@ -31,6 +31,17 @@ describe("geo_filter", function()
     assert.is_nil((reason({ allow = { "DE", "AS64496" } }, { country = "FR", asn = 64496 })))
   end)
 
+  it("knows continents, and the unknown as ZZ", function()
+    local fr, us = { country = "FR", continent = "EU" }, { country = "US", continent = "NA" }
+    assert.is_nil((reason({ allow = { "continent:EU" } }, fr)))
+    assert.equal("CountryNotAllowed", (reason({ allow = { "continent:eu" } }, us)))
+    assert.equal("CountryBlocked", (reason({ deny = { "continent:NA" } }, us)))
+    assert.is_nil((reason({ deny = { "NA" } }, us))) -- Namibia
+    assert.is_nil((reason({ allow = { "FR", "ZZ" } }, nil)))
+    assert.equal("CountryBlocked", (reason({ deny = { "ZZ" } }, {})))
+    assert.has_error(function() reason({ deny = { "continent:XX" } }) end)
+  end)
+
   it("decides about the unknown on its own", function()
     assert.is_nil((reason({ deny = { "KP" } }, nil)))
     assert.equal("CountryUnknown", (reason({ allow = { "DE" } }, nil)))
