@@ -424,8 +424,8 @@ bool moon_cache_head_is_sound(struct moon_slice head)
         struct moon_slice name = moon_slice(rest.data, field.name_len);
         struct moon_slice value = moon_slice(rest.data + field.name_len, field.value_len);
         if (field.id != moon_field_id(name) || field.id == MOON_FIELD_CONTENT_LENGTH ||
-            (moon_field_flags((enum moon_field_id)field.id) & MOON_FIELD_HOP) != 0 || !moon_field_name_is_valid(name) ||
-            !moon_field_value_is_valid(value))
+            (moon_field_flags((enum moon_field_id)field.id) & MOON_FIELD_HOP) != 0 ||
+            !moon_field_name_is_valid(name) || !moon_field_value_is_valid(value))
             return false;
         rest = moon_slice_from(rest, (size_t)field.name_len + field.value_len);
     }
