@@ -46,11 +46,33 @@ local function is_algorithm(value)
   return jwt.is_algorithm(value), 'an algorithm such as "RS256", "ES256", "EdDSA" or "HS256"'
 end
 
-local secret = { type = "string", secret = true, description = "The secret itself." }
+local function secret(description)
+  return { type = "string", secret = true, description = description }
+end
+
+local function part(description)
+  return { type = "string", minLength = 1, description = description }
+end
 
 local key = {
-  type = { "string", "object" }, description = "A key.",
-  properties = { value = secret, k = secret, d = secret, pem = secret },
+  type = { "string", "object" },
+  description = "A key as a table: a JWK (RFC 7517) with whatever members it has, or one of `pem`, "
+    .. "`file` and `value`.",
+  order = { "kid", "alg", "kty", "file", "pem", "value", "k", "crv", "x", "y", "n", "e", "d" },
+  properties = {
+    kid = part("Which key it is, where tokens name one."),
+    alg = part("The one algorithm that it is for."),
+    kty = part("`oct`, `RSA`, `EC` or `OKP`."),
+    file = part("PEM file with a key or a certificate."),
+    pem = secret("The same as a text."),
+    value = secret("With `kty = \"oct\"`: the secret as it is, not encoded."),
+    k = secret("The secret in base64url."),
+    crv = part("Curve: `P-256`, `P-384`, `P-521`, `Ed25519`, `Ed448`, `X25519`, `X448`."),
+    x = part("Coordinate of a public key, in base64url."),
+    y = part("The other coordinate."),
+    n = part("RSA modulus, in base64url."), e = part("RSA exponent, in base64url."),
+    d = secret("The private part, in base64url: of `decryption_keys`."),
+  },
 }
 
 local seconds = { type = "number", minimum = 0 }
