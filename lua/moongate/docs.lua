@@ -272,13 +272,30 @@ local function list(names, load, is_json)
   return is_json and require("moongate.json").encode(rows) or table.concat(rows, "\n")
 end
 
+--- A schema without the functions that check what a schema cannot say.
+local function without_functions(value)
+  if type(value) ~= "table" then
+    return value
+  end
+  local out = {}
+  for key, one in pairs(value) do
+    if type(one) ~= "function" then
+      out[key] = without_functions(one)
+    end
+  end
+  return out
+end
+
 local function show(names, load, name, is_json)
   for _, one in ipairs(names) do
     if one == name then
       local module = load("policies." .. name)
       if is_json then
         return require("moongate.json").encode({ name = name, summary = module.summary,
-          description = module.description, schema = module.schema })
+          description = module.description, schema = without_functions(module.schema),
+          statuses = module.statuses,
+          sections = module.sections, azure = module.azure, differences = module.differences,
+          example = module.example })
       end
       local out = {}
       write_policy(out, name, module)

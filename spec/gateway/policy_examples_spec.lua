@@ -2,6 +2,7 @@
 --- Every example of the policies' documentation is loaded and run as a reader would: taken out of the
 --- reference, put where the text says that the policy stands, and asked once.
 local ffi = require("ffi")
+local json = require("moongate.json")
 local moongate = require("moongate.test")
 
 ffi.cdef("int setenv(const char *name, const char *value, int overwrite);")
@@ -218,6 +219,17 @@ describe("the documentation's example of", function()
       assert(ok, err)
     end)
   end
+
+  it("stands in what programs read, too", function()
+    for _, name in ipairs { "cors", "validate_jwt", "waf", "when" } do -- schemas with functions in them
+      assert.is_table(json.decode(run(binary .. " policy show --json " .. name)), name)
+    end
+    local one = json.decode(run(binary .. " policy show --json rate_limit"))
+    assert.matches("p.rate_limit {", one.example, 1, true)
+    assert.equal("rate-limit, rate-limit-by-key", one.azure)
+    assert.same({ "inbound" }, one.sections)
+    assert.truthy(one.statuses["429"] and one.schema.properties.calls and one.differences)
+  end)
 
   it("each policy tells which of API Management's it is, or that it is none", function()
     -- Ours alone: there is nothing to compare them with.
