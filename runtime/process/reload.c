@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { RELOAD_TIMEOUT_MS = 30000, RELOAD_TEXT = 2048 };
+enum { RELOAD_TIMEOUT_MS = 30000, RELOAD_TEXT = 2048, RELOAD_DEATHS_FORGIVEN = 1 };
 
 static void reload_clear(struct moon_supervisor *supervisor)
 {
@@ -198,6 +198,20 @@ static void reload_flip(struct moon_supervisor *supervisor)
                                 supervisor->worker_count);
 }
 
+static void reload_flip_if_ready(struct moon_supervisor *supervisor)
+{
+    uint32_t generation = supervisor->reload.generation;
+    int loaded = 0;
+    for (int i = 0; i < supervisor->child_count; i++) {
+        const struct moon_child *child = &supervisor->children[i];
+        if (child->loading == generation && child->loaded != generation)
+            return;
+        loaded += child->loading == generation;
+    }
+    if (loaded > 0)
+        reload_flip(supervisor);
+}
+
 static int reload_worker_count(const struct moon_supervisor *supervisor,
                                const struct moon_facts *next)
 {
@@ -229,6 +243,7 @@ static void reload_load(struct moon_supervisor *supervisor)
     }
     reload->state = MOON_RELOAD_LOADING;
     reload->generation = ++supervisor->last_generation;
+    reload->deaths = 0;
     int told = 0;
     for (int i = 0; i < supervisor->sockets.workers; i++) {
         struct moon_child *child = &supervisor->children[i];
@@ -287,12 +302,7 @@ void moon_reload_child_ready(struct moon_child *child, uint32_t generation)
                                supervisor->generation);
         return;
     }
-    for (int i = 0; i < supervisor->worker_count; i++) {
-        const struct moon_child *other = &supervisor->children[i];
-        if (other->loading == generation && other->loaded != generation)
-            return;
-    }
-    reload_flip(supervisor);
+    reload_flip_if_ready(supervisor);
 }
 
 void moon_reload_child_failed(struct moon_child *child, uint32_t generation, const char *text)
@@ -333,8 +343,14 @@ void moon_reload_child_died(struct moon_child *child)
     char text[96];
     child->loading = child->loaded = 0;
     if (supervisor->reload.state == MOON_RELOAD_LOADING && took_part) {
+        // Once may have other reasons: the next one in its place loads it, too.
         (void)snprintf(text, sizeof(text), "worker %d died while it loaded", child->number);
-        reload_failed(supervisor, text);
+        if (++supervisor->reload.deaths <= RELOAD_DEATHS_FORGIVEN) {
+            moon_log_warn("%s; the reload goes on", text);
+            reload_flip_if_ready(supervisor);
+        } else {
+            reload_failed(supervisor, text);
+        }
     } else if (supervisor->reload.state == MOON_RELOAD_FLIPPING) {
         reload_flipped(supervisor);
     }

@@ -62,6 +62,7 @@ struct moon_reload {
     int bundle_fd; // -1: none
     uint32_t generation;
     int worker_count; // that it wants
+    int deaths;       // of workers that loaded it
     pid_t checker;    // 0: none
     struct moon_check_result *result;
     struct moon_timer timeout;

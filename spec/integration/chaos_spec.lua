@@ -172,7 +172,7 @@ describe("chaos", function()
         reloads.ok = reloads.ok + 1
         assert.equal(tostring(number), (select(2, process.get(gw:port("http"), "/number"))))
       else
-        -- Only the death of a worker that loads it may be in the way.
+        -- Only deaths of workers that load it may be in the way.
         assert.truthy(said:find("died while it loaded", 1, true), said)
         reloads.failed = reloads.failed + 1
         note("gateway %d: %s", g, said)
@@ -350,7 +350,7 @@ describe("chaos", function()
       assert.equal("", table.concat(bad, "\n"), table.concat(events, "\n"))
       assert.is_true(report.requests > 50 * SECONDS, "only " .. report.requests .. " requests")
       assert.is_true(#report.failures < report.requests / 20, #report.failures .. " failures")
-      assert.is_true(reloads.ok > SECONDS and reloads.failed < SECONDS / 3)
+      assert.is_true(reloads.ok > SECONDS / 2 and reloads.failed <= reloads.ok / 4)
 
       -- Nothing has leaked, and all is well again.
       assert.equal(survivor, gateways[2]:workers()[0])

@@ -247,6 +247,38 @@ describe("a reload", function()
     assert.is_nil(own:log():find("died by", 1, true))
   end)
 
+  it("goes on when a worker dies while it loads", function()
+    local own = process.start { files = { ["gateway.lua"] = config(1),
+      ["policies/stamp.lua"] = stamp() }, workers = 2, arguments = "--no-watch" }
+    finally(function()
+      own:stop()
+    end)
+    local function cpu_ns(pid)
+      return tonumber(process.read(("/proc/%d/schedstat"):format(pid)):match("^%d+"))
+    end
+    -- It takes a while to load, so that a worker can be met while it does.
+    own:write_file("gateway.lua", config(2))
+    own:write_file("policies/stamp.lua",
+      stamp("local e = os.clock() + 0.5 while os.clock() < e do end"))
+    local outcome = own.root .. "/outcome"
+    local pid = own:workers()[1]
+    local before = cpu_ns(pid)
+    process.run(("(%s '%s' reload '%s'; echo \"status=$?\") >'%s' 2>&1 & echo"):format(
+      own.environment, own.binary, own.dir, outcome))
+    assert.truthy(process.eventually(function()
+      return cpu_ns(pid) - before > 100e6
+    end, 15), own:log())
+    own:signal("KILL", pid)
+    assert.truthy(process.eventually(function()
+      return process.read(outcome):find("status=", 1, true)
+    end, 20), own:log())
+    assert.matches("status=0", process.read(outcome))
+    assert.matches("worker 1 died while it loaded; the reload goes on", own:log())
+    for _ = 1, 10 do
+      assert.equal("2", (select(2, process.get(own:port("http"), "/number"))))
+    end
+  end)
+
   it("is asked for by SIGHUP and by the management API, too", function()
     local own = process.start { files = { ["gateway.lua"] = config(1),
       ["policies/stamp.lua"] = stamp() }, workers = 2, arguments = "--no-watch" }
