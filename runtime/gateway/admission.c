@@ -64,12 +64,18 @@ void moon_admission_refuse(struct moon_gateway *gateway, enum moon_refusal why,
     moon_metrics_add(gateway->env.metrics, admission->refused_series[why], 1);
 }
 
-// Kept alive, and nothing under way on it.
-static bool admission_is_idle(const struct moon_session *session)
+// Closes a connection that is kept alive with nothing under way on it. @return false when it is not
+static bool admission_close_idle(struct moon_session *session)
 {
-    return session->h2 == NULL && session->exchange == NULL && session->requests > 0 &&
-           !session->is_lingering && !session->is_skipping && moon_buf_len(&session->in) == 0 &&
-           !session->listener->is_management;
+    if (session->listener->is_management || session->is_lingering)
+        return false;
+    if (session->h2 != NULL)
+        return moon_session_h2_yield(session);
+    bool is_idle = session->exchange == NULL && session->requests > 0 && !session->is_skipping &&
+                   moon_buf_len(&session->in) == 0;
+    if (is_idle)
+        moon_session_free(session);
+    return is_idle;
 }
 
 static bool admission_make_room(struct moon_gateway *gateway)
@@ -78,10 +84,8 @@ static bool admission_make_room(struct moon_gateway *gateway)
     MOON_LIST_EACH(at, after, &gateway->sessions)
     {
         struct moon_session *session = MOON_LIST_ENTRY(at, struct moon_session, link);
-        if (admission_is_idle(session) && session != gateway->current_session) {
-            moon_session_free(session);
+        if (session != gateway->current_session && admission_close_idle(session))
             return true;
-        }
         if (++looked == ADMISSION_LOOK)
             break;
     }
@@ -243,12 +247,13 @@ static void admission_log_refused(struct moon_admission *admission)
 
 static void admission_log_shed(struct moon_admission *admission)
 {
-    if (admission->shed > 0)
+    if (admission->shed > 0) {
         moon_log_warn("overrun: requests answered 503=%llu loop_lag_ms=%lld memory_bytes=%lld",
                       (unsigned long long)admission->shed, (long long)admission->lag_us / 1000,
                       (long long)admission->memory_bytes);
-    else if (admission->was_shedding)
+    } else if (admission->was_shedding) {
         moon_log_info("no longer overrun: all requests are served again");
+    }
     admission->was_shedding = admission->shed > 0;
     admission->shed = 0;
 }

@@ -49,6 +49,10 @@ void moon_session_h2_take(struct moon_session *session);
 void moon_session_h2_kill(struct moon_session *session);
 void moon_session_h2_drain(struct moon_session *session);
 
+/// Ends an HTTP/2 connection that has no stream open, with GOAWAY, at once.
+/// @return false when there is one, or the first is awaited
+MUST_CHECK bool moon_session_h2_yield(struct moon_session *session);
+
 /// Frees the session and what it holds (session_h1.c).
 void moon_session_free(struct moon_session *session);
 

@@ -580,3 +580,17 @@ void moon_session_h2_drain(struct moon_session *s)
         return;
     conn_begin_drain(conn);
 }
+
+bool moon_session_h2_yield(struct moon_session *s)
+{
+    struct moon_h2_conn *conn = s->h2;
+    if (conn->stream_count > 0 || s->requests == 0 || conn->is_turning || conn->is_draining)
+        return false;
+    conn->is_draining = conn->is_turning = true;
+    moon_h2_go_away(conn->h2);
+    conn_run(conn);
+    conn->is_turning = false;
+    conn->is_broken = true; // no lingering: its place is wanted now
+    conn_close(conn, MOON_ERR_CANCELLED);
+    return true;
+}

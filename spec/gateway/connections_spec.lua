@@ -57,7 +57,8 @@ describe("connections of a worker", function()
 
   setup(function()
     gw = moongate.gateway({ files = { ["gateway.lua"] = config
-      :gsub("connections_per_address = 3, requests_per_connection = 2", "connections = 3") } })
+      :gsub("connections_per_address = 3, requests_per_connection = 2", "connections = 3")
+      :gsub("127.0.0.1:0\" }", "127.0.0.1:0\", http2 = true }", 1) } })
   end)
 
   teardown(function()
@@ -104,6 +105,31 @@ describe("connections of a worker", function()
     gw.core:turn(5)
     assert.matches("200 OK", (new:receive("*l")))
     assert.equal(3, gw:connections())
+    for _, client in ipairs { kept[1], kept[2], kept[3], new } do
+      client:close()
+    end
+    gw.core:turn(5)
+  end)
+
+  it("that are idle in HTTP/2 do so, too, with GOAWAY", function()
+    local h2 = require("spec.support.h2")
+    local kept = {}
+    for i = 1, 3 do
+      kept[i] = connect()
+      kept[i]:send(h2.START .. h2.get(1, "/"))
+      gw.core:turn(5)
+      gw.core:turn(5)
+    end
+    local new = connect()
+    assert.is_true(is_open(new))
+    assert.equal(3, gw:connections())
+    local bytes = kept[1]:receive("*a")
+    local goaway = h2.only(h2.read(bytes), "GOAWAY")[1]
+    assert.equal("NO_ERROR", goaway and goaway.code)
+    for _, client in ipairs { kept[1], kept[2], kept[3], new } do
+      client:close()
+    end
+    gw.core:turn(5)
   end)
 end)
 
