@@ -497,7 +497,7 @@ void moon_exchange_refuse(struct moon_exchange *x, enum moon_rc rc, struct moon_
     x->times.head = moon_clock_us();
     x->is_body_done = true;
     (void)exchange_fail(x, rc);
-    moon_malformed_inspect(x, head);
+    moon_malformed_inspect(x, rc, head);
     exchange_run(x);
 }
 

@@ -5,6 +5,25 @@
 #include "gateway/router.h"
 #include "http/h1.h"
 
+// Whether what was refused can be understood all the same, in one way. Where a line breaks the
+// grammar, its parts are nobody's to name; servers that run rules refuse such requests before them.
+static bool malformed_is_readable(enum moon_rc rc, const struct moon_request *seen)
+{
+    bool is_1_0 = seen->version_major == 1 && seen->version_minor == 0;
+    const struct moon_field *host = moon_fields_find_id(&seen->fields, MOON_FIELD_HOST);
+    switch ((int)rc) {
+    case MOON_ERR_BAD_VERSION:
+    case MOON_ERR_BAD_LENGTH:
+        return true;
+    case MOON_ERR_BAD_TARGET:
+        return seen->target.len > 0 && seen->target.data[0] == '/';
+    case MOON_ERR_BAD_HOST:
+        return host != NULL && (is_1_0 || host->value.len > 0);
+    default:
+        return false;
+    }
+}
+
 static void malformed_run(struct moon_exchange *x, struct moon_request *seen)
 {
     struct moon_ctx_error error =
@@ -21,7 +40,7 @@ static void malformed_run(struct moon_exchange *x, struct moon_request *seen)
     x->ctx.error = error;
 }
 
-void moon_malformed_inspect(struct moon_exchange *x, struct moon_slice head)
+void moon_malformed_inspect(struct moon_exchange *x, enum moon_rc rc, struct moon_slice head)
 {
     if (head.len == 0 || !x->generation->plan->inspects_malformed)
         return;
@@ -30,7 +49,8 @@ void moon_malformed_inspect(struct moon_exchange *x, struct moon_slice head)
         return;
     moon_request_init(glimpse, &x->arena);
     moon_h1_glimpse(glimpse, head);
-    malformed_run(x, glimpse);
+    if (malformed_is_readable(rc, glimpse))
+        malformed_run(x, glimpse);
 }
 
 void moon_malformed_inspect_tunnel(struct moon_exchange *x)

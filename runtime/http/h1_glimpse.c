@@ -76,5 +76,7 @@ void moon_h1_glimpse(struct moon_request *request, struct moon_slice head)
                             moon_slice_trim(moon_slice_from(line, colon + 1))) != MOON_OK)
             break;
     }
+    if (moon_fields_find_id(&request->fields, MOON_FIELD_TRANSFER_ENCODING) != NULL)
+        moon_fields_remove(&request->fields, MOON_S("Content-Length")); // RFC 9112 §6.3: overridden
     glimpse_place(request);
 }
