@@ -82,7 +82,7 @@ return {
   listeners = { { name = "http", address = "127.0.0.1:0" } },
   networks = { internal = { "127.0.0.0/8" } },
   named_values = { challenge_secret = "%s" },
-  geoip = { country = "geo/country.mmdb" },
+  geoip = { country = "geo/country.mmdb", asn = "geo/country.mmdb" }, -- which knows no operator
   backends = {
     orders = { targets = { "http://127.0.0.1:1" } },
     ["orders-canary"] = { targets = { "http://127.0.0.1:1" } },
@@ -121,7 +121,7 @@ end
 
 -- What a caller gets who brings nothing but the request; 200 from the backend where nothing stands here.
 local refused = {
-  bot_check = 403, challenge = 403, check_header = 401, introspect_token = 401, oauth_token = 502,
+  bot_check = 403, challenge = 403, check_header = 401, geo_filter = 403, introspect_token = 401, oauth_token = 502,
   return_response = 503, set_status = 202, subscription = 401, validate_client_certificate = 403, validate_hmac = 401,
   validate_jwt = 401,
 }
