@@ -181,38 +181,48 @@ uint64_t moon_cache_variant(const struct moon_fields *request, struct moon_slice
     return h;
 }
 
-// What a request says for the names, as one text that all nodes write alike.
-static bool variant_text(struct moon_exchange *x, const struct moon_fields *request,
-                         struct moon_slice names, struct moon_buf *out)
+static bool variant_put(struct moon_buf *out, struct moon_slice text, bool is_lower, char end)
 {
-    struct moon_slice name, element;
+    for (size_t i = 0; i < text.len; i++) {
+        char c = is_lower ? moon_lower(text.data[i]) : text.data[i];
+        if (moon_buf_append(out, moon_slice(&c, 1)) != MOON_OK)
+            return false;
+    }
+    return moon_buf_append(out, moon_slice(&end, 1)) == MOON_OK;
+}
+
+// One line of a field: its elements, each with a comma behind it; a field that is no list is one.
+static bool variant_put_line(struct moon_buf *out, struct moon_slice name, struct moon_slice value)
+{
+    struct moon_slice element;
+    bool is_loose = variant_is_loose(name);
+    if ((moon_field_flags(moon_field_id(name)) & MOON_FIELD_SINGLE) != 0)
+        return variant_put(out, value, false, ',');
+    while (moon_slice_next_element(&value, &element)) {
+        if (!variant_put(out, element, is_loose, ','))
+            return false;
+    }
+    return true;
+}
+
+// What a request says for the names, as one text that all nodes write alike. No field holds the
+// bytes that end its parts.
+static bool variant_text(const struct moon_fields *request, struct moon_slice names,
+                         struct moon_buf *out)
+{
+    struct moon_slice name;
     while (moon_slice_next_element(&names, &name)) {
-        bool is_loose = variant_is_loose(name);
-        bool is_single = (moon_field_flags(moon_field_id(name)) & MOON_FIELD_SINGLE) != 0;
         const struct moon_field *field;
         size_t at = 0;
-        if (moon_buf_append(out, name) != MOON_OK || moon_buf_append(out, MOON_S("\n")) != MOON_OK)
+        bool is_there = false;
+        if (!variant_put(out, name, true, '\n'))
             return false;
         while ((field = moon_fields_next(request, name, &at)) != NULL) {
-            struct moon_slice rest = field->value;
-            while (is_single ? rest.len > 0 : moon_slice_next_element(&rest, &element)) {
-                if (is_single) {
-                    element = rest;
-                    rest.len = 0;
-                }
-                char *text = moon_arena_alloc(&x->arena, element.len + 1);
-                if (text == NULL)
-                    return false;
-                for (size_t i = 0; i < element.len; i++)
-                    text[i] = is_loose ? moon_lower(element.data[i]) : element.data[i];
-                if (moon_buf_append(out, moon_slice(text, element.len)) != MOON_OK ||
-                    moon_buf_append(out, MOON_S(",")) != MOON_OK)
-                    return false;
-            }
-            if (moon_buf_append(out, MOON_S("\r")) != MOON_OK) // there was a line, if an empty one
+            is_there = true;
+            if (!variant_put_line(out, name, field->value))
                 return false;
         }
-        if (moon_buf_append(out, MOON_S("\n")) != MOON_OK)
+        if (!variant_put(out, is_there ? MOON_S("") : MOON_S("\r"), false, '\n'))
             return false;
     }
     return true;
@@ -226,9 +236,9 @@ bool moon_cache_remote_name(struct moon_exchange *x, const struct moon_fields *r
     moon_buf_init(&text, 65536);
     bool is_good = moon_buf_append(&text, MOON_S(" ")) == MOON_OK;
     for (size_t i = 0; is_good && i < rule->vary_header_count; i++)
-        is_good = variant_text(x, request, rule->vary_headers[i], &text);
+        is_good = variant_text(request, rule->vary_headers[i], &text);
     is_good = is_good && moon_buf_append(&text, MOON_S("\n\n")) == MOON_OK &&
-              variant_text(x, request, vary, &text);
+              variant_text(request, vary, &text);
     struct moon_slice parts[3] = {x->cache.key_text, moon_buf_slice(&text), vary};
     is_good = is_good && moon_cache_digest(&x->arena, parts, MOON_COUNT(parts), name);
     moon_buf_fini(&text);

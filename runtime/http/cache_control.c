@@ -251,8 +251,8 @@ static int cc_surrogate(struct moon_cache_control *cc, struct moon_slice value)
         if (!cc_is_for_us(&name) || (argument.data != NULL && !cc_is_for_us(&argument)))
             continue;
         // max-age=3600+600: fresh, and then stale.
-        size_t plus = moon_slice_find(argument, '+');
-        if (is_name(name, "max-age") && plus < argument.len) {
+        size_t plus = argument.data == NULL ? 0 : moon_slice_find(argument, '+');
+        if (is_name(name, "max-age") && argument.data != NULL && plus < argument.len) {
             cc_allowance(&cc->stale_while_revalidate_s, moon_slice_from(argument, plus + 1));
             argument = moon_slice(argument.data, plus);
         }
