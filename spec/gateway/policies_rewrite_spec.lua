@@ -2,7 +2,7 @@
 --- Texts replaced while bodies pass: longer than what the route keeps in memory, in both directions.
 local moongate = require("moongate.test")
 
-local gw, answer
+local gw, answer, calls_before
 
 setup(function()
   gw = moongate.gateway({ files = { ["gateway.lua"] = [[
@@ -13,7 +13,7 @@ local function route(path, policies)
 end
 return {
   name = "spec", listeners = { { name = "http", address = "127.0.0.1:0" } },
-  limits = { policy_body_bytes = 4096 },
+  limits = { policy_body_bytes = 4096 }, compression = { min_bytes = 10000 },
   backends = { a = { targets = { "http://backend.test:8000" } } },
   sites = { { hosts = { "*" }, routes = {
     route("/out", { outbound = { swap } }),
@@ -22,6 +22,8 @@ return {
     route("/kept", { outbound = { swap, function(ctx)
       ctx.response:set_body("[" .. ctx.response:body() .. "]") end, p.find_and_replace { from = "]", to = "!" } } }),
     route("/links", { outbound = { p.rewrite_links { hosts = { "backend.test:8000" } } } }),
+    route("/cached", { inbound = { p.cache { ttl = 60 } }, outbound = { swap } }),
+    route("/packed", { outbound = { swap } }),
     route("/long", { outbound = { function(ctx)
       ctx.response:replace({ { ("x"):rep(1025), "" } }) end } }),
     route("/own", { inbound = { p.return_response { status = 200, body = "a needle" } },
@@ -32,6 +34,10 @@ return {
 }]] }, backends = { a = function(request)
     return answer(request)
   end } })
+end)
+
+before_each(function()
+  calls_before = #gw.calls.a
 end)
 
 teardown(function()
@@ -78,6 +84,29 @@ describe("find_and_replace", function()
       return calls == 1 and 503 or 200, {}, "needle " .. calls
     end
     assert.equal("thread 2", gw:get("/again").body)
+  end)
+
+  it("changes what comes out of the cache as what goes into it", function()
+    answer = function() return 200, { ETag = '"1"' }, "a needle" end
+    for _ = 1, 2 do
+      assert.equal("a thread", gw:get("/cached").body)
+    end
+    assert.equal(1, #gw.calls.a - calls_before)
+    assert.equal(304, gw:get("/cached", { headers = { ["If-None-Match"] = 'W/"1"' } }).status)
+  end)
+
+  it("compresses what it has changed", function()
+    answer = function() return 200, { ["Content-Type"] = "text/plain" }, hay end
+    local got = gw:get("/packed", { headers = { ["Accept-Encoding"] = "gzip" } })
+    assert.equal("gzip", got.headers["content-encoding"])
+    local path = os.tmpname()
+    local file = assert(io.open(path, "wb"))
+    file:write(got.body)
+    file:close()
+    local pipe = assert(io.popen("gzip -dc < " .. path))
+    assert.equal(wanted, pipe:read("*a"))
+    pipe:close()
+    os.remove(path)
   end)
 
   it("leaves parts, empty answers and HEAD as they are", function()
