@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-.PHONY: run test test-crs test-tls chaos lint format bench fuzz docs help build build-dev clean install
+.PHONY: run test test-browser test-crs test-tls chaos lint format bench fuzz docs help build build-dev clean install
 
 FORMATTED = git ls-files 'runtime/*.[ch]' 'plugins/*.[ch]' 'spec/*.[ch]' 'bench/*.[ch]'
 
@@ -24,6 +24,9 @@ test: ## every check; ends with `N passed, M failed`
 test-crs: ## the WAF against the Core Rule Set's regression tests: CRS_TESTS=DIR
 	@scripts/deps.sh build test && CRS_TESTS='$(CRS_TESTS)' CRS_RULES='$(CRS_RULES)' \
 		CRS_VERSION='$(CRS_VERSION)' exec scripts/test.sh crs
+
+test-browser: build ## the challenge in Debian's chromium, which this installs
+	@scripts/deps.sh browser && SPEC=challenge_browser exec scripts/test.sh integration
 
 test-tls: build ## testssl.sh at the default preset (PRESET), every level; two minutes
 	@scripts/deps.sh tls && exec scripts/test-tls.sh $(PRESET)

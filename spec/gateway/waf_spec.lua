@@ -74,6 +74,30 @@ SecRule REQUEST_HEADERS:X-Probe "@streq 1" "id:4,phase:1,pass,log,msg:'probe'"
   end)
 end)
 
+describe("waf and bodies that lie", function()
+  it("refuses what is no text of its type: compressed, cut short, of another type", function()
+    local gw = gateway('p.waf { ruleset = "none" }')
+    local bomb = "\31\139\8\0\0\0\0\0\2\3" .. ("\236\193\1\1\0\0\0\130\32\255\175\110\72\64"):rep(2000)
+    for _, case in ipairs({ { "application/json", bomb }, { "application/json", '{"a":' },
+      { "application/json", ("["):rep(2000) }, { "application/xml", bomb }, { "application/xml", "<a>" },
+      { "multipart/form-data; boundary=b", "--b\r\nContent-Disposition: form-data; name=a\r\n\r\nx" } }) do
+      local answer = gw:post("/", { body = case[2], headers = { ["Content-Type"] = case[1],
+        ["Content-Encoding"] = case[2] == bomb and "gzip" or nil } })
+      assert.equal(400, answer.status, case[1])
+    end
+  end)
+
+  it("refuses more than it inspects, or inspects the beginning", function()
+    local options = 'ruleset = "none", max_body_bytes = 100, directives = [=[SecRule ARGS "@rx evil" "id:1,phase:2,deny"]=]'
+    local form = { ["Content-Type"] = "application/x-www-form-urlencoded" }
+    local gw = gateway("p.waf { " .. options .. " }")
+    assert.equal(413, gw:post("/", { body = "a=" .. ("x"):rep(200), headers = form }).status)
+    local part = gateway("p.waf { " .. options .. ', over_limit = "inspect_part" }')
+    assert.equal(200, part:post("/", { body = "a=" .. ("x"):rep(200) .. "&b=evil", headers = form }).status)
+    assert.equal(403, part:post("/", { body = "b=evil&a=" .. ("x"):rep(200), headers = form }).status)
+  end)
+end)
+
 describe("custom rules of waf", function()
   local function custom(rules, more)
     return ('p.waf { ruleset = "none", custom_rules = { %s }, audit_log = { file = LOG }, %s }'):format(
