@@ -328,3 +328,31 @@ return {
     assert.equal(200, status)
   end)
 end)
+
+describe("a worker that is larger than it may be", function()
+  local function files(bytes)
+    return { ["gateway.lua"] = ([[
+return {
+  name = "spec",
+  listeners = { { name = "http", address = "127.0.0.1:0" } },
+  management = { address = "127.0.0.1:0" },
+  limits = { overload_memory_bytes = %d },
+  sites = { { hosts = { "*" }, routes = { { path = "/*", reply = { status = 200, body = "ok" } } } } },
+}
+]]):format(bytes) }
+  end
+
+  it("answers 503 with Retry-After until it is not, and keeps management alive", function()
+    local gw = moongate.gateway({ files = files(1024) })
+    gw:advance(1.1)
+    local answer = gw:get("/")
+    assert.equal(503, answer.status)
+    assert.equal("1", answer.headers["retry-after"])
+    assert.equal("overload", gw:last_log().error)
+    assert.equal(200, gw:get("/health", { listener = "management" }).status)
+    assert.is_true(gw:reload(files(1024 * 1024 * 1024 * 1024)))
+    gw:advance(1.1)
+    assert.equal(200, gw:get("/").status)
+    gw:close()
+  end)
+end)

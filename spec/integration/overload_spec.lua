@@ -10,7 +10,7 @@ return {
   name = "spec", workers = 1,
   listeners = { { name = "http", address = "127.0.0.1:8080" } },
   management = { address = "127.0.0.1:3443" },
-  limits = { policy_cpu = 5 },
+  limits = { policy_cpu = 5, connections_per_address = 200 },
   sites = { { hosts = { "*" }, routes = {
     { path = "/spin", reply = { status = 200 }, policies = { inbound = { function(ctx)
       local till = os.clock() + 0.08
@@ -115,6 +115,29 @@ describe("a worker with more to do than it can", function()
       socket.sleep(0.05)
     until status == 200 or socket.gettime() > deadline
     assert.equal(200, status)
+  end)
+
+  it("turns away who has too many connections, and says so once a second", function()
+    start()
+    clients = {}
+    for i = 1, 230 do
+      clients[i] = connect(port)
+    end
+    local total, lines
+    local deadline = socket.gettime() + 5
+    repeat
+      socket.sleep(0.1)
+      total, lines = 0, 0
+      for count in gw:log():gmatch("connections refused=(%d+) reason=address") do
+        total, lines = total + tonumber(count), lines + 1
+      end
+    until total >= 30 or socket.gettime() > deadline
+    assert.equal(30, total)
+    assert.is_true(lines <= 3, lines .. " lines")
+    clients[230]:settimeout(5)
+    assert.equal("closed", (select(2, clients[230]:receive(1))))
+    ask(clients[1], "/")
+    assert.equal(200, (answer_of(clients[1])))
   end)
 
   it("without descriptors waits with accepting, says so, and goes on when some are free", function()
