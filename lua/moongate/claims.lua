@@ -3,6 +3,7 @@
 --- once; a token that passed is remembered until it expires, so that it costs a look-up next time.
 
 local jwt = require("moongate.jwt")
+local new_table = require("table.new")
 
 local M = {}
 
@@ -204,6 +205,31 @@ function Rules:check(claims, header, now)
   return nil, nil, from, till
 end
 
+--- Claims made ready for being copied for each request: as two lists, which cost a tenth of walking a
+--- table from C.
+local function folded(claims)
+  local names, values, nested = {}, {}, {}
+  for name, value in pairs(claims) do
+    names[#names + 1], values[#values + 1] = name, value
+    nested[#nested + 1] = type(value) == "table" and #names or nil
+  end
+  return { names = names, values = values, nested = nested, meta = getmetatable(claims) }
+end
+
+--- A copy that shares nothing that could be written to.
+local function unfolded(fold)
+  local names, values, nested = fold.names, fold.values, fold.nested
+  local claims = new_table(0, #names)
+  for i = 1, #names do
+    claims[names[i]] = values[i]
+  end
+  for i = 1, #nested do
+    local at = nested[i]
+    claims[names[at]] = jwt.copy(values[at])
+  end
+  return fold.meta and setmetatable(claims, fold.meta) or claims
+end
+
 --- What was remembered of a token, or nil. The claims are a copy that the caller may change.
 ---@param key string what the token was found under: the whole header field, say
 ---@param keyset any the keys of now: what other keys vouched for is forgotten
@@ -224,7 +250,7 @@ function Rules:recall(key, keyset)
   if now < entry.from or now >= entry.till then
     return nil
   end
-  return jwt.copy(entry.claims)
+  return unfolded(entry.fold)
 end
 
 --- Puts an entry among the recent ones. Two halves: when one is full, the older one is forgotten.
@@ -241,7 +267,7 @@ end
 --- Remembers a token that passed.
 function Rules:remember(key, keyset, claims, from, till)
   if self.cache_entries > 0 and #key <= CACHED_TOKEN_MAX then
-    self:keep(key, { claims = jwt.copy(claims), keyset = keyset, from = from, till = till })
+    self:keep(key, { fold = folded(jwt.copy(claims)), keyset = keyset, from = from, till = till })
   end
 end
 

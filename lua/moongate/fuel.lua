@@ -10,6 +10,7 @@ local lexer = require("moongate.lexer")
 
 local M = {
   QUANTUM = 10000, -- checks between two looks at the clock
+  PORTION = 500, -- checks that a chunk takes out of it at once
   HEAVY = 5000, -- price of a pass through code that concatenates: its cost grows with its operands
 }
 
@@ -50,6 +51,14 @@ local function stand_in()
     cell.left = M.QUANTUM
   end
 
+  function core.take(left)
+    cell.left = cell.left - (M.PORTION - left)
+    if cell.left < 0 then
+      core.refill()
+    end
+    return M.PORTION
+  end
+
   return core
 end
 
@@ -63,6 +72,11 @@ M.is_spent = core.is_spent
 local refill = core.refill
 local cell = ffi.cast(ffi.typeof("$ *", cell_type), core.cell)
 M.cell, M.refill = cell, refill
+
+--- A chunk's further checks; also pays for those that it has made on credit.
+---@param left number what is left of the portion before, at most 0
+---@return number left
+M.take = core.take
 
 --- Charges for work that a library function is about to do on the policy's behalf.
 ---@param units number about a nanosecond each; any size
@@ -188,7 +202,7 @@ end
 
 --- Inserts the counters.
 ---@param text string Lua source that compiles as it stands
----@return string? instrumented a chunk that takes cell and refill, and gives the text's own function
+---@return string? instrumented a chunk that takes `take`, and gives the text's own function
 ---@return string? err
 ---@return integer? line
 function M.instrument(text)
@@ -196,14 +210,16 @@ function M.instrument(text)
   if not tokens then
     return nil, err, line
   end
+  -- Each chunk counts in a local of its own, which costs next to nothing, interpreted or compiled,
+  -- and takes portions out of the quantum that all of them share.
   local name = unused_name(text, tokens, "FUEL")
-  local refill_name = unused_name(text, tokens, "REFILL")
-  local check = " %s.left=%s.left-%d if %s.left<0 then %s()end "
-  local light = check:format(name, name, 1, name, refill_name)
-  local heavy = check:format(name, name, M.HEAVY, name, refill_name)
+  local take_name = unused_name(text, tokens, "TAKE")
+  local check = " %s=%s-%d if %s<0 then %s=%s(%s)end "
+  local light = check:format(name, name, 1, name, name, take_name, name)
+  local heavy = check:format(name, name, M.HEAVY, name, name, take_name, name)
 
   local at, is_heavy, count = places(tokens)
-  local out = { "local ", name, ",", refill_name, "=... return function(...)" .. light }
+  local out = { "local ", name, ",", take_name, "=0,... return function(...)" .. light }
   local from = 1
   if text:byte(1) == 35 then
     from = text:find("[\r\n]") or #text + 1

@@ -299,7 +299,7 @@ function M.load(text, chunkname, env)
   if not wrapped then
     return nil, err
   end
-  return wrapped(fuel.cell, refill)
+  return wrapped(fuel.take)
 end
 
 return M

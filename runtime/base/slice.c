@@ -62,6 +62,19 @@ bool moon_slice_number(struct moon_slice s, int64_t *out)
     return true;
 }
 
+struct moon_slice moon_slice_of_number(char into[MOON_NUMBER_TEXT_BYTES], int64_t value)
+{
+    uint64_t left = value < 0 ? 0 - (uint64_t)value : (uint64_t)value;
+    size_t at = MOON_NUMBER_TEXT_BYTES;
+    do {
+        into[--at] = (char)('0' + left % 10);
+        left /= 10;
+    } while (left > 0);
+    if (value < 0)
+        into[--at] = '-';
+    return moon_slice(into + at, MOON_NUMBER_TEXT_BYTES - at);
+}
+
 // Length of the element that starts at s.data: up to a comma outside a quoted string.
 static size_t slice_element_length(struct moon_slice s)
 {

@@ -61,26 +61,27 @@ static enum moon_rc forward_add_forwarded(struct moon_exchange *x)
         if (!moon_arena_copy(&x->arena, text, &peer))
             return MOON_ERR_MEMORY;
     }
-    struct moon_slice port = moon_arena_printf(&x->arena, "%u", x->client->server_port);
+    char digits[MOON_NUMBER_TEXT_BYTES];
+    struct moon_slice port;
+    if (!moon_arena_copy(&x->arena, moon_slice_of_number(digits, x->client->server_port), &port))
+        return MOON_ERR_MEMORY;
+    bool has_host = x->request.authority.len > 0;
     bool is_v6 = moon_slice_find(peer, ':') < peer.len;
-    struct moon_slice parts[7] = {is_v6 ? MOON_S("for=\"[") : MOON_S("for="),
+    struct moon_slice parts[8] = {is_v6 ? MOON_S("for=\"[") : MOON_S("for="),
                                   peer,
                                   is_v6 ? MOON_S("]\"") : MOON_S(""),
                                   MOON_S(";proto="),
                                   x->request.scheme,
-                                  x->request.authority.len > 0 ? MOON_S(";host=\"") : MOON_S(""),
-                                  x->request.authority};
+                                  has_host ? MOON_S(";host=\"") : MOON_S(""),
+                                  x->request.authority,
+                                  has_host ? MOON_S("\"") : MOON_S("")};
     struct moon_slice forwarded;
-    struct moon_slice quoted[2] = {{NULL, 0}, MOON_S("\"")};
-    if (!moon_arena_join(&x->arena, parts, 7, &forwarded))
-        return MOON_ERR_MEMORY;
-    quoted[0] = forwarded;
-    if (x->request.authority.len > 0 && !moon_arena_join(&x->arena, quoted, 2, &forwarded))
+    if (!moon_arena_join(&x->arena, parts, MOON_COUNT(parts), &forwarded))
         return MOON_ERR_MEMORY;
     enum moon_rc rc = forward_append(x, MOON_FIELD_X_FORWARDED_FOR, peer);
     if (rc == MOON_OK)
         rc = forward_set_fact(x, MOON_FIELD_X_FORWARDED_PROTO, x->request.scheme);
-    if (rc == MOON_OK && x->request.authority.len > 0)
+    if (rc == MOON_OK && has_host)
         rc = forward_set_fact(x, MOON_FIELD_X_FORWARDED_HOST, x->request.authority);
     if (rc == MOON_OK)
         rc = forward_set_fact(x, MOON_FIELD_X_FORWARDED_PORT, port);

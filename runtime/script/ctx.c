@@ -109,12 +109,33 @@ void moon_ctx_push_part(lua_State *L, int part)
     lua_rawgeti(L, LUA_REGISTRYINDEX, handle->runner->part_refs[part]);
 }
 
+// What policies read as ctx.NAME lies under its name, the rest under its number.
+static void ctx_push_slot_key(lua_State *L, enum moon_ctx_slot slot)
+{
+    switch (slot) {
+    case MOON_SLOT_VARS:
+        lua_pushliteral(L, "vars");
+        return;
+    case MOON_SLOT_JWT:
+        lua_pushliteral(L, "jwt");
+        return;
+    case MOON_SLOT_USER:
+        lua_pushliteral(L, "user");
+        return;
+    case MOON_SLOT_GEO:
+    case MOON_SLOT_COUNT:
+        break;
+    }
+    lua_pushinteger(L, slot);
+}
+
 bool moon_ctx_push_cached(lua_State *L, const struct moon_ctx *x, enum moon_ctx_slot slot)
 {
     if ((x->runner->used_slots >> slot & 1) == 0)
         return false;
     lua_rawgeti(L, LUA_REGISTRYINDEX, x->runner->slots_ref);
-    lua_rawgeti(L, -1, slot);
+    ctx_push_slot_key(L, slot);
+    lua_rawget(L, -2);
     lua_remove(L, -2);
     return true;
 }
@@ -122,20 +143,34 @@ bool moon_ctx_push_cached(lua_State *L, const struct moon_ctx *x, enum moon_ctx_
 void moon_ctx_cache(lua_State *L, struct moon_ctx *x, enum moon_ctx_slot slot)
 {
     lua_rawgeti(L, LUA_REGISTRYINDEX, x->runner->slots_ref);
-    lua_pushvalue(L, -2);
-    lua_rawseti(L, -2, slot);
+    ctx_push_slot_key(L, slot);
+    lua_pushvalue(L, -3);
+    lua_rawset(L, -3);
     lua_pop(L, 1);
     x->runner->used_slots |= UINT32_C(1) << slot;
 }
 
-static int ctx_push_slot(lua_State *L, struct moon_ctx *x, enum moon_ctx_slot slot, bool is_made)
+void moon_ctx_forget(lua_State *L, struct moon_runner *runner)
 {
-    if (moon_ctx_push_cached(L, x, slot))
-        return 1;
-    if (!is_made)
-        return 0;
+    if (runner->used_slots == 0)
+        return;
+    lua_rawgeti(L, LUA_REGISTRYINDEX, runner->slots_ref);
+    for (int slot = 1; slot < MOON_SLOT_COUNT; slot++) {
+        if ((runner->used_slots >> slot & 1) != 0) {
+            ctx_push_slot_key(L, (enum moon_ctx_slot)slot);
+            lua_pushnil(L);
+            lua_rawset(L, -3);
+        }
+    }
+    lua_pop(L, 1);
+    runner->used_slots = 0;
+}
+
+// The first time a request asks for ctx.vars; from then on it is at hand.
+static int ctx_push_vars(lua_State *L, struct moon_ctx *x)
+{
     lua_createtable(L, 0, 8);
-    moon_ctx_cache(L, x, slot);
+    moon_ctx_cache(L, x, MOON_SLOT_VARS);
     return 1;
 }
 
@@ -322,11 +357,10 @@ static int ctx_push_key(lua_State *L, struct moon_ctx *x, enum ctx_key key)
         moon_ctx_push_part(L, MOON_HANDLE_RESPONSE);
         return 1;
     case CTX_VARS:
-        return ctx_push_slot(L, x, MOON_SLOT_VARS, true);
+        return ctx_push_vars(L, x);
     case CTX_JWT:
-        return ctx_push_slot(L, x, MOON_SLOT_JWT, false);
     case CTX_USER:
-        return ctx_push_slot(L, x, MOON_SLOT_USER, false);
+        return 0; // what was set is at hand
     case CTX_GEO:
         return ctx_push_geo(L, x);
     case CTX_SUBSCRIPTION:
@@ -377,6 +411,7 @@ static int ctx_push_key(lua_State *L, struct moon_ctx *x, enum ctx_key key)
 /// ctx.name
 static int ctx_index(lua_State *L)
 {
+    moon_ctx_self(L);
     struct moon_ctx *x = moon_handle_check(L, 1, MOON_HANDLE_CTX);
     int key = moon_ctx_key(L);
     return key == 0 ? 1 : ctx_push_key(L, x, (enum ctx_key)key);
@@ -422,6 +457,12 @@ static int ctx_newindex(lua_State *L)
             L, "ctx has no field '%s' that can be set; keep values for later in ctx.vars",
             lua_tostring(L, 2) == NULL ? "?" : lua_tostring(L, 2));
     }
+}
+
+void moon_ctx_self(lua_State *L)
+{
+    lua_pushvalue(L, lua_upvalueindex(2));
+    lua_replace(L, 1);
 }
 
 int moon_ctx_key(lua_State *L)
@@ -498,6 +539,7 @@ void moon_ctx_new_class(lua_State *L, struct moon_script *script, enum moon_hand
         luaL_register(L, NULL, methods);
     lua_pushvalue(L, -1);
     lua_setfield(L, -3, "methods");
+    script->handle_index[kind] = index;
     lua_pushvalue(L, -1);
     lua_pushcclosure(L, index, 1);
     lua_setfield(L, -3, "__index");
@@ -516,6 +558,77 @@ void moon_ctx_open(lua_State *L, struct moon_script *script)
     moon_ctx_open_fields(L, script);
 }
 
+// The parts that are the same objects for the handle's whole life.
+static const struct ctx_part {
+    enum moon_handle_kind of, kind;
+    const char *name;
+} ctx_parts[] = {
+    {MOON_HANDLE_CTX, MOON_HANDLE_REQUEST, "request"},
+    {MOON_HANDLE_REQUEST, MOON_HANDLE_REQUEST_HEADERS, "headers"},
+    {MOON_HANDLE_REQUEST, MOON_HANDLE_QUERY, "query"},
+    {MOON_HANDLE_REQUEST, MOON_HANDLE_COOKIES, "cookies"},
+    {MOON_HANDLE_REQUEST, MOON_HANDLE_PARAMS, "params"},
+    {MOON_HANDLE_RESPONSE, MOON_HANDLE_RESPONSE_HEADERS, "headers"},
+};
+
+// Pushes what a handle of this kind answers with at once, without a call of C: its methods and its
+// parts. Nothing else reaches this table, so no policy can write to it.
+static void ctx_push_at_hand(lua_State *L, const struct moon_script *script,
+                             const struct moon_runner *runner, enum moon_handle_kind kind)
+{
+    lua_createtable(L, 0, 16);
+    int at_hand = lua_gettop(L);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, script->handle_metatables[kind]);
+    lua_getfield(L, -1, "methods");
+    lua_pushnil(L);
+    while (lua_next(L, -2) != 0) {
+        if (lua_type(L, -1) == LUA_TNUMBER) {
+            lua_pop(L, 1); // a field
+            continue;
+        }
+        lua_pushvalue(L, -2);
+        lua_insert(L, -2);
+        lua_rawset(L, at_hand);
+    }
+    for (size_t i = 0; i < MOON_COUNT(ctx_parts); i++) {
+        if (ctx_parts[i].of == kind) {
+            lua_rawgeti(L, LUA_REGISTRYINDEX, runner->part_refs[ctx_parts[i].kind]);
+            lua_setfield(L, at_hand, ctx_parts[i].name);
+        }
+    }
+    lua_settop(L, at_hand);
+}
+
+// Gives a handle a metatable of its own: what is at hand first, then its class's index function.
+static void ctx_give_metatable(lua_State *L, const struct moon_script *script,
+                               struct moon_runner *runner, enum moon_handle_kind kind)
+{
+    lua_rawgeti(L, LUA_REGISTRYINDEX, runner->part_refs[kind]);
+    lua_createtable(L, 0, 3);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, script->handle_metatables[kind]);
+    lua_getfield(L, -1, "__newindex");
+    lua_setfield(L, -3, "__newindex");
+    lua_getfield(L, -1, "__metatable");
+    lua_setfield(L, -3, "__metatable");
+    lua_getfield(L, -1, "methods");
+    lua_remove(L, -2); // handle, metatable, keys
+    lua_pushvalue(L, -3);
+    lua_pushcclosure(L, script->handle_index[kind], 2);
+    ctx_push_at_hand(L, script, runner, kind);
+    lua_createtable(L, 0, 1);
+    lua_pushvalue(L, -3);
+    lua_setfield(L, -2, "__index");
+    lua_setmetatable(L, -2);
+    if (kind == MOON_HANDLE_CTX) {
+        lua_pushvalue(L, -1);
+        runner->slots_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+    }
+    lua_setfield(L, -3, "__index"); // handle, metatable, function
+    lua_pop(L, 1);
+    lua_setmetatable(L, -2);
+    lua_pop(L, 1);
+}
+
 void moon_ctx_push_new(lua_State *L, struct moon_script *script, struct moon_runner *runner)
 {
     for (int kind = 0; kind < MOON_HANDLE_COUNT; kind++) {
@@ -526,7 +639,8 @@ void moon_ctx_push_new(lua_State *L, struct moon_script *script, struct moon_run
         lua_setmetatable(L, -2);
         runner->part_refs[kind] = luaL_ref(L, LUA_REGISTRYINDEX);
     }
-    lua_createtable(L, MOON_SLOT_COUNT, 0);
-    runner->slots_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+    ctx_give_metatable(L, script, runner, MOON_HANDLE_CTX);
+    ctx_give_metatable(L, script, runner, MOON_HANDLE_REQUEST);
+    ctx_give_metatable(L, script, runner, MOON_HANDLE_RESPONSE);
     lua_rawgeti(L, LUA_REGISTRYINDEX, runner->part_refs[MOON_HANDLE_CTX]);
 }

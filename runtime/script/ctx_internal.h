@@ -16,6 +16,10 @@ void moon_ctx_new_class(lua_State *L, struct moon_script *script, enum moon_hand
                         const struct ctx_name *names, const luaL_Reg *methods, lua_CFunction index,
                         lua_CFunction newindex);
 
+/// Index functions of ctx, ctx.request and ctx.response are called for what is not at hand (see
+/// ctx_new_handle): in place of the table that was asked first, the userdata comes to index 1.
+void moon_ctx_self(lua_State *L);
+
 /// The field behind the key at index 2. @return 0 for a method or an unknown name, with that method
 /// or nil pushed
 int moon_ctx_key(lua_State *L);

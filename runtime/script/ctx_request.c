@@ -128,6 +128,7 @@ static int request_push_key(lua_State *L, struct moon_ctx *x, enum request_key k
 
 static int request_index(lua_State *L)
 {
+    moon_ctx_self(L);
     struct moon_ctx *x = moon_handle_check(L, 1, MOON_HANDLE_REQUEST);
     int key = moon_ctx_key(L);
     return key == 0 ? 1 : request_push_key(L, x, (enum request_key)key);

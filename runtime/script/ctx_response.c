@@ -71,6 +71,7 @@ static const struct ctx_name response_names[] = {{"status", RESPONSE_STATUS},
 
 static int response_index(lua_State *L)
 {
+    moon_ctx_self(L);
     struct moon_ctx *x = moon_handle_check(L, 1, MOON_HANDLE_RESPONSE);
     int key = moon_ctx_key(L);
     if (key == 0)

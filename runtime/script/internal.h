@@ -42,7 +42,7 @@ struct moon_runner {
     int co_ref;                       // keeps the coroutine
     int ctx_ref;                      // the `ctx` userdata
     int part_refs[MOON_HANDLE_COUNT]; // its parts, by kind
-    int slots_ref;       // a table of what a request keeps: vars, jwt ... (enum moon_ctx_slot)
+    int slots_ref;       // what `ctx` answers with at once: its parts, and what a request keeps
     struct moon_ctx *x;  // NULL: the objects belong to no request now
     uint32_t used_slots; // a bit each
     bool is_dead;        // the coroutine raised; it is not used again
@@ -74,7 +74,8 @@ struct moon_script {
     struct moon_key_memo key_memo[MOON_KEY_MEMOS]; // subscription keys seen lately
     struct moon_ctx *current;                      // whose section runs now
     int handle_metatables[MOON_HANDLE_COUNT];      // registry references
-    int describe_ref;                              // moongate.chain.describe
+    lua_CFunction handle_index[MOON_HANDLE_COUNT];
+    int describe_ref; // moongate.chain.describe
 
     // Which policy runs (script_place.c).
     lua_State *place_L; // holds the table that chains note it in
@@ -98,7 +99,7 @@ struct moon_script {
     struct moon_list dynamic_backends; // of ctx.http to URLs (script_http.c)
 };
 
-enum { MOON_FUEL_QUANTUM = 10000 };
+enum { MOON_FUEL_QUANTUM = 10000, MOON_FUEL_PORTION = 500 }; // as lua/moongate/fuel.lua has them
 
 /// The script that owns a state.
 struct moon_script *moon_script_of(lua_State *L);
@@ -137,6 +138,9 @@ void moon_place_end(struct moon_script *script, struct moon_ctx *x, struct moon_
 
 /// Makes the metatables of ctx and its parts.
 void moon_ctx_open(lua_State *L, struct moon_script *script);
+
+/// Forgets what a request has kept in its ctx: vars, jwt ...
+void moon_ctx_forget(lua_State *L, struct moon_runner *runner);
 
 /// Pushes new userdata for a runner's ctx, with all its parts.
 void moon_ctx_push_new(lua_State *L, struct moon_script *script, struct moon_runner *runner);

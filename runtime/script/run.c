@@ -56,20 +56,6 @@ static void runner_renew(struct moon_script *script, struct moon_runner *runner)
     runner->is_dead = false;
 }
 
-static void runner_clear_slots(struct moon_script *script, struct moon_runner *runner)
-{
-    lua_State *L = script->L;
-    lua_rawgeti(L, LUA_REGISTRYINDEX, runner->slots_ref);
-    for (int slot = 1; slot < MOON_SLOT_COUNT; slot++) {
-        if ((runner->used_slots >> slot & 1) != 0) {
-            lua_pushnil(L);
-            lua_rawseti(L, -2, slot);
-        }
-    }
-    lua_pop(L, 1);
-    runner->used_slots = 0;
-}
-
 static void runner_give(struct moon_script *script, struct moon_runner *runner)
 {
     runner->x = NULL;
@@ -80,8 +66,7 @@ static void runner_give(struct moon_script *script, struct moon_runner *runner)
     }
     if (runner->is_dead || is_waiting)
         runner_renew(script, runner);
-    if (runner->used_slots != 0)
-        runner_clear_slots(script, runner);
+    moon_ctx_forget(script->L, runner);
     runner->next = script->idle_runners;
     script->idle_runners = runner;
     script->idle_runner_count++;

@@ -290,17 +290,17 @@ static int limiter_tell(lua_State *L)
     size_t policy_len, limit_len;
     const char *policy_text = luaL_checklstring(L, 3, &policy_len);
     const char *limit_text = luaL_checklstring(L, 4, &limit_len);
-    long long remaining = (long long)luaL_checknumber(L, 5);
-    long long reset = (long long)luaL_checknumber(L, 6);
-    char digits[48];
-    int n = snprintf(digits, sizeof(digits), "%lld;t=%lld", remaining, reset);
-    struct moon_slice parts[2] = {moon_slice(limit_text, limit_len),
-                                  moon_slice(digits, n > 0 ? (size_t)n : 0)};
+    int64_t remaining = (int64_t)luaL_checknumber(L, 5);
+    int64_t reset = (int64_t)luaL_checknumber(L, 6);
+    char left[MOON_NUMBER_TEXT_BYTES], wait[MOON_NUMBER_TEXT_BYTES];
+    struct moon_slice parts[4] = {moon_slice(limit_text, limit_len),
+                                  moon_slice_of_number(left, remaining), MOON_S(";t="),
+                                  moon_slice_of_number(wait, reset)};
     if (x->response == NULL)
         return 0;
     bool is_added =
         moon_arena_copy(x->arena, moon_slice(policy_text, policy_len), &policy) &&
-        moon_arena_join(x->arena, parts, 2, &limit) &&
+        moon_arena_join(x->arena, parts, MOON_COUNT(parts), &limit) &&
         moon_fields_add(&x->response->fields, MOON_S("RateLimit-Policy"), policy) == MOON_OK &&
         moon_fields_add(&x->response->fields, MOON_S("RateLimit"), limit) == MOON_OK;
     return is_added ? 0 : moon_raise_full(L);

@@ -43,6 +43,25 @@ static int fuel_refill(lua_State *L)
     return 0;
 }
 
+/// take(left) -> left: a chunk's next portion of the quantum. `left`, at most 0, is what it has used
+/// on credit. What another chunk still holds of its portion when the budget ends, it may use up.
+static int fuel_take(lua_State *L)
+{
+    struct moon_script *script = moon_script_of(L);
+    lua_Number left = lua_tonumber(L, 1);
+    int32_t used = left < 0 && left > -(lua_Number)MOON_FUEL_QUANTUM ? (int32_t)-left
+                   : left < 0                                        ? MOON_FUEL_QUANTUM
+                                                                     : 0;
+    script->fuel -= MOON_FUEL_PORTION + used;
+    if (script->fuel < 0) {
+        int results = fuel_refill(L);
+        if (script->is_spent)
+            return results; // of lua_yield
+    }
+    lua_pushinteger(L, MOON_FUEL_PORTION);
+    return 1;
+}
+
 /// is_spent() -> boolean
 static int fuel_is_spent(lua_State *L)
 {
@@ -79,6 +98,8 @@ static int fuel_open(lua_State *L)
     lua_setfield(L, -2, "cell");
     lua_pushcfunction(L, fuel_refill);
     lua_setfield(L, -2, "refill");
+    lua_pushcfunction(L, fuel_take);
+    lua_setfield(L, -2, "take");
     lua_pushcfunction(L, fuel_is_spent);
     lua_setfield(L, -2, "is_spent");
     lua_pushcfunction(L, fuel_begin);
