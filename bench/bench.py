@@ -5,6 +5,7 @@ rounds interleaved. CPU time comes from the kernel's scheduler and counts all pr
 
 import argparse
 import base64
+import contextlib
 import dataclasses
 import hashlib
 import hmac
@@ -12,10 +13,12 @@ import json
 import os
 import platform
 import resource
+import signal
 import socket
 import statistics
 import subprocess
 import sys
+import threading
 import time
 
 import accounting
@@ -38,17 +41,20 @@ class Scenario:
     path: str = "/"
     request: str = "plain"
     connections: int = 32
-    client: str = "wrk"         # wrk, full, resume, idle
+    client: str = "wrk"         # wrk, h2load, full, resume, idle
     is_caching_tokens: bool = False
     is_refused: bool = False    # the answer is to be an error status
     base_path: str = ""         # of the peer "base": Moongate itself, without the policy
     base_request: str = ""
     goal_us: float = 0          # CPU that Moongate may need beyond the peer's, instead of a ratio
+    goal_bytes: int = 0         # memory per idle connection, instead of a ratio
+    metric: str = "cpu_us"      # what the ratio is of
+    is_reloading: bool = False  # SIGHUP every second, but for the peer "base"
 
     def of_peer(self, name):
         if name != "base":
             return self
-        return dataclasses.replace(self, path=self.base_path,
+        return dataclasses.replace(self, path=self.base_path or self.path, is_reloading=False,
                                    request=self.base_request or self.request)
 
 
@@ -68,8 +74,13 @@ SCENARIOS = [
     Scenario("cache_10k", "cached 10 KiB body", "cache", 0.75, ("nginx",), ("moongate", "nginx"),
              path="/body/10k"),
     Scenario("conns", "2,000 connections", "plain", 1.0, ("nginx",), connections=2000),
-    Scenario("idle", "memory of 2,000 idle connections", "plain", 1.0, ("nginx",), client="idle",
-             connections=2000),
+    Scenario("idle", "memory of 10,000 idle connections", "plain", 0, ("nginx",), client="idle",
+             connections=10000, goal_bytes=6144),
+    Scenario("h2", "HTTP/2 in clear, small response", "h2", 0.9, ("nginx",), client="h2load"),
+    Scenario("h2_tls", "HTTP/2 over TLS, small response", "h2_tls", 0.9, ("nginx",),
+             client="h2load"),
+    Scenario("reload", "p99 during a reload every second, beside none", "plain", 1.5, ("base",),
+             ("moongate", "base", "nginx"), metric="p99_us", is_reloading=True),
     Scenario("lua_chain", "Lua policy chain", "lua_chain", 0.8, ("nginx-lua",), LUA,
              request="lua_chain"),
     Scenario("api_chain", "API chain", "api_chain", 0.65, ("nginx-lua",), LUA, path="/orders/1",
@@ -133,9 +144,14 @@ class Load:
     def __init__(self, scenario, core, tokens):
         self.scenario, self.core = scenario, core
         self.env = {**os.environ, "BENCH_REQUEST": scenario.request, "BENCH_TOKENS": tokens}
+        self.log = os.path.join(peers.BUILD, "h2load.log")
 
     def argv(self, port, seconds):
         s = self.scenario
+        if s.client == "h2load":
+            scheme = "https" if s.conf.endswith("tls") else "http"
+            return ["h2load", "-t1", f"-c{s.connections}", "-m4", f"-D{seconds}",
+                    "--log-file=" + self.log, f"{scheme}://127.0.0.1:{port}{s.path}"]
         if s.client in ("full", "resume"):
             return [os.path.join(peers.BUILD, "tls_client"), str(port), s.path, str(seconds),
                     str(s.connections), s.client]
@@ -146,6 +162,8 @@ class Load:
 
     def run(self, port, seconds, sample=None):
         """sample is called once, when three quarters of the time are over."""
+        if os.path.exists(self.log):
+            os.unlink(self.log)  # h2load appends
         started = time.monotonic()
         process = subprocess.Popen(["taskset", "-c", str(self.core), *self.argv(port, seconds)],
                                    stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
@@ -156,7 +174,23 @@ class Load:
         text, _ = process.communicate(timeout=seconds + 60)
         return self.parse(text, time.monotonic() - started)
 
+    def parse_h2load(self, took_s):
+        """Its log has a line for each answer: when, status, microseconds."""
+        took_us, errors = [], 0
+        with open(self.log, encoding="ascii") as file:
+            for line in file:
+                _, status, one_us = line.split()
+                took_us.append(int(one_us))
+                errors += status != "200"
+        took_us.sort()
+        count = len(took_us)
+        return {"requests": count, "rps": count / took_s, "errors": errors,
+                "p50_us": took_us[count // 2] if count else 0,
+                "p99_us": took_us[count * 99 // 100] if count else 0}
+
     def parse(self, text, took_s):
+        if self.scenario.client == "h2load":
+            return self.parse_h2load(took_s)
         if self.scenario.client in ("full", "resume"):
             got = json.loads(text)
             if self.scenario.client == "resume" and got["resumed"] < 0.9 * got["requests"]:
@@ -173,17 +207,37 @@ class Load:
                 "p99_us": p99, "errors": bad_status + broken}
 
 
+@contextlib.contextmanager
+def reloading(server):
+    """Asks for a reload every second."""
+    is_over = threading.Event()
+
+    def ask():
+        while not is_over.wait(1):
+            os.kill(server.process.pid, signal.SIGHUP)
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
+
+
 def measure(server, load, seconds):
     load.run(server.port, 1)  # warm: pools filled, code compiled
     pids = server.pids()
     assert accounting.is_pinned(pids, server.core), "the proxy left its core"
     memory = []
     before = accounting.cpu_ns(pids)
-    result = load.run(server.port, seconds, lambda: memory.append(accounting.memory_bytes(pids)))
+    with reloading(server) if load.scenario.is_reloading else contextlib.nullcontext():
+        result = load.run(server.port, seconds,
+                          lambda: memory.append(accounting.memory_bytes(server.pids())))
     after = accounting.cpu_ns(pids)
     if not result["requests"]:
         raise RuntimeError("no request was answered")
-    result["cpu_us"] = (after - before) / 1000 / result["requests"]
+    # Processes that ended meanwhile took their account along: of reloads, nginx' time is not known.
+    result["cpu_us"] = max(0, after - before) / 1000 / result["requests"]
     result["memory_bytes"] = memory[0]
     return result
 
@@ -232,7 +286,7 @@ def median(rounds, field):
 
 def verdict(scenario, summary):
     """Ratio of Moongate to the better of the peers that the goal names, or None."""
-    field = "bytes_per_connection" if scenario.client == "idle" else "cpu_us"
+    field = "bytes_per_connection" if scenario.client == "idle" else scenario.metric
     others = [summary[name][field] for name in scenario.against if name in summary]
     if "moongate" not in summary or not others:
         return None
@@ -270,6 +324,10 @@ def show(scenario, summary):
         if added is not None:
             word = "reached" if added <= scenario.goal_us else "not reached"
             print(f"  added: {added:.2f} us (goal: at most {scenario.goal_us}, {word})")
+    elif scenario.goal_bytes and "moongate" in summary:
+        word = "reached" if summary["moongate"]["bytes_per_connection"] <= scenario.goal_bytes \
+            else "not reached"
+        print(f"  goal: at most {scenario.goal_bytes} bytes per connection, {word}")
     elif ratio is not None:
         word = "reached" if ratio <= scenario.goal else "not reached"
         print(f"  moongate / {' or '.join(scenario.against)}: {ratio:.3f} "

@@ -4,6 +4,7 @@ for speed: keep-alive to the origin, no access log, one worker."""
 
 import os
 import pwd
+import resource
 import shutil
 import signal
 import socket
@@ -207,11 +208,14 @@ def start_haproxy(kind, values, _):
     program = shutil.which("haproxy", path=os.environ.get("PATH", "") + ":/usr/sbin")
     if not program:
         raise Missing("haproxy is not installed")
-    if kind not in ("plain", "tls"):
+    # It wants two descriptors for each, and does not start with fewer.
+    connections = min(20000, (resource.getrlimit(resource.RLIMIT_NOFILE)[1] - 100) // 2)
+    tls = f"ssl crt {values['CERTIFICATE']}.all"
+    bind = {"plain": "", "tls": tls, "h2": "proto h2", "h2_tls": tls + " alpn h2"}.get(kind)
+    if bind is None:
         raise Missing(f"has no configuration {kind}")
-    bind = f"ssl crt {values['CERTIFICATE']}.all" if kind == "tls" else ""
     conf = write(os.path.join(BUILD, "run", "haproxy.cfg"),
-                 fill(os.path.join(HERE, "conf", "haproxy", "common.cfg"), {**values, "BIND": bind}))
+                 fill(os.path.join(HERE, "conf", "haproxy", "common.cfg"), {**values, "BIND": bind, "CONNECTIONS": connections}))
     return [program, "-db", "-f", conf], None
 
 

@@ -32,6 +32,16 @@ return {
       { path = "/secret", reply = { status = 200 }, policies = { inbound = {
         p.validate_jwt { algorithms = { "HS256" }, keys = { { kty = "oct", value = "{{key}}" } },
           required_claims = { scope = "orders.read" } }, who } } },
+      { path = "/written", reply = { status = 200 }, policies = { inbound = {
+        p.validate_jwt { algorithms = { "HS256" }, keys = { { kty = "oct", value = "{{key}}" } } },
+          function(ctx)
+            local seen = ("%s %s %s %s"):format(ctx.jwt.sub, ctx.jwt.roles[1], #ctx.jwt.roles,
+              tostring(ctx.jwt.is_admin))
+            ctx.jwt.sub, ctx.jwt.is_admin = "mallory", true
+            ctx.jwt.roles[1], ctx.jwt.roles[2] = "admin", "root"
+            ctx.jwt.exp = nil
+            return reply.text(200, seen)
+          end } } },
       { path = "/published", reply = { status = 200 }, policies = { inbound = {
         p.validate_jwt { algorithms = { "EdDSA" }, jwks_uri = "http://127.0.0.1:PORT/keys" },
           who } } },
@@ -88,6 +98,14 @@ describe("tokens", function()
     gw:advance(61)
     assert.equal(401, gw:get("/secret", { headers = good }).status)
     assert.equal("TokenExpired", gw:last_log().reason)
+  end)
+
+  it("gives each request claims of its own, whatever a policy writes into them", function()
+    local headers = sign({ { kty = "oct", value = SECRET } }, "HS256",
+      { sub = "alice", roles = { "reader" } })
+    for i = 1, 4 do -- the first is verified, the others are remembered
+      assert.equal("alice reader 1 nil", gw:get("/written", { headers = headers }).body, i)
+    end
   end)
 
   it("fetches the issuer's keys", function()

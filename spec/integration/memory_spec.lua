@@ -3,12 +3,13 @@
 --- kind, and the growth of the process.
 
 local gateway = require("spec.support.gateway")
+local h2 = require("spec.support.h2")
 local socket = require("socket")
 
 local CONFIG = [[
 return {
   name = "spec", workers = 1, access_log = false, limits = { drain_timeout = 1 },
-  listeners = { { name = "http", address = "127.0.0.1:8080" } },
+  listeners = { { name = "http", address = "127.0.0.1:8080", http2 = true } },
   backends = { origin = { targets = { "http://127.0.0.1:9001" }, retries = 0 } },
   sites = { { hosts = { "*" }, routes = {
     { path = "/reply", reply = { status = 200, body = "ok" } }, { path = "/*", backend = "origin" } } } },
@@ -105,6 +106,19 @@ describe("memory of a worker", function()
       assert.matches("200", (client:receive("*l")))
     end)
     assert.is_true(each <= 6 * KIB, ("%.1f KiB a connection"):format(each / KIB))
+  end)
+
+  it("is at most 32 KiB for an idle HTTP/2 connection", function()
+    local each = grows_by(300, function()
+      local client = connect(h2.START .. h2.get(1, "/reply"))
+      local bytes = ""
+      client:settimeout(5)
+      repeat
+        bytes = bytes .. assert(client:receive(1))
+      until bytes:sub(-2) == "ok"
+      client:send(h2.frame("SETTINGS", h2.ACK, 0))
+    end)
+    assert.is_true(each <= 32 * KIB, ("%.1f KiB a connection"):format(each / KIB))
   end)
 
   it("is at most 256 KiB for one that sends ahead of a silent backend", function()
