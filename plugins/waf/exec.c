@@ -171,6 +171,15 @@ static bool test_count(struct waf_tx *tx, const struct waf_rule *rule, const str
     return test_values(tx, rule, (struct waf_span){&v, 1}, false);
 }
 
+static long cell_number(struct waf_cell *cell)
+{
+    if (!cell->has_number) {
+        cell->number = waf_to_long(cell->value);
+        cell->has_number = true;
+    }
+    return cell->number;
+}
+
 static bool test_target(struct waf_tx *tx, const struct waf_rule *rule, const struct waf_target *t)
 {
     const struct waf_var_info *info = &waf_var_table[t->var];
@@ -178,11 +187,12 @@ static bool test_target(struct waf_tx *tx, const struct waf_rule *rule, const st
         return test_count(tx, rule, t);
     }
     if (t->var == WAF_VAR_TX && t->slot >= 0) {
-        if (!tx->cells[t->slot].is_set) {
+        struct waf_cell *cell = &tx->cells[t->slot];
+        if (!cell->is_set) {
             return false;
         }
         if (waf_op_is_numeric(rule->op->kind) && rule->step == 0 &&
-            waf_op_number(tx, rule->op, waf_to_long(tx->cells[t->slot].value)) == rule->negated) {
+            waf_op_number(tx, rule->op, cell_number(cell)) == rule->negated) {
             return false;
         }
     }

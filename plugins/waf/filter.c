@@ -41,6 +41,7 @@ struct waf_filter {
     uint32_t
         plain_start[BYTE_SETS + 2]; // cases without literals: by the rarest of their byte sets,
                                     // first those that need none
+    uint64_t homes[2];              // byte sets under which there are any
     uint32_t op_count, words;
     uint32_t *clause_case; // clause -> case
     uint32_t *clause_pass;
@@ -51,6 +52,7 @@ struct waf_filter {
     uint32_t *hit_pass; // state with hits -> last pass that came by
     uint32_t pass;
     uint32_t *pending;
+    uint32_t *passed; // one more than there are cases
     uint64_t *everything, *nothing;
     size_t memory;
 };
@@ -249,6 +251,10 @@ static void order_cases(struct waf_filter_builder *b, struct waf_filter *f)
             }
         }
     }
+    for (unsigned s = 0; s < BYTE_SETS; s++) {
+        bool has_any = f->plain_start[s + 2] > f->plain_start[s + 1];
+        f->homes[s >> 6] |= (uint64_t)has_any << (s & 63);
+    }
     f->plain = must(malloc((f->plain_start[BYTE_SETS + 1] + 1) * sizeof *f->plain));
     for (uint32_t i = 0; i < f->plain_start[BYTE_SETS + 1]; i++) {
         f->plain[i] = f->cases[i].test;
@@ -420,6 +426,7 @@ struct waf_filter *waf_filter_finish(struct waf_filter_builder *b)
     fill_bytes(b, f);
     fill_automaton(b, f);
     f->pending = must(malloc((f->case_count + 1) * sizeof *f->pending));
+    f->passed = must(malloc((f->case_count + 1) * sizeof *f->passed));
     f->everything = must(malloc(f->words * sizeof(uint64_t)));
     f->nothing = must(calloc(f->words, sizeof(uint64_t)));
     memset(f->everything, 0xff, f->words * sizeof(uint64_t));
@@ -448,6 +455,7 @@ void waf_filter_free(struct waf_filter *f)
     free(f->hits);
     free(f->next);
     free(f->pending);
+    free(f->passed);
     free(f->everything);
     free(f->nothing);
     free(f);
@@ -518,21 +526,34 @@ static void next_pass(struct waf_filter *f)
 struct pass {
     uint64_t sets[2];
     size_t n;
-    uint64_t *allowed;
+    uint32_t passed; // operators in waf_filter.passed
 };
 
-static void allow_cases(const struct waf_filter *f, struct waf_arena *a, struct pass *p,
-                        const struct test *c, const struct test *end)
+// Notes the operators whose tests pass. Without a branch on them: no guess would be good.
+static void pass_tests(const struct waf_filter *f, struct pass *p, const struct test *c,
+                       const struct test *end)
 {
+    uint64_t missing0 = ~p->sets[0], missing1 = ~p->sets[1], n = p->n;
+    uint32_t count = p->passed, *passed = f->passed;
     for (; c < end; c++) {
-        if ((c->sets[0] & ~p->sets[0]) != 0 || (c->sets[1] & ~p->sets[1]) != 0 || p->n < c->least) {
-            continue;
-        }
-        if (p->allowed == NULL) {
-            p->allowed = waf_zalloc(a, f->words * sizeof *p->allowed);
-        }
-        p->allowed[c->op >> 6] |= (uint64_t)1 << (c->op & 63);
+        uint64_t missing = (c->sets[0] & missing0) | (c->sets[1] & missing1);
+        passed[count] = c->op;
+        count += (uint32_t)(missing == 0) & (uint32_t)(n >= c->least);
     }
+    p->passed = count;
+}
+
+static const uint64_t *allowed_of(const struct waf_filter *f, struct waf_arena *a,
+                                  const struct pass *p)
+{
+    if (p->passed == 0) {
+        return f->nothing;
+    }
+    uint64_t *allowed = waf_zalloc(a, f->words * sizeof *allowed);
+    for (uint32_t i = 0; i < p->passed; i++) {
+        allowed[f->passed[i] >> 6] |= (uint64_t)1 << (f->passed[i] & 63);
+    }
+    return allowed;
 }
 
 // What the reading of a value gathers.
@@ -607,18 +628,17 @@ void waf_filter_scan(struct waf_filter *f, struct waf_arena *a, struct waf_str v
         (void)read_run(f, &r, 0, value.p, value.n);
     }
     struct pass p = {.n = value.n, .sets = {r.s0, r.s1}};
-    allow_cases(f, a, &p, f->plain, f->plain + f->plain_start[1]);
+    pass_tests(f, &p, f->plain, f->plain + f->plain_start[1]);
     for (unsigned w = 0; w < 2; w++) {
-        for (uint64_t left = p.sets[w]; left != 0; left &= left - 1) {
+        for (uint64_t left = p.sets[w] & f->homes[w]; left != 0; left &= left - 1) {
             unsigned home = w * 64 + (unsigned)__builtin_ctzll(left) + 1;
-            allow_cases(f, a, &p, f->plain + f->plain_start[home],
-                        f->plain + f->plain_start[home + 1]);
+            pass_tests(f, &p, f->plain + f->plain_start[home], f->plain + f->plain_start[home + 1]);
         }
     }
     for (uint32_t i = 0; i < r.pending; i++) {
         const struct test *t = &f->cases[f->pending[i]].test;
-        allow_cases(f, a, &p, t, t + 1);
+        pass_tests(f, &p, t, t + 1);
     }
     out->marks = r.marks;
-    out->allowed = p.allowed != NULL ? p.allowed : f->nothing;
+    out->allowed = allowed_of(f, a, &p);
 }

@@ -87,8 +87,12 @@ pcre2_code *waf_re_compile(struct waf_ruleset *rules, struct waf_str pattern, ui
 
 static int regex_run(const pcre2_code *re, struct waf_str s)
 {
-    return pcre2_match(re, (PCRE2_SPTR)(s.p != NULL ? s.p : ""), s.n, 0, PCRE2_NO_UTF_CHECK,
-                       match_data, match_context);
+    PCRE2_SPTR subject = (PCRE2_SPTR)(s.p != NULL ? s.p : "");
+    // Straight to the compiled code: what pcre2_match checks before it costs as much as most matches.
+    int rc = pcre2_jit_match(re, subject, s.n, 0, 0, match_data, match_context);
+    return rc != PCRE2_ERROR_JIT_BADOPTION
+               ? rc
+               : pcre2_match(re, subject, s.n, 0, PCRE2_NO_UTF_CHECK, match_data, match_context);
 }
 
 bool waf_re_match(struct waf_tx *tx, const pcre2_code *re, struct waf_str s)

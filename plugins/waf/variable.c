@@ -563,6 +563,7 @@ void waf_cell_set(struct waf_tx *tx, struct waf_cell *cell, struct waf_str value
     cell->value = value;
     cell->text = NULL;
     cell->is_set = value.p != NULL;
+    cell->has_number = false;
 }
 
 static void add_cell(struct adder *a, struct waf_str name, struct waf_cell *c)

@@ -297,7 +297,8 @@ struct waf_cell {
     uint32_t hash;
     struct waf_str value;
     struct waf_text *text; // of value, made when wanted
-    bool is_set;
+    long number;           // of value, where has_number: most rules compare the same few
+    bool is_set, has_number;
 };
 
 struct waf_removal {
