@@ -186,17 +186,19 @@ struct moon_slice moon_uri_encode(struct moon_arena *arena, struct moon_slice in
 bool moon_query_next(struct moon_slice *rest, struct moon_slice *name, struct moon_slice *value)
 {
     while (rest->len > 0) {
-        size_t end = moon_slice_find(*rest, '&');
-        struct moon_slice pair = moon_slice(rest->data, end);
-        *rest = moon_slice_from(*rest, end + 1);
-        if (pair.len == 0) {
-            continue;
+        size_t n = 0; // names are short: a call of memchr for them costs more
+        while (n < rest->len && rest->data[n] != '=' && rest->data[n] != '&') {
+            n++;
         }
-        size_t equals = moon_slice_find(pair, '=');
-        *name = moon_slice(pair.data, equals);
-        *value = equals == pair.len ? moon_slice(NULL, 0)
-                                    : moon_slice(pair.data + equals + 1, pair.len - equals - 1);
-        return true;
+        bool has_value = n < rest->len && rest->data[n] == '=';
+        struct moon_slice after = moon_slice_from(*rest, n + 1);
+        size_t value_len = has_value ? moon_slice_find(after, '&') : 0;
+        *name = moon_slice(rest->data, n);
+        *value = has_value ? moon_slice(after.data, value_len) : moon_slice(NULL, 0);
+        *rest = has_value ? moon_slice_from(after, value_len + 1) : after;
+        if (n > 0 || has_value) {
+            return true;
+        }
     }
     return false;
 }

@@ -105,6 +105,19 @@ static int response_headers_newindex(lua_State *L)
     return fields_set(L, x, &x->response->fields);
 }
 
+// Whether a parameter's name says `wanted` when it is decoded, which makes it no longer. Most names
+// are written as they are, and nothing is decoded for those.
+static bool query_is(const struct moon_ctx *x, struct moon_slice name, struct moon_slice wanted)
+{
+    if (name.len < wanted.len)
+        return false;
+    for (size_t i = 0; i < name.len; i++) {
+        if (name.data[i] == '%' || name.data[i] == '+')
+            return moon_slice_is(moon_uri_decode(x->arena, name, true), wanted);
+    }
+    return moon_slice_is(name, wanted);
+}
+
 /// query[name] -> first value, decoded | nil
 static int query_index(lua_State *L)
 {
@@ -112,8 +125,7 @@ static int query_index(lua_State *L)
     struct moon_slice wanted = moon_check_slice(L, 2);
     struct moon_slice rest = x->request->query, name, value;
     while (moon_query_next(&rest, &name, &value)) {
-        if (moon_slice_is(name, wanted) ||
-            moon_slice_is(moon_uri_decode(x->arena, name, true), wanted)) {
+        if (query_is(x, name, wanted)) {
             moon_push_slice(L, moon_uri_decode(x->arena, value, true));
             return 1;
         }
@@ -157,14 +169,53 @@ static void query_append_new(lua_State *L, struct moon_ctx *x, struct moon_buf *
     }
 }
 
-static bool query_has(struct moon_ctx *x, struct moon_slice wanted)
+// Whether a query without escapes may have the parameter: no for most, by a glance at each pair.
+static bool query_may_have(struct moon_slice query, struct moon_slice wanted)
+{
+    while (query.len >= wanted.len && query.len > 0) {
+        if (memcmp(query.data, wanted.data, wanted.len) == 0)
+            return true;
+        query = moon_slice_from(query, moon_slice_find(query, '&') + 1);
+    }
+    return false;
+}
+
+static bool query_has(const struct moon_ctx *x, struct moon_slice wanted)
 {
     struct moon_slice rest = x->request->query, name, value;
+    bool is_plain =
+        moon_slice_find(rest, '%') == rest.len && moon_slice_find(rest, '+') == rest.len;
+    if (is_plain && !query_may_have(rest, wanted))
+        return false;
     while (moon_query_next(&rest, &name, &value)) {
-        if (moon_slice_is(moon_uri_decode(x->arena, name, true), wanted))
+        if (query_is(x, name, wanted))
             return true;
     }
     return false;
+}
+
+// What is left takes no more room than before, so it is gathered where it stays.
+static int query_remove(lua_State *L, struct moon_ctx *x, struct moon_slice wanted)
+{
+    struct moon_slice rest = x->request->query, name, value;
+    if (!query_has(x, wanted))
+        return 0;
+    char *left = moon_arena_alloc(x->arena, rest.len);
+    if (left == NULL)
+        return moon_raise_full(L);
+    size_t len = 0;
+    while (moon_query_next(&rest, &name, &value)) {
+        if (query_is(x, name, wanted))
+            continue;
+        if (len > 0)
+            left[len++] = '&';
+        size_t n = name.len + (value.data != NULL ? value.len + 1 : 0); // with the '='
+        memcpy(left + len, name.data, n);
+        len += n;
+    }
+    x->request->query = moon_slice(len > 0 ? left : NULL, len);
+    x->is_path_rewritten = true;
+    return 0;
 }
 
 /// query[name] = value | { values } | nil; the others stay as the client wrote them.
@@ -176,12 +227,12 @@ static int query_newindex(lua_State *L)
     struct moon_buf out;
     if (!lua_isnil(L, 3) && !lua_istable(L, 3))
         (void)luaL_checkstring(L, 3);
+    if (lua_isnil(L, 3))
+        return query_remove(L, x, wanted);
     moon_buf_init(&out, 65536);
-    bool is_placed = lua_isnil(L, 3);
-    if (is_placed && !query_has(x, wanted))
-        return 0;
+    bool is_placed = false;
     while (moon_query_next(&rest, &name, &value)) {
-        if (!moon_slice_is(moon_uri_decode(x->arena, name, true), wanted)) {
+        if (!query_is(x, name, wanted)) {
             query_append(L, &out, name, value);
         } else if (!is_placed) {
             query_append_new(L, x, &out, wanted);

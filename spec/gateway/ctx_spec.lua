@@ -41,6 +41,12 @@ return {
       end
       return reply.text(200, refused .. " of " .. #tries .. " " .. ctx.request.path)
     end } } },
+    { path = "/query", reply = { status = 200 }, policies = { inbound = { function(ctx)
+      local query = ctx.request.query
+      local before = ("%s %s %s"):format(tostring(query.a), tostring(query["b c"]), tostring(query.gone))
+      query.a, query["b c"], query.gone, query[""], query["x&y"] = nil, nil, nil, nil, nil
+      return reply.text(200, before .. " " .. tostring(ctx.request.query_string))
+    end } } },
     { path = "/unknown", reply = { status = 200 }, policies = { inbound = { function(ctx)
       return reply.text(200, ("%s %s %s %s"):format(tostring(ctx.nothing), tostring(ctx[1]),
         tostring(ctx.request.nothing), type(ctx.sleep)))
@@ -73,6 +79,22 @@ describe("ctx", function()
   it("keeps its parts and methods, whatever a policy tries", function()
     for _ = 1, 2 do
       assert.equal("7 of 7 /overwrite", gw:get("/overwrite").body)
+    end
+  end)
+
+  it("takes parameters out of the query, however they are written, and leaves the others", function()
+    for query, wanted in pairs({
+      ["a=1&ab=2&xa=3"] = "1 nil nil ab=2&xa=3",
+      ["ab=2&a=1&a=&a"] = "1 nil nil ab=2",
+      ["%61=1&keep=%61"] = "1 nil nil keep=%61",
+      ["b+c=1&b%20c=2&keep=b+c"] = "nil 1 nil keep=b+c",
+      ["keep=&b=1&c"] = "nil nil nil keep=&b=1&c",
+      ["x&y=1&z"] = "nil nil nil x&y=1&z",
+      ["a"] = " nil nil ",
+      ["a=1"] = "1 nil nil ",
+      ["=1&k=2"] = "nil nil nil k=2",
+    }) do
+      assert.equal(wanted, gw:get("/query?" .. query).body, query)
     end
   end)
 
