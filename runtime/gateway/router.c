@@ -343,12 +343,26 @@ static const struct moon_leaf *router_walk_path(const struct moon_router *router
     return NULL;
 }
 
+static size_t router_count_params(struct moon_slice pattern)
+{
+    size_t count = pattern.data[pattern.len - 1] == '*';
+    for (size_t i = 0; i < pattern.len; i++)
+        count += pattern.data[i] == '{';
+    return moon_min_size(count, MOON_CTX_PARAMS);
+}
+
 // Lays the leaf's pattern beside the path and takes the params out.
-static void router_take_params(struct moon_ctx *x)
+static enum moon_rc router_take_params(struct moon_ctx *x)
 {
     struct moon_slice pattern = x->leaf->path, path = x->request->path;
+    size_t most = router_count_params(pattern);
     x->param_count = 0;
-    while (pattern.len > 0 && path.len > 0 && x->param_count < MOON_CTX_PARAMS) {
+    if (most == 0)
+        return MOON_OK;
+    x->params = moon_arena_alloc(x->arena, most * sizeof(*x->params));
+    if (x->params == NULL)
+        return MOON_ERR_MEMORY;
+    while (pattern.len > 0 && path.len > 0 && x->param_count < most) {
         struct moon_slice wanted = segment_take(&pattern);
         struct moon_slice whole = path;
         struct moon_slice segment = segment_take(&path);
@@ -363,6 +377,7 @@ static void router_take_params(struct moon_ctx *x)
             x->param_count++;
         }
     }
+    return MOON_OK;
 }
 
 enum moon_rc moon_router_match(const struct moon_router *router, struct moon_ctx *x)
@@ -378,8 +393,5 @@ enum moon_rc moon_router_match(const struct moon_router *router, struct moon_ctx
     if (leaf == NULL)
         return host == NULL ? MOON_ERR_UNKNOWN_HOST : MOON_ERR_NO_ROUTE;
     x->leaf = leaf;
-    if (moon_slice_find(leaf->path, '{') < leaf->path.len ||
-        leaf->path.data[leaf->path.len - 1] == '*')
-        router_take_params(x);
-    return MOON_OK;
+    return router_take_params(x);
 }

@@ -117,7 +117,7 @@ struct moon_ctx {
     struct moon_response *response; // NULL before there is one
     const struct moon_client *client;
     const struct moon_leaf *leaf; // NULL before routing
-    struct moon_param params[MOON_CTX_PARAMS];
+    struct moon_param *params;    // of the arena; param_count of them, MOON_CTX_PARAMS at most
     size_t param_count;
     struct moon_slice id;
     int64_t started_us;

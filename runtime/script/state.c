@@ -5,6 +5,7 @@
 
 #include <fcntl.h>
 #include <limits.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -378,6 +379,22 @@ static enum moon_rc state_load_config(struct moon_script *script, char **error)
     return rc;
 }
 
+// The modules' texts lie side by side in the binary, and are compiled by now: their pages are given
+// back, and read again from the file when the next generation wants them.
+static void state_release_texts(void)
+{
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), first = UINTPTR_MAX, last = 0;
+    for (const struct moon_embedded *file = moon_embedded_files; file->path != NULL; file++) {
+        uintptr_t at = (uintptr_t)file->text;
+        first = at < first ? at : first;
+        last = at + file->len > last ? at + file->len : last;
+    }
+    first = (first + page - 1) / page * page;
+    last = last / page * page;
+    if (first < last)
+        (void)madvise((void *)first, last - first, MADV_DONTNEED); // a hint
+}
+
 static enum moon_rc state_copy_bundle(const struct moon_bundle *bundle, struct moon_bundle **out)
 {
     int fd = moon_bundle_to_fd(bundle);
@@ -417,6 +434,7 @@ enum moon_rc moon_script_load(const struct moon_script_env *env, const struct mo
     state_find_describe(script);
     lua_gc(script->L, LUA_GCCOLLECT, 0);
     lua_gc(script->L, LUA_GCSETPAUSE, 250);
+    state_release_texts();
     script->memory_floor = script->lua_bytes;
     script->memory_limit = script->plan->limits.policy_memory_bytes;
     *out = script;
