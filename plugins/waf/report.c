@@ -45,17 +45,24 @@ static void put_json(struct text *t, struct waf_str s, size_t max)
 {
     char hex[8];
     puts_to(t, "\"");
-    for (size_t i = 0; i < s.n && i < max; i++) {
+    size_t end = s.n < max ? s.n : max, plain = 0; // from `plain` on nothing is written yet
+    for (size_t i = 0; i < end; i++) {
         unsigned char c = (unsigned char)s.p[i];
-        if (c == '"' || c == '\\') {
-            char two[2] = {'\\', (char)c};
-            put(t, two, 2);
-        } else if (c < 32 || c >= 127) {
+        bool is_quoted = c == '"' || c == '\\';
+        if (!is_quoted && c >= 32 && c < 127) {
+            continue;
+        }
+        put(t, s.p + plain, i - plain);
+        plain = i + 1;
+        if (is_quoted) {
+            put(t, (char[2]){'\\', (char)c}, 2);
+        } else {
             (void)snprintf(hex, sizeof hex, "\\u%04x", c);
             put(t, hex, 6);
-        } else {
-            put(t, s.p + i, 1);
         }
+    }
+    if (plain < end) {
+        put(t, s.p + plain, end - plain);
     }
     puts_to(t, "\"");
 }
