@@ -224,10 +224,18 @@ static enum moon_cache_answer cache_validate(struct moon_exchange *x,
     return answer;
 }
 
+// Others may have purged what is here, and this node has not heard of it.
+static bool cache_is_doubtful(const struct moon_exchange *x)
+{
+    const struct moon_cache_tier *tier = moon_cache_tier(x);
+    return tier != NULL && x->generation->plan->is_cache_asking &&
+           !moon_cache_tier_is_current(tier);
+}
+
 static enum moon_cache_answer cache_use(struct moon_exchange *x, struct moon_store_object *object)
 {
     struct moon_cache_state *cache = &x->cache;
-    if (x->ctx.is_background)
+    if (x->ctx.is_background || cache_is_doubtful(x))
         return cache_validate(x, object);
     switch (
         moon_freshness_reuse(&moon_cache_facts(object)->fresh, &cache->request_cc, cache->now_ms)) {

@@ -705,6 +705,7 @@ struct moon_plan *moon_plan_read(lua_State *L, int index, const char *dir, char 
     if (plan_enter(&r, "cache")) {
         plan->shared_cache_bytes = (size_t)plan_number(&r, "bytes", 0);
         plan->shared_cache_object_bytes = (size_t)plan_number(&r, "object_bytes", 1048576);
+        plan->is_cache_asking = moon_slice_is(plan_text(&r, "when_cut_off"), MOON_S("ask"));
         plan->has_shared_values = moon_slice_is(plan_text(&r, "store"), MOON_S("redis"));
         plan_leave(&r);
     }

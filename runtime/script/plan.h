@@ -168,6 +168,7 @@ struct moon_plan {
     size_t key_slot_count; // a power of two
     size_t shared_counters, shared_cache_bytes, shared_cache_object_bytes;
     bool has_shared_values; // values of policies are kept in Redis as well
+    bool is_cache_asking;   // without Redis no answer is given that may have been purged elsewhere
     int deployment_ref;
 };
 

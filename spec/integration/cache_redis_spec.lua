@@ -38,7 +38,7 @@ return {
   listeners = { { name = "in", address = "127.0.0.1:PORT" } },
   management = { address = "127.0.0.1:MANAGEMENT" },
   redis = { url = "URL", timeout = 0.2 },
-  cache = { bytes = 16777216, store = "redis", object_bytes = 65536 },
+  cache = { bytes = 16777216, store = "redis", object_bytes = 65536, when_cut_off = "DOUBT" },
   backends = { origin = { targets = { "http://127.0.0.1:ORIGIN" }, retries = 0 } },
   sites = { { hosts = { "*" }, routes = {
     { path = "/values/{name}", reply = { status = 200 }, policies = { inbound = { function(ctx)
@@ -71,10 +71,10 @@ end
 
 local server, origin, origin_port, nodes
 
-local function start_node(url)
+local function start_node(url, when_cut_off)
   local port, management = gateway.free_ports(2)
   return { port = port, management = management, gw = start(node_config, { PORT = port,
-    MANAGEMENT = management, ORIGIN = origin_port, URL = url }) }
+    MANAGEMENT = management, ORIGIN = origin_port, URL = url, DOUBT = when_cut_off or "serve" }) }
 end
 
 local function get(node, path, more)
@@ -288,6 +288,38 @@ describe("a Redis that does not answer", function()
     servers.eventually(function()
       return get(2, "/meanwhile") ~= body and get(3, "/meanwhile") ~= body
     end, 2, "the purge is known")
+  end)
+
+  it("for one node alone keeps purges from it until it is back, and no longer", function()
+    local link = server.socket .. ".link"
+    local before = nodes
+    nodes = { before[1] }
+    gateway.run(("ln -s '%s' '%s'"):format(server.socket, link))
+    for i, when_cut_off in ipairs({ "serve", "ask" }) do
+      nodes[i + 1] = start_node("unix:" .. link, when_cut_off)
+    end
+    settle()
+    local body = get(1, "/alone")
+    assert.is_true(body == get(2, "/alone") and body == get(3, "/alone"))
+    gateway.run(("rm '%s'"):format(link))
+    server:cli("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    servers.eventually(function()
+      purge(1, "tag=all") -- node 1 has to connect anew
+      return tier(1).purges_pending == 0 and tier(1).is_current and not tier(2).is_current
+        and not tier(3).is_current
+    end, 5, "nodes 2 and 3 are cut off")
+    assert.is_true(body ~= get(1, "/alone"))
+    assert.equal(body, (get(2, "/alone")))
+    assert.is_true(body ~= get(3, "/alone"))
+    gateway.run(("ln -s '%s' '%s'"):format(server.socket, link))
+    servers.eventually(function()
+      return tier(2).is_current and tier(3).is_current
+    end, 10, "they are back")
+    assert.is_true(body ~= get(2, "/alone"))
+    assert.is_true(body ~= get(3, "/alone"))
+    nodes[2].gw:stop()
+    nodes[3].gw:stop()
+    nodes = before
   end)
 
   it("and lost its log costs everything that is stored", function()

@@ -239,6 +239,9 @@ return f.record("The gateway: `gateway.lua`.", {
     { "store", { enum = { "local", "redis" }, default = "local", description = "Where responses and "
       .. "values of policies are kept: `local`, in this memory; `redis`, there as well, for all nodes "
       .. "that share the Redis." } },
+    { "when_cut_off", { enum = { "serve", "ask" }, default = "serve", description = "What a node does "
+      .. "with what it has while it has been without the Redis for a second and cannot know what others "
+      .. "purge: `serve`, or `ask` the backend first." } },
     { "object_bytes", f.bytes("Larger ones are not put in Redis.",
       { default = 1048576, minimum = 1024, maximum = 16777216 }) },
   }, { default = {} }) },
