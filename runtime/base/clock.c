@@ -39,6 +39,11 @@ int64_t moon_clock_real_us(void)
     return clock_read_us(CLOCK_MONOTONIC);
 }
 
+int64_t moon_clock_us_at(int64_t real_us)
+{
+    return clock_is_frozen ? clock_frozen_mono : real_us + clock_offset_us;
+}
+
 void moon_clock_freeze(bool is_frozen)
 {
     if (is_frozen == clock_is_frozen)

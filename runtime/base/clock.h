@@ -24,6 +24,9 @@ int64_t moon_clock_cpu_us(void);
 /// Monotonic microseconds that ignore the virtual clock: CPU budgets, watchdogs.
 int64_t moon_clock_real_us(void);
 
+/// What moon_clock_us gave, or would have given, when moon_clock_real_us gave `real_us`, just now.
+int64_t moon_clock_us_at(int64_t real_us);
+
 /// Stops the clock where it is (true), or lets it run on from there (false). Specs only.
 void moon_clock_freeze(bool is_frozen);
 

@@ -85,7 +85,7 @@ static enum step_next exchange_section(struct moon_exchange *x, enum moon_sectio
 static enum step_next step_route(struct moon_exchange *x)
 {
     enum moon_rc rc = moon_router_match(x->generation->router, &x->ctx);
-    x->times.routed = x->times.inbound = moon_clock_us();
+    x->times.routed = x->times.inbound = x->ctx.ran_until_us = moon_clock_us();
     if (rc != MOON_OK)
         return exchange_fail(x, rc);
     const struct moon_limits_conf *limits = &x->ctx.leaf->limits;
@@ -108,7 +108,7 @@ static enum step_next step_inbound(struct moon_exchange *x)
     bool has_chain = x->ctx.leaf->chains[MOON_SECTION_INBOUND] != 0;
     enum step_next next = exchange_section(x, MOON_SECTION_INBOUND, MOON_STEP_ACT);
     if (next != STEP_WAIT && has_chain)
-        x->times.inbound = moon_clock_us();
+        x->times.inbound = x->ctx.ran_until_us;
     return next;
 }
 
@@ -183,7 +183,7 @@ static enum step_next step_outbound(struct moon_exchange *x)
     bool has_chain = x->ctx.leaf->chains[MOON_SECTION_OUTBOUND] != 0;
     enum step_next next = exchange_section(x, MOON_SECTION_OUTBOUND, MOON_STEP_RESPOND);
     if (next != STEP_WAIT && has_chain)
-        x->times.outbound = moon_clock_us();
+        x->times.outbound = x->ctx.ran_until_us;
     return next;
 }
 

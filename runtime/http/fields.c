@@ -204,7 +204,13 @@ static size_t fields_remove_from(struct moon_fields *fields, size_t from,
 enum moon_rc moon_fields_set(struct moon_fields *fields, struct moon_slice name,
                              struct moon_slice value)
 {
-    struct field_key key = {moon_field_id(name), name};
+    return moon_fields_set_known(fields, moon_field_id(name), name, value);
+}
+
+enum moon_rc moon_fields_set_known(struct moon_fields *fields, enum moon_field_id id,
+                                   struct moon_slice name, struct moon_slice value)
+{
+    struct field_key key = {id, name};
     for (size_t i = 0; i < fields->count; i++) {
         if (!field_matches(fields, i, &key)) {
             continue;
@@ -219,7 +225,13 @@ enum moon_rc moon_fields_set(struct moon_fields *fields, struct moon_slice name,
 
 size_t moon_fields_remove(struct moon_fields *fields, struct moon_slice name)
 {
-    struct field_key key = {moon_field_id(name), name};
+    return moon_fields_remove_known(fields, moon_field_id(name), name);
+}
+
+size_t moon_fields_remove_known(struct moon_fields *fields, enum moon_field_id id,
+                                struct moon_slice name)
+{
+    struct field_key key = {id, name};
     return fields_remove_from(fields, 0, &key);
 }
 
@@ -243,12 +255,11 @@ const struct moon_field *moon_fields_find_id(const struct moon_fields *fields,
     return found == NULL ? NULL : &fields->items[found - fields->ids];
 }
 
-const struct moon_field *moon_fields_next(const struct moon_fields *fields, struct moon_slice name,
-                                          size_t *at)
+static const struct moon_field *fields_next(const struct moon_fields *fields,
+                                            const struct field_key *key, size_t *at)
 {
-    struct field_key key = {moon_field_id(name), name};
     for (size_t i = *at; i < fields->count; i++) {
-        if (field_matches(fields, i, &key)) {
+        if (field_matches(fields, i, key)) {
             *at = i + 1;
             return &fields->items[i];
         }
@@ -257,12 +268,20 @@ const struct moon_field *moon_fields_next(const struct moon_fields *fields, stru
     return NULL;
 }
 
-static char *fields_join_into(const struct moon_fields *fields, struct moon_slice name, char *into)
+const struct moon_field *moon_fields_next(const struct moon_fields *fields, struct moon_slice name,
+                                          size_t *at)
+{
+    struct field_key key = {moon_field_id(name), name};
+    return fields_next(fields, &key, at);
+}
+
+static char *fields_join_into(const struct moon_fields *fields, const struct field_key *key,
+                              char *into)
 {
     size_t at = 0;
     const struct moon_field *field;
     bool is_first = true;
-    while ((field = moon_fields_next(fields, name, &at)) != NULL) {
+    while ((field = fields_next(fields, key, &at)) != NULL) {
         if (!is_first) {
             *into++ = ',';
             *into++ = ' ';
@@ -278,9 +297,10 @@ static char *fields_join_into(const struct moon_fields *fields, struct moon_slic
 
 struct moon_slice moon_fields_joined(const struct moon_fields *fields, struct moon_slice name)
 {
+    struct field_key key = {moon_field_id(name), name};
     size_t at = 0, lines = 0, total = 0;
     const struct moon_field *field, *last = NULL;
-    while ((field = moon_fields_next(fields, name, &at)) != NULL) {
+    while ((field = fields_next(fields, &key, &at)) != NULL) {
         last = field;
         total += field->value.len + 2;
         lines++;
@@ -295,7 +315,7 @@ struct moon_slice moon_fields_joined(const struct moon_fields *fields, struct mo
     if (joined == NULL) {
         return moon_slice(NULL, 0);
     }
-    return moon_slice(joined, (size_t)(fields_join_into(fields, name, joined) - joined));
+    return moon_slice(joined, (size_t)(fields_join_into(fields, &key, joined) - joined));
 }
 
 bool moon_field_name_is_valid(struct moon_slice name)

@@ -67,9 +67,13 @@ MUST_CHECK enum moon_rc moon_fields_add_id(struct moon_fields *fields, enum moon
 /// Replaces all lines of that name by one (at the first one's place), or adds it.
 MUST_CHECK enum moon_rc moon_fields_set(struct moon_fields *fields, struct moon_slice name,
                                         struct moon_slice value);
+MUST_CHECK enum moon_rc moon_fields_set_known(struct moon_fields *fields, enum moon_field_id id,
+                                              struct moon_slice name, struct moon_slice value);
 
 /// @return how many lines were taken out
 size_t moon_fields_remove(struct moon_fields *fields, struct moon_slice name);
+size_t moon_fields_remove_known(struct moon_fields *fields, enum moon_field_id id,
+                                struct moon_slice name);
 size_t moon_fields_remove_id(struct moon_fields *fields, enum moon_field_id id);
 
 /// First line of that name; NULL when there is none.

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <string.h>
 #include <sys/socket.h>
 
 static enum moon_rc plain_read(struct moon_stream *s, char *room, size_t n, size_t *n_read)
@@ -17,14 +18,34 @@ static enum moon_rc plain_read(struct moon_stream *s, char *room, size_t n, size
     return errno == EAGAIN ? MOON_AGAIN : MOON_ERR_IO;
 }
 
-static enum moon_rc plain_send(struct moon_stream *s, const struct iovec *iov, int count,
-                               size_t *n_sent)
+// What is small is gathered here: send costs the kernel less than sendmsg does, by more than the copy.
+enum { PLAIN_GATHER_BYTES = 2048 };
+
+static ssize_t plain_send_once(int fd, const struct iovec *iov, int count, size_t total)
 {
+    if (count == 1)
+        return send(fd, iov->iov_base, iov->iov_len, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (total <= PLAIN_GATHER_BYTES) {
+        char gathered[PLAIN_GATHER_BYTES];
+        size_t n = 0;
+        for (int i = 0; i < count; i++) {
+            if (iov[i].iov_len > 0)
+                memcpy(gathered + n, iov[i].iov_base, iov[i].iov_len);
+            n += iov[i].iov_len;
+        }
+        return send(fd, gathered, n, MSG_NOSIGNAL | MSG_DONTWAIT);
+    }
     struct msghdr message = {.msg_iov = (struct iovec *)(uintptr_t)iov, // sendmsg only reads it
                              .msg_iovlen = (size_t)count};
+    return sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+static enum moon_rc plain_send(struct moon_stream *s, const struct iovec *iov, int count,
+                               size_t total, size_t *n_sent)
+{
     ssize_t sent;
     do
-        sent = sendmsg(s->io.fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+        sent = plain_send_once(s->io.fd, iov, count, total);
     while (sent == -1 && errno == EINTR);
     if (sent == -1)
         return errno == EAGAIN ? MOON_AGAIN : MOON_ERR_IO;
@@ -41,7 +62,7 @@ static enum moon_rc plain_write(struct moon_stream *s, const struct iovec *iov, 
         size_t wanted = 0, sent = 0;
         for (int i = 0; i < burst; i++)
             wanted += iov[i].iov_len;
-        enum moon_rc rc = plain_send(s, iov, burst, &sent);
+        enum moon_rc rc = plain_send(s, iov, burst, wanted, &sent);
         if (rc != MOON_OK)
             return rc;
         *n_written += sent;

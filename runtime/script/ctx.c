@@ -90,6 +90,14 @@ struct moon_ctx *moon_handle_check(lua_State *L, int index, enum moon_handle_kin
     return handle->runner->x;
 }
 
+struct moon_ctx *moon_handle_own(lua_State *L, int index, enum moon_handle_kind kind)
+{
+    const struct moon_handle *handle = lua_touserdata(L, index);
+    if (MOON_UNLIKELY(handle == NULL || handle->runner == NULL || handle->runner->x == NULL))
+        return moon_handle_check(L, index, kind); // raises
+    return handle->runner->x;
+}
+
 int moon_raise_full(lua_State *L)
 {
     return luaL_error(L, "the request's memory is used up");
@@ -412,7 +420,7 @@ static int ctx_push_key(lua_State *L, struct moon_ctx *x, enum ctx_key key)
 static int ctx_index(lua_State *L)
 {
     moon_ctx_self(L);
-    struct moon_ctx *x = moon_handle_check(L, 1, MOON_HANDLE_CTX);
+    struct moon_ctx *x = moon_handle_own(L, 1, MOON_HANDLE_CTX);
     int key = moon_ctx_key(L);
     return key == 0 ? 1 : ctx_push_key(L, x, (enum ctx_key)key);
 }
@@ -430,7 +438,7 @@ static int ctx_find_backend(lua_State *L, const struct moon_plan *plan, struct m
 /// @lua-raises "ctx has no field 'foo' that can be set; keep values for later in ctx.vars"
 static int ctx_newindex(lua_State *L)
 {
-    struct moon_ctx *x = moon_handle_check(L, 1, MOON_HANDLE_CTX);
+    struct moon_ctx *x = moon_handle_own(L, 1, MOON_HANDLE_CTX);
     int key = moon_ctx_key(L);
     switch (key) {
     case CTX_JWT:

@@ -140,7 +140,8 @@ struct moon_ctx {
     int64_t cpu_left_us; // of the policies' budget
     size_t place;        // number of the policy that a section waits in (script_place.c); 0: none
     bool is_budget_spent;
-    int64_t lua_us; // time spent in sections, waiting left out
+    int64_t lua_us;       // time spent in sections, waiting left out
+    int64_t ran_until_us; // when the last section ended or began to wait
 
     struct moon_branch *branches; // of ctx:parallel, while it runs; NULL: none
     size_t branch_count;

@@ -16,9 +16,9 @@ static int fields_push(lua_State *L, const struct moon_fields *fields)
     return 1;
 }
 
-static bool fields_are_fixed(struct moon_slice name)
+static bool fields_are_fixed(enum moon_field_id id)
 {
-    switch ((int)moon_field_id(name)) {
+    switch ((int)id) {
     case MOON_FIELD_CONTENT_LENGTH:
     case MOON_FIELD_TRANSFER_ENCODING:
     case MOON_FIELD_CONNECTION:
@@ -40,13 +40,13 @@ static struct moon_slice fields_check_value(lua_State *L, int index, struct moon
 }
 
 static void fields_store(lua_State *L, struct moon_ctx *x, struct moon_fields *fields,
-                         struct moon_slice name)
+                         enum moon_field_id id, struct moon_slice name)
 {
     enum moon_rc rc = MOON_OK;
     if (!lua_istable(L, 3)) {
-        rc = moon_fields_set(fields, name, fields_check_value(L, 3, x));
+        rc = moon_fields_set_known(fields, id, name, fields_check_value(L, 3, x));
     } else {
-        moon_fields_remove(fields, name);
+        moon_fields_remove_known(fields, id, name);
         size_t n = lua_objlen(L, 3);
         for (size_t i = 1; rc == MOON_OK && i <= n; i++) {
             lua_rawgeti(L, 3, (int)i);
@@ -65,30 +65,31 @@ static int fields_set(lua_State *L, struct moon_ctx *x, struct moon_fields *fiel
     struct moon_slice name = moon_check_slice(L, 2);
     if (!moon_field_name_is_valid(name))
         return luaL_error(L, "headers: \"%s\" is no field name", name.data);
-    if (fields_are_fixed(name))
+    enum moon_field_id id = moon_field_id(name);
+    if (fields_are_fixed(id))
         return luaL_error(L, "headers: %s is the gateway's own and cannot be set", name.data);
     if (lua_isnil(L, 3)) {
-        moon_fields_remove(fields, name);
+        moon_fields_remove_known(fields, id, name);
         return 0;
     }
-    fields_store(L, x, fields, moon_check_copy(L, 2, x));
+    fields_store(L, x, fields, id, moon_check_copy(L, 2, x));
     return 0;
 }
 
 static int request_headers_index(lua_State *L)
 {
-    return fields_push(L, &moon_handle_check(L, 1, MOON_HANDLE_REQUEST_HEADERS)->request->fields);
+    return fields_push(L, &moon_handle_own(L, 1, MOON_HANDLE_REQUEST_HEADERS)->request->fields);
 }
 
 static int request_headers_newindex(lua_State *L)
 {
-    struct moon_ctx *x = moon_handle_check(L, 1, MOON_HANDLE_REQUEST_HEADERS);
+    struct moon_ctx *x = moon_handle_own(L, 1, MOON_HANDLE_REQUEST_HEADERS);
     return fields_set(L, x, &x->request->fields);
 }
 
 static struct moon_ctx *response_headers_check(lua_State *L)
 {
-    struct moon_ctx *x = moon_handle_check(L, 1, MOON_HANDLE_RESPONSE_HEADERS);
+    struct moon_ctx *x = moon_handle_own(L, 1, MOON_HANDLE_RESPONSE_HEADERS);
     if (x->response == NULL)
         luaL_error(L, "ctx.response.headers: there is no response yet");
     return x;
@@ -121,7 +122,7 @@ static bool query_is(const struct moon_ctx *x, struct moon_slice name, struct mo
 /// query[name] -> first value, decoded | nil
 static int query_index(lua_State *L)
 {
-    struct moon_ctx *x = moon_handle_check(L, 1, MOON_HANDLE_QUERY);
+    struct moon_ctx *x = moon_handle_own(L, 1, MOON_HANDLE_QUERY);
     struct moon_slice wanted = moon_check_slice(L, 2);
     struct moon_slice rest = x->request->query, name, value;
     while (moon_query_next(&rest, &name, &value)) {
@@ -221,7 +222,7 @@ static int query_remove(lua_State *L, struct moon_ctx *x, struct moon_slice want
 /// query[name] = value | { values } | nil; the others stay as the client wrote them.
 static int query_newindex(lua_State *L)
 {
-    struct moon_ctx *x = moon_handle_check(L, 1, MOON_HANDLE_QUERY);
+    struct moon_ctx *x = moon_handle_own(L, 1, MOON_HANDLE_QUERY);
     struct moon_slice wanted = moon_check_slice(L, 2);
     struct moon_slice rest = x->request->query, name, value;
     struct moon_buf out;
@@ -255,7 +256,7 @@ static int query_newindex(lua_State *L)
 /// cookies[name] -> value | nil
 static int cookies_index(lua_State *L)
 {
-    struct moon_ctx *x = moon_handle_check(L, 1, MOON_HANDLE_COOKIES);
+    struct moon_ctx *x = moon_handle_own(L, 1, MOON_HANDLE_COOKIES);
     struct moon_slice wanted = moon_check_slice(L, 2), name, value;
     size_t at = 0;
     const struct moon_field *field;
@@ -274,7 +275,7 @@ static int cookies_index(lua_State *L)
 /// params[name] -> value, decoded | nil
 static int params_index(lua_State *L)
 {
-    struct moon_ctx *x = moon_handle_check(L, 1, MOON_HANDLE_PARAMS);
+    struct moon_ctx *x = moon_handle_own(L, 1, MOON_HANDLE_PARAMS);
     struct moon_slice wanted = moon_check_slice(L, 2);
     for (size_t i = 0; i < x->param_count; i++) {
         if (moon_slice_is(x->params[i].name, wanted)) {
@@ -292,7 +293,7 @@ static int fields_read_only(lua_State *L)
 
 static int tls_index(lua_State *L)
 {
-    struct moon_ctx *x = moon_handle_check(L, 1, MOON_HANDLE_TLS);
+    struct moon_ctx *x = moon_handle_own(L, 1, MOON_HANDLE_TLS);
     const struct moon_tls_info *tls = x->client->tls;
     const char *name = luaL_checkstring(L, 2);
     if (tls == NULL)
@@ -343,7 +344,7 @@ static int tls_client(lua_State *L, const struct moon_tls_info *tls)
 
 static int tls_index_or_client(lua_State *L)
 {
-    struct moon_ctx *x = moon_handle_check(L, 1, MOON_HANDLE_TLS);
+    struct moon_ctx *x = moon_handle_own(L, 1, MOON_HANDLE_TLS);
     const struct moon_tls_info *tls = x->client->tls;
     if (moon_slice_is(moon_check_slice(L, 2), MOON_S("client")))
         return tls == NULL || !tls->has_client_certificate ? 0 : tls_client(L, tls);

@@ -147,6 +147,10 @@ void moon_ctx_push_new(lua_State *L, struct moon_script *script, struct moon_run
 
 /// The exchange behind a handle; raises a Lua error when it is none, or its request is over.
 struct moon_ctx *moon_handle_check(lua_State *L, int index, enum moon_handle_kind kind);
+
+/// The same for __index and __newindex, which only the virtual machine calls: what is at `index` is
+/// known to be of the right kind.
+struct moon_ctx *moon_handle_own(lua_State *L, int index, enum moon_handle_kind kind);
 bool moon_handle_is(lua_State *L, int index, enum moon_handle_kind kind);
 
 /// Reads the reply table at `index` into x->reply. @return false with a message pushed

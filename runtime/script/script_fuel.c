@@ -127,7 +127,9 @@ int64_t moon_fuel_begin(struct moon_script *script, struct moon_ctx *x)
 
 void moon_fuel_end(struct moon_script *script, struct moon_ctx *x)
 {
-    int64_t left = script->deadline_us - moon_clock_real_us();
+    int64_t now_us = moon_clock_real_us();
+    int64_t left = script->deadline_us - now_us;
+    x->ran_until_us = moon_clock_us_at(now_us);
     x->lua_us += x->cpu_left_us - left;
     x->cpu_left_us = left > 0 ? left : 0;
     if (script->is_spent)
