@@ -99,16 +99,16 @@ describe("memory of a worker", function()
     return (settled() - before) / count
   end
 
-  it("is at most 6 KiB for an idle connection", function()
+  it("is at most 2 KiB for an idle connection", function()
     local each = grows_by(500, function()
       local client = connect("GET /reply HTTP/1.1\r\nHost: a\r\n\r\n")
       client:settimeout(5)
       assert.matches("200", (client:receive("*l")))
     end)
-    assert.is_true(each <= 6 * KIB, ("%.1f KiB a connection"):format(each / KIB))
+    assert.is_true(each <= 2 * KIB, ("%.1f KiB a connection"):format(each / KIB))
   end)
 
-  it("is at most 32 KiB for an idle HTTP/2 connection", function()
+  it("is at most 24 KiB for an idle HTTP/2 connection", function()
     local each = grows_by(300, function()
       local client = connect(h2.START .. h2.get(1, "/reply"))
       local bytes = ""
@@ -118,7 +118,7 @@ describe("memory of a worker", function()
       until bytes:sub(-2) == "ok"
       client:send(h2.frame("SETTINGS", h2.ACK, 0))
     end)
-    assert.is_true(each <= 32 * KIB, ("%.1f KiB a connection"):format(each / KIB))
+    assert.is_true(each <= 24 * KIB, ("%.1f KiB a connection"):format(each / KIB))
   end)
 
   it("is at most 256 KiB for one that sends ahead of a silent backend", function()
