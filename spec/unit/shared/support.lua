@@ -70,11 +70,17 @@ void _exit(int status);
 M.TAKE, M.CHARGE = 0, 1
 M.KILL = 9
 
---- A region that is unmapped when it is collected.
+M.held = {} -- the latest regions
+local made = 0
+
+--- A region. It is held while the next few are made: what lies in it does not keep it, and it is
+--- unmapped when it is collected, under a forked child too.
 function M.region(bytes)
   local region = M.C.moon_region_new(bytes or 16 * 1048576)
   assert(region ~= nil, "no region")
-  return ffi.gc(region, M.C.moon_region_free)
+  made = made + 1
+  M.held[made % 8] = ffi.gc(region, M.C.moon_region_free)
+  return region
 end
 
 --- A key; the texts are held by the caller while it is made only.
