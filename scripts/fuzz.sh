@@ -19,7 +19,9 @@ seeds_of() {
   local into=build/fuzz-corpus/shared/$1
   [ -f "$shared/$1.tar.gz" ] || return 0
   if [ ! -d "$into" ]; then
-    mkdir -p "$into.part" && tar -xzf "$shared/$1.tar.gz" -C "$into.part" && mv -T "$into.part" "$into"
+    local part=$into.part.$$ # another target may be at the same archive
+    mkdir -p "$part" && tar -xzf "$shared/$1.tar.gz" -C "$part"
+    mv -T "$part" "$into" 2>/dev/null || rm -rf "$part"
   fi
   folders+=("$into")
 }

@@ -74,7 +74,7 @@ spec_file() {
   count "$stage" $(tail -n 1 "$log" | tr -dc '0-9 ')
 }
 
-# specs STAGE JOBS FOLDER...; MOONGATE_BUILD tells the specs which build is under test.
+# specs STAGE JOBS FOLDER... [TEST OF find...]; MOONGATE_BUILD tells the specs which build is under test.
 specs() {
   local stage=$1 at_once=$2 file
   shift 2
@@ -154,14 +154,19 @@ stage_unit-asan() {
   sanitizer_reports unit-asan
 }
 
+# What starts real processes is run alone, for the sake of what it measures; specs of Redis mostly wait.
+integration_specs() {
+  specs "$1" "$jobs" spec/gateway
+  specs "$1" "$jobs" spec/integration -name '*redis*'
+  specs "$1" 1 spec/integration -not -name '*redis*'
+}
+
 stage_integration() {
-  specs integration "$jobs" spec/gateway
-  specs integration 1 spec/integration
+  integration_specs integration
 }
 
 stage_integration-asan() {
-  with_sanitizers specs integration-asan "$jobs" spec/gateway
-  with_sanitizers specs integration-asan 1 spec/integration
+  with_sanitizers integration_specs integration-asan
   sanitizer_reports integration-asan
 }
 
@@ -174,9 +179,11 @@ stage_fuzz() {
   for target in build/fuzz/*_fuzz; do
     [ -x "$target" ] || continue
     name=$(basename "$target")
+    while [ "$(jobs -rp | wc -l)" -ge "$jobs" ]; do wait -n; done
     check fuzz "$name for $fuzz_seconds s" timeout -k 5 $((fuzz_seconds * 3 + 60)) \
-      scripts/fuzz.sh "$target" "$fuzz_seconds"
+      scripts/fuzz.sh "$target" "$fuzz_seconds" &
   done
+  wait
 }
 
 stage_leaks() {
@@ -191,7 +198,7 @@ stage_crs() {
 }
 
 # In a run of everything clang-tidy has a budget; what it did not reach is said, and left to `make lint`.
-[ "$stages" = "$all_stages" ] && : "${TIDY_SECONDS:=240}"
+[ "$stages" = "$all_stages" ] && : "${TIDY_SECONDS:=120}"
 
 for stage in $stages; do
   if ! declare -F "stage_$stage" >/dev/null; then
