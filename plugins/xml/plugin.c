@@ -27,6 +27,13 @@ struct moon_slice xml_check_text(lua_State *L, int index, const char *what)
     return text;
 }
 
+int xml_fail(lua_State *L, const char *why)
+{
+    lua_pushnil(L);
+    lua_pushstring(L, why);
+    return 2;
+}
+
 static xmlParserInputPtr xml_load_nothing(const char *url, const char *id, xmlParserCtxtPtr ctxt)
 {
     (void)url;
@@ -145,9 +152,7 @@ static int xml_decode(lua_State *L)
     xmlDocPtr doc = xml_read(text, &why);
     if (doc == NULL || xmlDocGetRootElement(doc) == NULL) {
         xmlFreeDoc(doc);
-        lua_pushnil(L);
-        lua_pushstring(L, doc == NULL ? why : "the document is empty");
-        return 2;
+        return xml_fail(L, doc == NULL ? why : "the document is empty");
     }
     // Protected: what Lua raises here must not lose the document.
     lua_pushcfunction(L, xml_push_root);
@@ -187,9 +192,7 @@ static void xml_json_scalar(lua_State *L, const struct moon_json_reader *r,
 static int xml_json_fail(lua_State *L, const char *why)
 {
     lua_settop(L, 0);
-    lua_pushnil(L);
-    lua_pushstring(L, why);
-    return 2;
+    return xml_fail(L, why);
 }
 
 /// xml.json(text) -> value | nil, why

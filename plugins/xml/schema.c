@@ -32,13 +32,6 @@ static void schema_first_error(void *data, xmlErrorPtr error)
     text[strcspn(text, "\r\n")] = '\0';
 }
 
-static int schema_fail(lua_State *L, const char *why)
-{
-    lua_pushnil(L);
-    lua_pushstring(L, why);
-    return 2;
-}
-
 int xml_schema(lua_State *L)
 {
     const char *why;
@@ -50,15 +43,15 @@ int xml_schema(lua_State *L)
     lua_setmetatable(L, -2);
     box->doc = xml_read(text, &why);
     if (box->doc == NULL)
-        return schema_fail(L, why);
+        return xml_fail(L, why);
     xmlSchemaParserCtxtPtr parser = xmlSchemaNewDocParserCtxt(box->doc);
     if (parser == NULL)
-        return schema_fail(L, "out of memory");
+        return xml_fail(L, "out of memory");
     xmlSchemaSetParserStructuredErrors(parser, schema_first_error, error);
     box->schema = xmlSchemaParse(parser);
     xmlSchemaFreeParserCtxt(parser);
     if (box->schema == NULL)
-        return schema_fail(L, error[0] == '\0' ? "this is no XML schema" : error);
+        return xml_fail(L, error[0] == '\0' ? "this is no XML schema" : error);
     return 1;
 }
 

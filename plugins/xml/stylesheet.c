@@ -33,28 +33,21 @@ static void sheet_silent(void *data, const char *fmt, ...)
     (void)fmt;
 }
 
-static int sheet_fail(lua_State *L, const char *why)
-{
-    lua_pushnil(L);
-    lua_pushstring(L, why);
-    return 2;
-}
-
 int xml_stylesheet(lua_State *L)
 {
     const char *why;
     xmlDocPtr doc = xml_read(xml_check_text(L, 1, "stylesheet: text"), &why);
     if (doc == NULL)
-        return sheet_fail(L, why);
+        return xml_fail(L, why);
     xsltStylesheetPtr *box = lua_newuserdata(L, sizeof(xsltStylesheetPtr));
     *box = xsltParseStylesheetDoc(doc);
     if (*box == NULL) {
         xmlFreeDoc(doc);
-        return sheet_fail(L, "this is no XSLT stylesheet");
+        return xml_fail(L, "this is no XSLT stylesheet");
     }
     if ((*box)->errors > 0) {
         xsltFreeStylesheet(*box);
-        return sheet_fail(L, "the stylesheet has errors");
+        return xml_fail(L, "the stylesheet has errors");
     }
     luaL_getmetatable(L, sheet_class);
     lua_setmetatable(L, -2);
@@ -116,14 +109,14 @@ static int sheet_transform(lua_State *L)
     xml_host()->charge(L, (uint32_t)text.len);
     xmlDocPtr doc = xml_read(text, &why);
     if (doc == NULL)
-        return sheet_fail(L, why);
+        return xml_fail(L, why);
     xmlDocPtr result = sheet_apply(*box, doc, parameters);
     bool is_good = result != NULL && xsltSaveResultToString(&out, &len, result, *box) == 0;
     xmlFreeDoc(result);
     xmlFreeDoc(doc);
     if (!is_good || (size_t)len > XML_TEXT_MAX) {
         xmlFree(out);
-        return sheet_fail(L, "the transformation failed, or was too long");
+        return xml_fail(L, "the transformation failed, or was too long");
     }
     lua_pushlstring(L, out == NULL ? "" : (const char *)out, (size_t)len);
     xmlFree(out);

@@ -27,3 +27,6 @@ void xml_schema_attach(lua_State *L);
 
 const struct moon_host *xml_host(void);
 struct moon_slice xml_check_text(lua_State *L, int index, const char *what);
+
+/// Pushes what a function returns that failed as expected. @return 2
+int xml_fail(lua_State *L, const char *why);

@@ -28,16 +28,6 @@ static char *put(char *at, struct moon_slice s)
     return at + s.len;
 }
 
-static struct moon_slice write_digits(uint64_t value, char into[20])
-{
-    size_t at = 20;
-    do {
-        into[--at] = (char)('0' + value % 10);
-        value /= 10;
-    } while (value > 0);
-    return moon_slice(into + at, 20 - at);
-}
-
 static size_t fields_bytes(const struct moon_fields *fields)
 {
     size_t total = 0;
@@ -96,10 +86,11 @@ static char *put_tail(char *at, const struct write_tail *tail)
     return put(at, MOON_S("\r\n"));
 }
 
-static void tail_set_length(struct write_tail *tail, int64_t length, char digits[20])
+static void tail_set_length(struct write_tail *tail, int64_t length,
+                            char digits[MOON_NUMBER_TEXT_BYTES])
 {
     tail->framing = MOON_S("Content-Length: ");
-    tail->length = write_digits((uint64_t)length, digits);
+    tail->length = moon_slice_of_number(digits, length);
 }
 
 static void tail_set_upgrade(struct write_tail *tail, const struct moon_fields *fields)
@@ -114,7 +105,7 @@ static void tail_set_upgrade(struct write_tail *tail, const struct moon_fields *
 }
 
 static void request_tail(const struct moon_request *request, bool keep_alive,
-                         struct write_tail *tail, char digits[20])
+                         struct write_tail *tail, char digits[MOON_NUMBER_TEXT_BYTES])
 {
     if (request->framing == MOON_FRAMING_LENGTH) {
         tail_set_length(tail, request->content_length, digits);
@@ -139,7 +130,7 @@ enum moon_rc moon_h1_write_request(struct moon_buf *out, const struct moon_reque
         moon_find_invisible(target.data, target.data + target.len) != target.data + target.len) {
         return MOON_ERR_BAD_TARGET;
     }
-    char digits[20];
+    char digits[MOON_NUMBER_TEXT_BYTES];
     struct write_tail tail = {.framing = {NULL, 0}};
     const struct moon_field *host = moon_fields_find_id(&request->fields, MOON_FIELD_HOST);
     struct moon_slice host_value = host != NULL ? host->value : request->authority;
@@ -168,7 +159,8 @@ enum moon_rc moon_h1_write_request(struct moon_buf *out, const struct moon_reque
 
 // @return false where the body ends with the connection
 static bool response_framing_line(const struct moon_response *response, enum moon_method method,
-                                  int client_minor, struct write_tail *tail, char digits[20])
+                                  int client_minor, struct write_tail *tail,
+                                  char digits[MOON_NUMBER_TEXT_BYTES])
 {
     int status = response->status;
     if (status < 200 || status == 204) {
@@ -195,7 +187,7 @@ static bool response_framing_line(const struct moon_response *response, enum moo
 
 static void response_tail(const struct moon_response *response, enum moon_method method,
                           int client_minor, bool keep_alive, struct write_tail *tail,
-                          char digits[20])
+                          char digits[MOON_NUMBER_TEXT_BYTES])
 {
     bool is_delimited = response_framing_line(response, method, client_minor, tail, digits);
     if (response->status == 101) {
@@ -214,11 +206,11 @@ static void response_tail(const struct moon_response *response, enum moon_method
 enum moon_rc moon_h1_write_response(struct moon_buf *out, const struct moon_response *response,
                                     enum moon_method method, int client_minor, bool keep_alive)
 {
-    char digits[20], status[20];
+    char digits[MOON_NUMBER_TEXT_BYTES], status[MOON_NUMBER_TEXT_BYTES];
     struct write_tail tail = {.framing = {NULL, 0}};
     const struct moon_slice version = MOON_S("HTTP/1.1 ");
     MOON_ASSERT(response->status >= 100 && response->status <= 999);
-    struct moon_slice code = write_digits((uint64_t)response->status, status);
+    struct moon_slice code = moon_slice_of_number(status, response->status);
     struct moon_slice reason =
         response->reason.len > 0 ? response->reason : moon_status_reason(response->status);
     response_tail(response, method, client_minor, keep_alive, &tail, digits);

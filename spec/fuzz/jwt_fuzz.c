@@ -59,9 +59,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         fuzz_open_plugin(L, &moon_plugin_json);
         fuzz_open_plugin(L, &moon_plugin_crypto);
         fuzz_open_plugin(L, &moon_plugin_jwt);
-        if (luaL_loadstring(L, PREPARE) != 0 || lua_pcall(L, 0, 1, 0) != 0) {
-            __builtin_trap();
-        }
+        fuzz_prepare(L, PREPARE);
     }
     fuzz_call(L, data, size);
     return 0;

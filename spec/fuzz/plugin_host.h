@@ -58,6 +58,14 @@ static inline lua_State *fuzz_new_state(void)
     return L;
 }
 
+/// Leaves what `chunk` returns at the bottom of the stack: a function for fuzz_call.
+static inline void fuzz_prepare(lua_State *L, const char *chunk)
+{
+    if (luaL_loadstring(L, chunk) != 0 || lua_pcall(L, 0, 1, 0) != 0) {
+        __builtin_trap();
+    }
+}
+
 /// Opens the plugin and leaves its module as the global of its name. Call once for each.
 static inline void fuzz_open_plugin(lua_State *L, const struct moon_plugin *plugin)
 {

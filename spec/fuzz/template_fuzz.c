@@ -39,9 +39,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     static lua_State *L;
     if (L == NULL) {
         L = fuzz_new_state();
-        if (luaL_loadstring(L, PREPARE) != 0 || lua_pcall(L, 0, 1, 0) != 0) {
-            __builtin_trap();
-        }
+        fuzz_prepare(L, PREPARE);
     }
     fuzz_call(L, data, size);
     return 0;
