@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: Apache-2.0
 local moongate = require("moongate.test")
+local socket = require("socket")
 
 local config = [[
 return {
@@ -23,7 +24,6 @@ describe("connections of one address", function()
   end)
 
   it("are closed at once past their limit, counted, and welcome again later", function()
-    local socket = require("socket")
     local open = {}
     for i = 1, 4 do
       open[i] = assert(socket.connect("127.0.0.1", gw:port()))
@@ -52,7 +52,6 @@ describe("connections of one address", function()
 end)
 
 describe("connections of a worker", function()
-  local socket = require("socket")
   local gw
 
   setup(function()
@@ -179,7 +178,7 @@ return {
 
   it("end in tls_timeout, not in head_timeout", function()
     gw:advance(11)
-    local client = assert(require("socket").connect("127.0.0.1", gw:port("https")))
+    local client = assert(socket.connect("127.0.0.1", gw:port("https")))
     client:settimeout(0)
     client:send("\22\3\1")
     gw.core:turn(5)
@@ -228,12 +227,18 @@ return {
     gw:close()
   end)
 
+  -- Turns the loop until the answer has begun, and on until the sockets between are full: a turn moves
+  -- 64 KiB and more.
   local function stall(path)
-    local client = assert(require("socket").connect("127.0.0.1", gw:port()))
+    local client = assert(socket.connect("127.0.0.1", gw:port()))
     client:settimeout(0)
     client:send("GET " .. path .. " HTTP/1.1\r\nHost: a\r\n\r\n")
-    for _ = 1, 20 do
+    local till = socket.gettime() + 10
+    while #socket.select({ client }, nil, 0) == 0 and socket.gettime() < till do
       gw.core:turn(2)
+    end
+    for _ = 1, 300 do
+      gw.core:turn(1)
     end
     return client
   end

@@ -15,6 +15,11 @@ M.__index = M
 M.binary = os.getenv("MOONGATE_BIN")
   or (os.getenv("MOONGATE_BUILD") or "build/release") .. "/moongate"
 
+--- Whether the binary under test has ASan, whose quarantine makes any process grow.
+function M.has_asan()
+  return select(2, M.run(("grep -q __asan_init '%s'"):format(M.binary))) == 0
+end
+
 function M.read(path)
   local file = io.open(path, "rb")
   if not file then
