@@ -342,9 +342,6 @@ static int ctx_push_backend(lua_State *L, struct moon_ctx *x)
     return 1;
 }
 
-static const char *const ctx_sections[MOON_SECTION_COUNT] = {"inbound", "backend", "outbound",
-                                                             "on_error", "log"};
-
 static int ctx_push_slice(lua_State *L, struct moon_slice s)
 {
     if (s.data == NULL)
@@ -397,7 +394,7 @@ static int ctx_push_key(lua_State *L, struct moon_ctx *x, enum ctx_key key)
     case CTX_ID:
         return ctx_push_slice(L, x->id);
     case CTX_SECTION:
-        lua_pushstring(L, ctx_sections[x->section]);
+        lua_pushstring(L, moon_section_name(x->section));
         return 1;
     case CTX_ELAPSED:
         lua_pushnumber(L, (double)(moon_clock_us() - x->started_us) / 1e6);

@@ -188,6 +188,9 @@ void moon_parallel_resume(struct moon_ctx *x, struct moon_branch *branch, moon_a
 int moon_ctx_forward(lua_State *L);
 int moon_ctx_drop_response(lua_State *L);
 
+/// "inbound", "on_error" ...: as configurations and logs call it.
+const char *moon_section_name(enum moon_section section);
+
 /// Registers a preload module.
 void moon_preload(lua_State *L, const char *name, lua_CFunction open);
 

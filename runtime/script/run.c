@@ -5,8 +5,12 @@
 
 enum { RUN_IDLE_RUNNERS = 256 };
 
-static const char *const run_section_names[MOON_SECTION_COUNT] = {
-    "inbound", "backend", "outbound", "on_error", "log", "malformed"};
+const char *moon_section_name(enum moon_section section)
+{
+    static const char *const names[MOON_SECTION_COUNT] = {"inbound",  "backend", "outbound",
+                                                          "on_error", "log",     "malformed"};
+    return names[section];
+}
 
 static struct moon_runner *runner_new(struct moon_script *script)
 {
@@ -180,7 +184,7 @@ static void run_set_error(struct moon_ctx *x, lua_State *co)
         .reason =
             is_spent ? MOON_S("PolicyBudgetExceeded") : MOON_S("ExpressionValueEvaluationFailure"),
         .message = message,
-        .section = moon_slice_text(run_section_names[x->section]),
+        .section = moon_slice_text(moon_section_name(x->section)),
     };
     if (run_find_chain(co, &at))
         run_describe(x, at.source, at.currentline);
@@ -203,7 +207,7 @@ static void run_publish(struct moon_ctx *x, int64_t since_us)
             n += leaf->operation.len;
         }
         slot->section[n++] = ' ';
-        const char *name = run_section_names[x->section];
+        const char *name = moon_section_name(x->section);
         size_t m = strlen(name) + 1;
         memcpy(slot->section + n, name, m);
         slot->policy[0] = '\0';
@@ -248,7 +252,7 @@ static enum moon_run run_result(struct moon_ctx *x, lua_State *co)
             .source = MOON_S("policy"),
             .reason = x->reply.reason,
             .message = x->reply.message,
-            .section = moon_slice_text(run_section_names[x->section]),
+            .section = moon_slice_text(moon_section_name(x->section)),
         };
         int line = n >= 2 ? (int)lua_tointeger(co, 2) : 0;
         struct moon_slice place = run_place(co, x, &line);
