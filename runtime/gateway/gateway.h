@@ -14,6 +14,8 @@ struct moon_access_log;
 
 enum { MOON_GATEWAY_LISTENERS = 64 };
 
+struct moon_sharing; // process/sharing.h
+
 /// One loaded configuration, ready to serve. Counted: a request keeps the one it began with.
 struct moon_generation {
     size_t users;
@@ -24,6 +26,8 @@ struct moon_generation {
     struct moon_backend **backends; // as in the plan, then its `disguises`; NULL: none
     size_t backend_count;
     struct moon_tls_server *tls[MOON_GATEWAY_LISTENERS]; // by listener; NULL: plain
+    struct moon_sharing *sharing; // what it counts by, which its maker knows; NULL: nothing
+    void (*on_free)(struct moon_generation *generation); // NULL: nobody asks
 };
 
 /// Builds a generation off to the side.

@@ -124,5 +124,7 @@ void moon_generation_release(struct moon_generation *generation)
     free(generation->backends);
     moon_router_free(generation->router);
     moon_script_free(generation->script);
+    if (generation->on_free != NULL)
+        generation->on_free(generation);
     free(generation);
 }

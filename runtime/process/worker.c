@@ -5,8 +5,7 @@
 #include "base/log.h"
 #include "gateway/access_log.h"
 #include "gateway/admission.h"
-#include "upstream/limits.h"
-#include "upstream/redis.h"
+#include "process/sharing.h"
 
 enum { WORKER_TICK_MS = 1000 };
 
@@ -45,6 +44,7 @@ static void worker_tick(struct moon_timer *timer)
     struct moon_worker *worker = timer->owner;
     struct moon_generation *generation = worker->gateway.generation;
     moon_timer_set(timer, WORKER_TICK_MS);
+    moon_sharing_trim(worker);
     if (generation == NULL)
         return;
     for (size_t i = 0; i < MOON_GATEWAY_LISTENERS; i++) {
@@ -58,111 +58,12 @@ static void worker_tick(struct moon_timer *timer)
                           (int64_t)moon_script_memory(generation->script), memory_order_relaxed);
 }
 
-/// A Redis that some generation names. Kept to the worker's end: older generations may use it still.
-struct worker_store {
-    struct moon_list link;
-    char *url;
-    struct moon_redis *redis;
-    struct moon_limits *limits;
-    struct moon_cache_tier *tier; // NULL: there is no Redis, or no store
-};
-
-static void worker_store_free(struct worker_store *store)
-{
-    moon_list_remove(&store->link);
-    moon_limits_free(store->limits);
-    moon_cache_tier_free(store->tier);
-    moon_redis_free(store->redis);
-    free(store->url);
-    free(store);
-}
-
-static struct worker_store *worker_store_find(struct moon_worker *worker, struct moon_slice url)
-{
-    MOON_LIST_EACH(at, after, &worker->stores)
-    {
-        struct worker_store *store = MOON_LIST_ENTRY(at, struct worker_store, link);
-        if (moon_slice_is(moon_slice_text(store->url), url))
-            return store;
-    }
-    return NULL;
-}
-
-// Connects to the Redis of a URL; an empty URL gives limits of this node alone.
-static enum moon_rc worker_store_open(struct worker_store *store, struct moon_worker *worker,
-                                      const struct moon_plan *plan, char *error, size_t error_cap)
-{
-    struct moon_limits_options options;
-    moon_limits_options_init(&options);
-    if (plan->redis_url.len > 0) {
-        struct moon_redis_conf conf;
-        moon_redis_conf_init(&conf);
-        enum moon_rc rc = moon_redis_conf_url(&conf, plan->redis_url, error, error_cap);
-        if (plan->redis_user.len > 0 &&
-            !moon_slice_copy_text(plan->redis_user, conf.user, sizeof(conf.user)))
-            rc = MOON_ERR_CONFIG;
-        if (plan->redis_password.len > 0 &&
-            !moon_slice_copy_text(plan->redis_password, conf.password, sizeof(conf.password)))
-            rc = MOON_ERR_CONFIG;
-        if (plan->redis_sentinel_password.len > 0 &&
-            !moon_slice_copy_text(plan->redis_sentinel_password, conf.sentinel_password,
-                                  sizeof(conf.sentinel_password)))
-            rc = MOON_ERR_CONFIG;
-        conf.deadline_ms = options.deadline_ms = plan->redis_timeout_ms;
-        conf.connect_ms = plan->redis_connect_ms;
-        if (plan->redis_prefix.len > 0)
-            options.prefix = plan->redis_prefix;
-        conf.reply_bytes = moon_max_size(conf.reply_bytes, plan->shared_cache_object_bytes + 4096);
-        if (rc == MOON_OK && conf.is_tls)
-            rc = moon_tls_client_new(&plan->redis_tls, error, error_cap, &conf.tls);
-        if (rc != MOON_OK)
-            return rc;
-        store->redis = moon_redis_new(worker->loop, worker->dns, &conf);
-        moon_tls_client_release(conf.tls);
-        if (store->redis == NULL)
-            return MOON_ERR_MEMORY;
-        if (worker->seat != NULL)
-            store->tier =
-                moon_cache_tier_new(worker->loop, store->redis, worker->seat, plan->redis_url,
-                                    options.prefix, plan->shared_cache_object_bytes);
-        if (worker->seat != NULL && store->tier == NULL)
-            return MOON_ERR_MEMORY;
-    }
-    store->limits = moon_limits_new(worker->loop, store->redis, worker->state->counters,
-                                    worker->state->limits_board, &options);
-    return store->limits == NULL ? MOON_ERR_MEMORY : MOON_OK;
-}
-
-// What a generation's policies count by and share.
-static enum moon_rc worker_limits(struct moon_worker *worker, const struct moon_plan *plan,
-                                  char *error, size_t error_cap, struct worker_store **out)
-{
-    struct worker_store *store = worker_store_find(worker, plan->redis_url);
-    if (store == NULL) {
-        store = calloc(1, sizeof(*store));
-        if (store == NULL)
-            return MOON_ERR_MEMORY;
-        moon_list_push_back(&worker->stores, &store->link);
-        store->url =
-            strndup(plan->redis_url.len > 0 ? plan->redis_url.data : "", plan->redis_url.len);
-        enum moon_rc rc = store->url == NULL
-                              ? MOON_ERR_MEMORY
-                              : worker_store_open(store, worker, plan, error, error_cap);
-        if (rc != MOON_OK) {
-            worker_store_free(store);
-            return rc;
-        }
-    }
-    *out = store;
-    return MOON_OK;
-}
-
 enum moon_rc moon_worker_init(struct moon_worker *worker, struct moon_state *state, int number)
 {
     memset(worker, 0, sizeof(*worker));
     worker->number = number;
     worker->state = state;
-    moon_list_init(&worker->stores);
+    moon_list_init(&worker->sharings);
     worker->loop = moon_loop_new();
     if (worker->loop == NULL)
         return MOON_ERR_MEMORY;
@@ -206,8 +107,7 @@ void moon_worker_fini(struct moon_worker *worker)
     moon_timer_stop(&worker->tick);
     moon_worker_abort_load(worker);
     moon_gateway_fini(&worker->gateway);
-    MOON_LIST_EACH(at, after, &worker->stores)
-    worker_store_free(MOON_LIST_ENTRY(at, struct worker_store, link));
+    moon_sharing_trim(worker);
     moon_flights_fini(&worker->flights);
     moon_store_seat_free(worker->seat);
     moon_upstreams_fini(&worker->upstreams);
@@ -228,6 +128,11 @@ static void worker_begin_turn_anew(struct moon_worker *worker)
     worker->gateway.admission.turned_at_us = moon_clock_real_us();
 }
 
+static void worker_generation_freed(struct moon_generation *generation)
+{
+    moon_sharing_release(generation->sharing);
+}
+
 static enum moon_rc worker_load(struct moon_worker *worker, const struct moon_bundle *bundle,
                                 uint32_t number, char **error)
 {
@@ -236,9 +141,9 @@ static enum moon_rc worker_load(struct moon_worker *worker, const struct moon_bu
                                           error, &worker->next);
     if (rc != MOON_OK || worker->env.is_checking)
         return rc;
-    struct worker_store *store;
+    struct moon_sharing *sharing;
     char text[512] = "";
-    rc = worker_limits(worker, worker->next->plan, text, sizeof(text), &store);
+    rc = moon_sharing_acquire(worker, worker->next->plan, text, sizeof(text), &sharing);
     if (rc != MOON_OK) {
         char where[600];
         (void)snprintf(where, sizeof(where), "gateway.lua: redis.url: %s",
@@ -247,8 +152,10 @@ static enum moon_rc worker_load(struct moon_worker *worker, const struct moon_bu
         moon_worker_abort_load(worker);
         return rc;
     }
-    moon_script_set_limits(worker->next->script, store->limits);
-    moon_script_set_tier(worker->next->script, store->tier);
+    worker->next->sharing = sharing;
+    worker->next->on_free = worker_generation_freed;
+    moon_script_set_limits(worker->next->script, moon_sharing_limits(sharing));
+    moon_script_set_tier(worker->next->script, moon_sharing_tier(sharing));
     return MOON_OK;
 }
 
@@ -265,6 +172,8 @@ void moon_worker_flip(struct moon_worker *worker)
     MOON_ASSERT(worker->next != NULL);
     struct moon_generation *next = worker->next;
     worker->next = NULL;
+    if (next->sharing != NULL)
+        moon_sharing_lead(worker, next->sharing);
     moon_gateway_flip(&worker->gateway, next);
     worker_begin_turn_anew(worker);
 }

@@ -19,7 +19,7 @@ struct moon_worker {
     struct moon_flights flights;
     struct moon_script_env env;
     struct moon_gateway gateway;
-    struct moon_list stores;      // Redis connections by URL, with their limits
+    struct moon_list sharings;    // struct moon_sharing, of all generations
     struct moon_generation *next; // loaded, waiting for the flip
     struct moon_timer tick;       // every second: gauges, certificates, garbage
     uint32_t warned_generation;   // whose certificates were looked at, and when

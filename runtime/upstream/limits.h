@@ -97,6 +97,10 @@ struct moon_limits *moon_limits_new(struct moon_loop *loop, struct moon_redis *r
 /// Gives the flusher's lease back, so that another worker takes over at once. Accepts NULL.
 void moon_limits_free(struct moon_limits *limits);
 
+/// Whether it may be the one that tells the store what this node counts (it may from the start). Of
+/// those of several configurations in a worker only the present one's should.
+void moon_limits_set_telling(struct moon_limits *limits, bool is_telling);
+
 typedef void moon_limits_fn(void *owner, const struct moon_limit_result *result);
 
 /// Decides about one call.

@@ -328,10 +328,34 @@ void limits_flush_init(struct moon_limits *limits)
     moon_timer_set(&limits->tick, 0);
 }
 
-void limits_flush_fini(struct moon_limits *limits)
+static void flush_give_lease_back(struct moon_limits *limits)
+{
+    uint64_t token = limits->token;
+    (void)atomic_compare_exchange_strong(&limits->board->lease_owner, &token, 0);
+    limits->is_flusher = false;
+}
+
+static void flush_stop(struct moon_limits *limits)
 {
     moon_timer_stop(&limits->tick);
     moon_task_cancel(&limits->flush);
+    moon_io_watch(&limits->wake, 0);
+    flush_give_lease_back(limits);
+}
+
+void moon_limits_set_telling(struct moon_limits *limits, bool is_telling)
+{
+    if (limits->redis == NULL || is_telling == moon_timer_is_running(&limits->tick))
+        return;
+    if (is_telling)
+        moon_timer_set(&limits->tick, 0);
+    else
+        flush_stop(limits);
+}
+
+void limits_flush_fini(struct moon_limits *limits)
+{
+    flush_stop(limits);
     moon_io_stop(&limits->wake);
     if (limits->is_beating)
         moon_redis_cancel(limits->beat);
@@ -343,9 +367,6 @@ void limits_flush_fini(struct moon_limits *limits)
         }
         item_free(item);
     }
-    uint64_t token = limits->token;
-    if (atomic_compare_exchange_strong(&limits->board->lease_owner, &token, 0))
-        limits->is_flusher = false;
 }
 
 void moon_limits_flush(struct moon_limits *limits)

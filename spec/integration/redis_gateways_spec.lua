@@ -3,6 +3,7 @@
 jit.off(true, true)
 local socket = require("socket")
 local gateways = require("spec.support.gateway")
+local process = require("spec.support.process")
 local servers = require("spec.support.redis")
 
 if not servers.is_there() then
@@ -281,5 +282,90 @@ describe("gateways over one Redis", function()
     end)
     assert.equal("", server:cli("ACL", "LOG"))
     tls.remove_dir()
+  end)
+end)
+
+describe("a gateway whose configuration says something else of the same Redis", function()
+  local gw
+  local template = [==[
+local p = require("moongate.policies")
+local function route(path, ...)
+  return { path = path, reply = { status = 200, body = "ok" }, policies = { inbound = { ... } } }
+end
+return {
+  name = "spec", workers = 2,
+  listeners = { { name = "http", address = "127.0.0.1:0" } },
+  management = { address = "127.0.0.1:0" },
+  redis = { url = %q, %s },
+  sites = { { hosts = { "*" }, routes = {
+    route("/exact", p.rate_limit { calls = 1000, period = 3600, key = "k", mode = "exact", store_down = "deny" }),
+    route("/shared", p.rate_limit { calls = 1000, period = 3600, key = "s" }),
+  } } },
+}]==]
+
+  local function configure(redis)
+    return template:format(server.url, redis)
+  end
+
+  local function reload(redis)
+    gw:write_file("gateway.lua", configure(redis))
+    local output, exit = gw:command("reload")
+    assert.equal(0, exit, output)
+  end
+
+  local function exact()
+    return (process.get(gw:port("http"), "/exact"))
+  end
+
+  setup(function()
+    server = servers.start { tcp = true, cli = "-a two --no-auth-warning", arguments = "--requirepass one" }
+    gw = process.start { files = { ["gateway.lua"] = configure("password = 'one'") } }
+  end)
+
+  teardown(function()
+    gw:stop()
+    server:stop()
+  end)
+
+  it("is let in again with the new password once it is reloaded", function()
+    assert.truthy(servers.eventually(function()
+      return exact() == 200
+    end, 5, "the first password is good"))
+    gateways.run(("redis-cli -p %d -a one --no-auth-warning CONFIG SET requirepass two"):format(server.port))
+    server:cli("CLIENT", "KILL", "TYPE", "normal")
+    servers.eventually(function()
+      return exact() == 503
+    end, 5, "the old password is good no more")
+    reload("password = 'two'")
+    servers.eventually(function()
+      return exact() == 200
+    end, 5, "the new password is taken over")
+  end)
+
+  it("is the user that the reload names", function()
+    server:cli("ACL", "SETUSER", "gate", "on", ">three", "~*", "+@all")
+    reload("username = 'gate', password = 'three'")
+    servers.eventually(function()
+      exact()
+      return server:cli("CLIENT", "LIST"):find("user=gate", 1, true)
+    end, 5, "it speaks as the new user")
+  end)
+
+  it("leaves nothing behind that goes on trying the old credentials", function()
+    servers.eventually(function()
+      local others = server:cli("CLIENT", "LIST"):gsub("[^\n]*cmd=client[^\n]*", "")
+      return not others:find("user=default", 1, true)
+    end, 5, "the connections of the old user are closed")
+    server:cli("ACL", "LOG", "RESET")
+    socket.sleep(1.2) -- longer than the longest pause between two attempts
+    assert.equal("", server:cli("ACL", "LOG"))
+  end)
+
+  it("tells its counts under the prefix that the reload names", function()
+    reload("username = 'gate', password = 'three', prefix = 'other:'")
+    servers.eventually(function()
+      process.get(gw:port("http"), "/shared")
+      return server:cli("KEYS", "other:*:3600000:*") ~= ""
+    end, 5, "counts go where the present configuration says")
   end)
 end)
