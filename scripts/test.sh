@@ -108,7 +108,7 @@ stage_build() {
 }
 
 c_sources() {
-  git ls-files -co --exclude-standard 'runtime/*.[ch]' 'plugins/*.[ch]' 'spec/*.[ch]' 'bench/*.[ch]'
+  git ls-files -co --exclude-standard 'runtime/*.[ch]' 'plugins/*.[ch]' 'spec/*.[ch]' 'bench/*.[ch]' 'scripts/*.c'
 }
 
 lua_sources() {

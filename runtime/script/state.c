@@ -58,12 +58,25 @@ static const struct moon_embedded *state_find_embedded(const char *path)
     return NULL;
 }
 
+// Pushes the chunk, or what is wrong. What another LuaJIT has compiled is refused: a library that was
+// exchanged since the build compiles the text.
+static int state_load_embedded(lua_State *L, const struct moon_embedded *file)
+{
+    char name[260];
+    (void)snprintf(name, sizeof(name), "@%s", file->path);
+    if (file->code_len > 0) {
+        if (luaL_loadbuffer(L, file->code, file->code_len, name) == 0)
+            return 0;
+        lua_pop(L, 1);
+    }
+    return luaL_loadbuffer(L, file->text, file->len, name);
+}
+
 /// Searcher for require: the modules inside the binary.
 static int state_search_embedded(lua_State *L)
 {
     const char *name = luaL_checkstring(L, 1);
     char path[256];
-    char chunk[260];
     bool is_policy = strncmp(name, "policies.", 9) == 0;
     size_t n = 0;
     if (strlen(name) > 200)
@@ -81,8 +94,7 @@ static int state_search_embedded(lua_State *L)
         lua_pushfstring(L, "\n\tno file %s inside the binary", path);
         return 1;
     }
-    (void)snprintf(chunk, sizeof(chunk), "@%s", file->path);
-    if (luaL_loadbuffer(L, file->text, file->len, chunk) != 0)
+    if (state_load_embedded(L, file) != 0)
         return lua_error(L);
     return 1;
 }
@@ -182,7 +194,7 @@ static int source_env(lua_State *L)
     return 1;
 }
 
-/// source.builtin(name) -> text | nil
+/// source.builtin(name) -> chunk | nil
 static int source_builtin(lua_State *L)
 {
     char path[256];
@@ -190,7 +202,8 @@ static int source_builtin(lua_State *L)
     const struct moon_embedded *file = state_find_embedded(path);
     if (file == NULL)
         return 0;
-    lua_pushlstring(L, file->text, file->len);
+    if (state_load_embedded(L, file) != 0)
+        return lua_error(L);
     return 1;
 }
 
@@ -379,15 +392,17 @@ static enum moon_rc state_load_config(struct moon_script *script, char **error)
     return rc;
 }
 
-// The modules' texts lie side by side in the binary, and are compiled by now: their pages are given
+// The modules lie side by side in the binary, and are in the state by now: their pages are given
 // back, and read again from the file when the next generation wants them.
-static void state_release_texts(void)
+static void state_release_embedded(void)
 {
     uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), first = UINTPTR_MAX, last = 0;
     for (const struct moon_embedded *file = moon_embedded_files; file->path != NULL; file++) {
-        uintptr_t at = (uintptr_t)file->text;
-        first = at < first ? at : first;
-        last = at + file->len > last ? at + file->len : last;
+        uintptr_t text = (uintptr_t)file->text, code = (uintptr_t)file->code;
+        uintptr_t from = text < code ? text : code;
+        uintptr_t end = text < code ? code + file->code_len : text + file->len;
+        first = from < first ? from : first;
+        last = end > last ? end : last;
     }
     first = (first + page - 1) / page * page;
     last = last / page * page;
@@ -434,7 +449,7 @@ enum moon_rc moon_script_load(const struct moon_script_env *env, const struct mo
     state_find_describe(script);
     lua_gc(script->L, LUA_GCCOLLECT, 0);
     lua_gc(script->L, LUA_GCSETPAUSE, 250);
-    state_release_texts();
+    state_release_embedded();
     script->memory_floor = script->lua_bytes;
     script->memory_limit = script->plan->limits.policy_memory_bytes;
     *out = script;

@@ -22,7 +22,7 @@ end
 ---@field read fun(path: string): string?, string?
 ---@field list fun(dir: string): string[]?
 ---@field env fun(name: string): string?
----@field builtin fun(name: string): string?
+---@field builtin fun(name: string): function?
 ---@field builtin_list fun(): string[]
 
 ---@param source moongate.Source
@@ -145,11 +145,10 @@ local function load_builtin(source, name)
   if loaded then
     return loaded
   end
-  local text = source.builtin and source.builtin(name)
-  if not text then
+  local chunk = source.builtin and source.builtin(name)
+  if not chunk then
     return nil
   end
-  local chunk = assert(load(text, "@policies/" .. name .. ".lua", "t", _G))
   loaded = chunk(key)
   package.loaded[key] = loaded
   return loaded

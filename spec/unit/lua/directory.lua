@@ -49,7 +49,9 @@ function M.source(files, env)
       return env and env[name]
     end,
     builtin = function(name)
-      return (read(builtin_dir .. "/" .. name .. ".lua"))
+      local path = builtin_dir .. "/" .. name .. ".lua"
+      local text = read(path)
+      return text and assert(loadstring(text, "@" .. path))
     end,
     builtin_list = builtin_list,
   }
