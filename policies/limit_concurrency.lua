@@ -2,7 +2,7 @@
 --- Lets only so many requests be inside at once.
 local expression = require("moongate.expression")
 local leases = require("moongate.leases")
-local reply = require("moongate.reply")
+local limits = require("moongate.limits")
 
 local M = {
   name = "limit_concurrency",
@@ -73,9 +73,9 @@ local function acting(section)
       self.is_shared)
     if not id then
       if why == "timeout" then
-        return reply.refuse(503, "ConcurrencyQueueTimeout", "no place came free in time")
+        return limits.refuse(ctx, 503, "ConcurrencyQueueTimeout", "no place came free in time")
       end
-      return reply.refuse(429, "ConcurrencyLimitExceeded", "too many requests at once")
+      return limits.refuse(ctx, 429, "ConcurrencyLimitExceeded", "too many requests at once")
     elseif self.holds then
       return nil
     end

@@ -4,7 +4,7 @@ local calendar = require("moongate.calendar")
 local clock = require("moongate.clock")
 local counters = require("moongate.counters")
 local expression = require("moongate.expression")
-local reply = require("moongate.reply")
+local limits = require("moongate.limits")
 local tally = require("moongate.tally")
 
 local floor, max = math.floor, math.max
@@ -13,14 +13,13 @@ local M = {
   name = "quota",
   summary = "Limits how many calls and bytes a caller may have in a period, kept over restarts.",
   description = "Past the limit calls are refused with 403, `Retry-After` and reason "
-    .. "`QuotaExceeded`; refused calls are not counted. Bytes are those of the bodies in both "
-    .. "directions, known when a call is over: the call that reaches the limit ends, the next is "
-    .. "refused. Periods are seconds from `anchor` on, or calendar days and months in "
-    .. "`timezone`.\n\n"
+    .. "`QuotaExceeded`; calls that this or another limit refuses are not counted. Bytes are those of "
+    .. "the bodies in both directions, known when a call is over: the call that reaches the limit "
+    .. "ends, the next is refused. Periods are seconds from `anchor` on, or calendar days and months "
+    .. "in `timezone`.\n\n"
     .. "With `redis` all nodes share the counts. Without it they are kept in the file "
     .. "`quota-NAME.tally` of the state directory (`MOONGATE_STATE_DIR`, else "
-    .. "`$XDG_STATE_HOME/moongate`, else `~/.local/state/moongate`), which all workers map: what "
-    .. "was "
+    .. "`$XDG_STATE_HOME/moongate`, else `~/.local/state/moongate`), which all workers map: what was "
     .. "counted is there after any restart.",
   sections = { "inbound" },
   azure = "quota, quota-by-key",
@@ -136,11 +135,11 @@ end
 
 local function limits_of(self, from, to)
   if not self.limits then
-    local period = enclosing(from, to)
+    local period = to < NEVER and enclosing(from, to) or 0
     local function limiter(what, calls)
       return calls and counters.limiter({
         id = self.id .. " " .. what, calls = calls, period = period, mode = "exact",
-        algorithm = "fixed_window", store_down = "local",
+        algorithm = "fixed_window", store_down = "local", gives_back = true,
       })
     end
     self.limits = { calls = limiter("calls", self.calls),
@@ -173,19 +172,19 @@ function M.prepare(conf, env)
       error("anchor: expected a time like 2026-01-31T00:00:00Z", 0)
     end
   end
-  self.is_shared = env.plan.redis ~= nil and self.period ~= 0
+  self.is_shared = env.plan.redis ~= nil
   if not self.is_shared then
     self.tally = open_tally(env)
   end
   return self
 end
 
-local function refuse(self, to, now)
+local function refuse(self, ctx, to, now)
   local fields
   if to < NEVER then
     fields = { ["Retry-After"] = tostring(max(1, math.ceil(to - now))) }
   end
-  return reply.refuse(self.status, "QuotaExceeded", self.message, fields)
+  return limits.refuse(ctx, self.status, "QuotaExceeded", self.message, fields)
 end
 
 local function amount_of(self, ctx)
@@ -204,12 +203,12 @@ local function name_of(self, key, from)
 end
 
 local function take_shared(self, key, from, to, amount)
-  local limits, allowed = limits_of(self, from, to), true
-  if limits.bytes then
-    allowed = limits.bytes:check(name_of(self, key, from), 0)
+  local own, allowed = limits_of(self, from, to), true
+  if own.bytes then
+    allowed = own.bytes:check(name_of(self, key, from), 0)
   end
-  if allowed and limits.calls then
-    allowed = limits.calls:check(name_of(self, key, from), amount)
+  if allowed and own.calls then
+    allowed = own.calls:check(name_of(self, key, from), amount)
   end
   return allowed
 end
@@ -233,7 +232,7 @@ function M.inbound(self, ctx)
     end
   end
   if not allowed then
-    return refuse(self, to, now)
+    return refuse(self, ctx, to, now)
   end
   if self.count_if or self.bytes then
     local vars = ctx.vars

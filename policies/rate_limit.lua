@@ -2,15 +2,15 @@
 --- Limits calls per key, on this node or shared by all of them.
 local counters = require("moongate.counters")
 local expression = require("moongate.expression")
-local reply = require("moongate.reply")
+local limits = require("moongate.limits")
 
 local M = {
   name = "rate_limit",
   summary = "Limits how many calls a caller may make in a period.",
   description = "A call that goes past the limit is refused with 429, `Retry-After` and reason "
     .. "`RateLimitExceeded`, and is not counted, so a busy caller recovers. Several limits on one "
-    .. "route count apart; a call has to pass all of them, and one that a later limit refuses has been "
-    .. "counted by those before it: the tightest comes first.\n\n"
+    .. "route count apart, and a call has to pass all of them; what it was counted as by limits before "
+    .. "the one that refuses it (`quota` and `limit_concurrency` too) is given back.\n\n"
     .. "`mode` says where is counted: `local` in this node's memory; `shared` there too, with "
     .. "counts exchanged between nodes through Redis every few milliseconds (the bound of the "
     .. "overshoot is in `limits.md`); `exact` by one question to Redis a call. While Redis does "
@@ -121,7 +121,7 @@ function M.prepare(conf, env)
     id = env.id, calls = conf.calls, period = conf.period, burst = conf.burst,
     mode = conf.mode or env.plan and env.plan.redis and "shared" or nil,
     algorithm = conf.algorithm or conf.burst and "token_bucket" or nil,
-    store_down = conf.store_down,
+    store_down = conf.store_down, gives_back = true,
   })
   if not ok then
     error((tostring(limit):gsub("^.-counters%.limiter: ", "")), 0)
@@ -143,6 +143,8 @@ function M.prepare(conf, env)
     retry_after_variable = conf.retry_after_variable,
     status = conf.status or 429, message = conf.message or "rate limit exceeded",
     remaining_var = var .. ".remaining", reset_var = var .. ".reset", key_var = var .. ".key",
+    amount_var = type(conf.amount) == "function" and var .. ".amount",
+    most = conf.burst or conf.calls,
   }
 end
 
@@ -187,10 +189,10 @@ local function refuse(self, ctx, retry_after, is_store_refusal)
     ctx.vars[self.retry_after_variable] = wait
   end
   if is_store_refusal then
-    return reply.refuse(503, "RateLimitStoreDown", "the limit cannot be checked now", fields)
+    return limits.refuse(ctx, 503, "RateLimitStoreDown", "the limit cannot be checked now", fields)
   end
   add_fields(self, fields, 0, wait)
-  return reply.refuse(self.status, "RateLimitExceeded", self.message, fields)
+  return limits.refuse(ctx, self.status, "RateLimitExceeded", self.message, fields)
 end
 
 function M.inbound(self, ctx)
@@ -208,6 +210,9 @@ function M.inbound(self, ctx)
   end
   vars[self.remaining_var] = remaining
   vars[self.reset_var] = reset
+  if self.amount_var then
+    vars[self.amount_var] = amount
+  end
   if self.count_if then
     vars[self.key_var] = key
   end
@@ -227,6 +232,10 @@ local function finish(self, ctx)
       local _
       _, remaining, _, reset = self.limit:charge(key, amount_of(self, ctx))
     end
+  end
+  if limits.is_refused(vars) and not self.count_if then -- by another one: given back
+    remaining = math.min(self.most,
+      remaining + (self.amount_var and vars[self.amount_var] or self.amount))
   end
   vars[self.remaining_var] = nil -- on_error may follow outbound
   local response = ctx.response

@@ -67,6 +67,12 @@ struct moon_attachment {
     void (*free_object)(void *object);
 };
 
+/// What a limit counted of an exchange, for the case that another one refuses it. Arena.
+struct moon_taken {
+    struct moon_taken *next;
+    void (*give_back)(struct moon_taken *taken, struct moon_ctx *x);
+};
+
 /// One function of ctx:parallel (script/parallel.c). Arena.
 struct moon_branch {
     void *owner;
@@ -151,6 +157,8 @@ struct moon_ctx {
     void *op;
     int (*push_results)(struct moon_ctx *x, struct lua_State *co, void *op);
 
+    struct moon_taken *taken; // what limits have counted of it, last one first; NULL: nothing
+
     // Objects that native plugins keep with the exchange.
     struct moon_attachment *attachments;
 
@@ -159,6 +167,9 @@ struct moon_ctx {
 
 void moon_ctx_init(struct moon_ctx *x, struct moon_script *script, const struct moon_ctx_ops *ops,
                    struct moon_arena *arena);
+
+/// Another limit refuses the exchange: what those before counted is given back.
+void moon_ctx_give_back(struct moon_ctx *x);
 
 /// Gives the runner back, cancels a wait, frees attachments.
 void moon_ctx_fini(struct moon_ctx *x);

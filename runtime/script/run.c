@@ -387,6 +387,15 @@ void moon_async_done(struct moon_ctx *x, moon_async_push_fn *push, void *op)
     x->ops->resume(x);
 }
 
+void moon_ctx_give_back(struct moon_ctx *x)
+{
+    while (x->taken != NULL) {
+        struct moon_taken *taken = x->taken;
+        x->taken = taken->next;
+        taken->give_back(taken, x);
+    }
+}
+
 void moon_ctx_init(struct moon_ctx *x, struct moon_script *script, const struct moon_ctx_ops *ops,
                    struct moon_arena *arena)
 {

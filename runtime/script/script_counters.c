@@ -19,6 +19,7 @@ enum counters_outcome {
 struct counters_limiter {
     struct moon_limit_spec spec;
     int series[COUNTERS_OUTCOMES]; // -1: not counted
+    bool gives_back;
 };
 
 // ---- results -----------------------------------------------------------------------------------
@@ -50,12 +51,68 @@ static void counters_meter(const struct moon_script *script, const int series[CO
         moon_metrics_add(script->env.metrics, series[outcome], 1);
 }
 
+// ---- giving back -------------------------------------------------------------------------------
+
+struct counters_taken {
+    struct moon_taken taken;                // first
+    const struct counters_limiter *limiter; // lives as long as the generation
+    int64_t amount;
+    struct moon_limit_result result;
+    size_t key_len;
+    char key[];
+};
+
+static void counters_taken_give_back(struct moon_taken *taken, struct moon_ctx *x)
+{
+    const struct counters_taken *t = (const struct counters_taken *)taken;
+    const struct moon_script_env *env = &x->script->env;
+    struct moon_slice key = moon_slice(t->key, t->key_len);
+    if (env->limits == NULL)
+        moon_limits_local_give_back(env->counters, &t->limiter->spec, key, t->amount, &t->result);
+    else
+        moon_limits_give_back(env->limits, &t->limiter->spec, key, t->amount, &t->result);
+}
+
+// Remembers what was counted. Without room for that, the call stays counted.
+static void counters_remember(struct moon_ctx *x, const struct counters_limiter *limiter,
+                              struct moon_slice key, int64_t amount,
+                              const struct moon_limit_result *result)
+{
+    if (x == NULL || !limiter->gives_back || amount == 0 || !result->decision.is_allowed)
+        return;
+    struct counters_taken *t = moon_arena_alloc(x->arena, sizeof(*t) + key.len);
+    if (t == NULL)
+        return;
+    *t = (struct counters_taken){.taken = {.next = x->taken, .give_back = counters_taken_give_back},
+                                 .limiter = limiter,
+                                 .key_len = key.len,
+                                 .amount = amount,
+                                 .result = *result};
+    if (key.len > 0)
+        memcpy(t->key, key.data, key.len);
+    x->taken = &t->taken;
+}
+
+/// counters.give_back()
+///
+/// For a limit that refuses the request: what other limits have counted of it is given back.
+static int counters_give_back(lua_State *L)
+{
+    struct moon_ctx *x = moon_script_of(L)->current;
+    if (x != NULL)
+        moon_ctx_give_back(x);
+    return 0;
+}
+
 // ---- exact decisions wait ----------------------------------------------------------------------
 
 struct counters_op {
     struct moon_ctx *x;
     struct moon_limits_query *query;
-    int series[COUNTERS_OUTCOMES];
+    const struct counters_limiter *limiter; // lives as long as the generation
+    struct moon_slice key;
+    int64_t amount;
+    enum moon_limit_how how;
     struct moon_limit_result result;
 };
 
@@ -70,7 +127,9 @@ static void counters_op_decided(void *owner, const struct moon_limit_result *res
     struct counters_op *op = owner;
     op->result = *result;
     op->query = NULL;
-    counters_meter(op->x->script, op->series, result);
+    counters_meter(op->x->script, op->limiter->series, result);
+    if (op->how == MOON_LIMIT_TAKE)
+        counters_remember(op->x, op->limiter, op->key, op->amount, result);
     moon_async_done(op->x, counters_op_push, op);
 }
 
@@ -87,14 +146,18 @@ static int counters_wait(lua_State *L, struct moon_script *script,
 {
     struct moon_ctx *x = moon_async_ctx(L);
     struct counters_op *op = moon_arena_zalloc(x->arena, sizeof(*op));
-    if (op == NULL)
+    if (op == NULL || !moon_arena_copy(x->arena, key, &op->key))
         return moon_raise_full(L);
     op->x = x;
-    memcpy(op->series, limiter->series, sizeof(op->series));
+    op->limiter = limiter;
+    op->amount = amount;
+    op->how = how;
     if (moon_limits_check(script->env.limits, &limiter->spec, key, amount, how, counters_op_decided,
                           op, &op->result, &op->query) == MOON_AGAIN)
         return moon_async_wait(L, x, counters_op_cancel, op);
-    counters_meter(script, op->series, &op->result);
+    counters_meter(script, limiter->series, &op->result);
+    if (how == MOON_LIMIT_TAKE)
+        counters_remember(x, limiter, key, amount, &op->result);
     return counters_push(L, &op->result);
 }
 
@@ -118,6 +181,8 @@ static int counters_decide(lua_State *L, enum moon_limit_how how)
                                &result, NULL) != MOON_OK)
         return luaL_error(L, "limiter: the limit cannot be checked");
     counters_meter(script, limiter->series, &result);
+    if (how == MOON_LIMIT_TAKE)
+        counters_remember(script->current, limiter, key, (int64_t)amount, &result);
     return counters_push(L, &result);
 }
 
@@ -211,12 +276,14 @@ static void counters_series(struct moon_script *script, struct counters_limiter 
     }
 }
 
-/// counters.limiter { id =, calls =, period =, burst =, mode =, algorithm =, store_down = } -> limiter
+/// counters.limiter { id =, calls =, period =, burst =, mode =, algorithm =, store_down =,
+///                    gives_back = } -> limiter
 ///
-/// `id` is the same on every node; `period` in seconds; `mode` "local", "shared", "exact" (default:
+/// `id` is the same on every node; `period` in seconds, 0 (fixed_window only): it never renews; `mode` "local", "shared", "exact" (default:
 /// shared where there is a store, else local); `algorithm` "token_bucket", "sliding_window",
 /// "fixed_window" (default: token_bucket, with shared sliding_window); `store_down` "local" (default),
-/// "allow", "deny".
+/// "allow", "deny"; `gives_back`: what `check` counts is given back when another
+/// limit refuses the request (counters.give_back).
 /// @lua-raises "counters.limiter: calls must be ..." and the like
 static int counters_limiter(lua_State *L)
 {
@@ -248,6 +315,9 @@ static int counters_limiter(lua_State *L)
                              (enum moon_store_down)down) != MOON_OK)
         return luaL_error(L, "counters.limiter: calls must be 1 to 2^36, period 0.001 s to 400 "
                              "days, burst 0 to 2^36");
+    lua_getfield(L, 1, "gives_back");
+    limiter->gives_back = lua_toboolean(L, -1);
+    lua_pop(L, 1);
     counters_series(script, limiter);
     luaL_getmetatable(L, counters_limiter_name);
     lua_setmetatable(L, -2);
@@ -277,8 +347,10 @@ static int counters_add(lua_State *L)
     return 1;
 }
 
-static const luaL_Reg counters_functions[] = {
-    {"add", counters_add}, {"limiter", counters_limiter}, {NULL, NULL}};
+static const luaL_Reg counters_functions[] = {{"add", counters_add},
+                                              {"limiter", counters_limiter},
+                                              {"give_back", counters_give_back},
+                                              {NULL, NULL}};
 
 /// limit:tell(ctx.response, policy, limit, remaining, reset): adds the fields of
 /// draft-ietf-httpapi-ratelimit-headers: `RateLimit-Policy: <policy>`, `RateLimit: <limit>r;t=reset`.

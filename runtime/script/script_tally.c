@@ -49,18 +49,54 @@ static int64_t tally_int(lua_State *L, int index, double absent)
     return (int64_t)n;
 }
 
+struct tally_taken {
+    struct moon_taken taken; // first
+    struct moon_tally *tally;
+    struct moon_slice key;
+    int64_t calls;
+};
+
+static void tally_taken_give_back(struct moon_taken *taken, struct moon_ctx *x)
+{
+    const struct tally_taken *t = (const struct tally_taken *)taken;
+    (void)x;
+    moon_tally_give_back(t->tally, t->key, t->calls);
+}
+
+// Remembers what was counted of a call. Without room for that, the call stays counted.
+static void tally_remember(struct moon_ctx *x, struct moon_tally *tally, struct moon_slice key,
+                           int64_t calls)
+{
+    struct moon_slice own_key;
+    struct tally_taken *t = moon_arena_zalloc(x->arena, sizeof(*t));
+    if (t == NULL || !moon_arena_copy(x->arena, key, &own_key))
+        return;
+    *t = (struct tally_taken){.taken = {.next = x->taken, .give_back = tally_taken_give_back},
+                              .tally = tally,
+                              .key = own_key,
+                              .calls = calls};
+    x->taken = &t->taken;
+}
+
 /// tally.add(tally, key, expires_s, calls, bytes, max_calls = -1, max_bytes = -1)
 ///   -> allowed, calls, bytes | nil when there is no room for another key
+///
+/// Calls that were let in, with a limit for them, are given back when another limit refuses the
+/// request.
 static int tally_add(lua_State *L)
 {
     luaL_checktype(L, 1, LUA_TLIGHTUSERDATA);
     struct moon_tally *tally = lua_touserdata(L, 1);
     struct moon_tally_count amount = {tally_int(L, 4, 0), tally_int(L, 5, 0)}, now;
-    enum moon_rc rc = moon_tally_add(tally, moon_check_slice(L, 2), tally_int(L, 3, 0),
-                                     moon_clock_wall_ms() / 1000, amount, tally_int(L, 6, -1),
-                                     tally_int(L, 7, -1), &now);
+    struct moon_slice key = moon_check_slice(L, 2);
+    int64_t max_calls = tally_int(L, 6, -1);
+    enum moon_rc rc = moon_tally_add(tally, key, tally_int(L, 3, 0), moon_clock_wall_ms() / 1000,
+                                     amount, max_calls, tally_int(L, 7, -1), &now);
     if (rc == MOON_ERR_MEMORY)
         return 0;
+    struct moon_ctx *x = moon_script_of(L)->current;
+    if (rc == MOON_OK && x != NULL && amount.calls > 0 && max_calls >= 0)
+        tally_remember(x, tally, key, amount.calls);
     lua_pushboolean(L, rc == MOON_OK);
     lua_pushnumber(L, (lua_Number)now.calls);
     lua_pushnumber(L, (lua_Number)now.bytes);

@@ -183,6 +183,12 @@ static int64_t counter_ticks_to_ms(int64_t ticks)
     return ticks <= 0 ? 0 : (ticks + per_ms - 1) / per_ms;
 }
 
+static double counter_per_call(int64_t calls, int64_t period_ms)
+{
+    double ticks = (double)period_ms * 1000 * COUNTER_TICKS_PER_US / (double)calls;
+    return ticks < 1 ? 1 : ticks;
+}
+
 // Judges one amount against the arrival time; `*next` is the arrival time if it is counted.
 static struct moon_limit_decision counter_gcra(int64_t tat, int64_t now, double per_call,
                                                int64_t burst, int64_t amount, int64_t *next)
@@ -212,12 +218,11 @@ struct moon_limit_decision moon_counters_gcra(struct moon_counters *counters,
 {
     struct counter_use use = {
         .clock = COUNTER_MONOTONIC, .now_ms = now_us / 1000, .now_us = now_us};
-    double per_call = (double)period_ms * 1000 * COUNTER_TICKS_PER_US / (double)calls;
-    if (per_call < 1)
-        per_call = 1;
+    double per_call = counter_per_call(calls, period_ms);
     int64_t now = now_us * COUNTER_TICKS_PER_US;
     for (;;) {
         struct counter_cell *cell = counter_get(counters, key, &use);
+        uint64_t given_back = atomic_load_explicit(&cell->others[0], memory_order_acquire);
         uint64_t word = atomic_load_explicit(&cell->words[0], memory_order_acquire);
         if (!counter_is(cell, key))
             continue;
@@ -233,12 +238,49 @@ struct moon_limit_decision moon_counters_gcra(struct moon_counters *counters,
                 memory_order_acq_rel, memory_order_relaxed))
             continue;
         counter_touch(cell, &use, next / (1000 * COUNTER_TICKS_PER_US) + 1);
+        d.mark = (struct moon_limit_mark){(int64_t)((uint64_t)next + given_back), now_us};
         return d;
     }
 }
 
+// What a call has left in the bucket is at least its cost less what leaks in the time since it was
+// counted, and at least what lies below its mark, less what anybody gave back since. Giving back happens
+// under a lock, and changes the arrival time before the sum: a call that is counted in between finds less
+// below its mark, never more.
+void moon_counters_gcra_give_back(struct moon_counters *counters, struct moon_counter_key key,
+                                  int64_t calls, int64_t period_ms, int64_t amount,
+                                  struct moon_limit_mark mark, int64_t now_us)
+{
+    struct counter_cell *cell = counter_find(counters, key);
+    if (cell == NULL)
+        return;
+    int64_t now = now_us * COUNTER_TICKS_PER_US;
+    int64_t cost = (int64_t)(counter_per_call(calls, period_ms) * (double)amount);
+    struct moon_lock *lock = &counters->locks[counter_home(counters, key) % COUNTER_LOCKS];
+    if (!moon_lock_take(lock))
+        moon_log_warn("counters: a worker died while it gave a call back");
+    for (;;) {
+        uint64_t word = atomic_load_explicit(&cell->words[0], memory_order_acquire);
+        if (!counter_is(cell, key))
+            break;
+        int64_t below = (int64_t)((uint64_t)mark.at - atomic_load(&cell->others[0])) - now;
+        int64_t unleaked = cost - (now_us - mark.taken_us) * COUNTER_TICKS_PER_US;
+        int64_t level = (int64_t)(word & ~COUNTER_GENERATION_MASK) - now;
+        int64_t back = below > unleaked ? below : unleaked;
+        back = back < cost ? back : cost;
+        back = back < level ? back : level;
+        if (back <= 0)
+            break;
+        if (atomic_compare_exchange_strong(&cell->words[0], &word, word - (uint64_t)back)) {
+            atomic_fetch_add(&cell->others[0], (uint64_t)back);
+            break;
+        }
+    }
+    moon_lock_give(lock);
+}
+
 void moon_counters_block(struct moon_counters *counters, struct moon_counter_key key,
-                         int64_t until_us, int64_t now_us)
+                         int64_t until_us, int64_t trusted_us, int64_t now_us)
 {
     struct counter_use use = {
         .clock = COUNTER_MONOTONIC, .now_ms = now_us / 1000, .now_us = now_us};
@@ -252,6 +294,7 @@ void moon_counters_block(struct moon_counters *counters, struct moon_counter_key
         if (!atomic_compare_exchange_strong(&cell->words[0], &word,
                                             (word & COUNTER_GENERATION_MASK) | (uint64_t)until_us))
             continue;
+        atomic_store(&cell->words[1], (word & COUNTER_GENERATION_MASK) | (uint64_t)trusted_us);
         counter_touch(cell, &use, until_us / 1000 + 1);
         return;
     }
@@ -264,8 +307,10 @@ int64_t moon_counters_blocked_ms(struct moon_counters *counters, struct moon_cou
     if (cell == NULL)
         return 0;
     uint64_t word = atomic_load_explicit(&cell->words[0], memory_order_acquire);
+    uint64_t trusted = atomic_load_explicit(&cell->words[1], memory_order_acquire);
     int64_t until_us = (int64_t)(word & ~COUNTER_GENERATION_MASK);
-    if (!counter_is(cell, key) || until_us <= now_us)
+    int64_t trusted_us = (int64_t)(trusted & ~COUNTER_GENERATION_MASK);
+    if (!counter_is(cell, key) || until_us <= now_us || trusted_us <= now_us)
         return 0;
     return (until_us - now_us + 999) / 1000;
 }

@@ -36,11 +36,18 @@ struct moon_counter_key moon_counter_key(struct moon_slice limit, struct moon_sl
 /// The same with moon_hash(limit) computed before.
 struct moon_counter_key moon_counter_key_seeded(uint64_t limit_hash, struct moon_slice key);
 
+/// Where a call was counted: for giving it back.
+struct moon_limit_mark {
+    int64_t at;       // the window's number; of a token bucket the arrival time that it left
+    int64_t taken_us; // when; of a token bucket
+};
+
 struct moon_limit_decision {
     bool is_allowed;
-    int64_t remaining;      // calls left now; 0 <= remaining <= calls
-    int64_t retry_after_ms; // until one more call would be allowed; 0 when allowed
-    int64_t reset_ms;       // until the whole limit is free again
+    int64_t remaining;           // calls left now; 0 <= remaining <= calls
+    int64_t retry_after_ms;      // until one more call would be allowed; 0 when allowed
+    int64_t reset_ms;            // until the whole limit is free again
+    struct moon_limit_mark mark; // of what was counted
 };
 
 /// How an amount is counted.
@@ -71,15 +78,35 @@ struct moon_limit_decision moon_counters_fixed(struct moon_counters *counters,
                                                int64_t period_ms, int64_t amount,
                                                enum moon_limit_how how, int64_t now_wall_ms);
 
+/// Gives back what a call was counted as, that was refused after all: by another limit. What a token
+/// bucket has leaked of it since then is gone, so at no moment more is let in than had the call never
+/// been counted.
+///
+/// @param mark  of the decision that counted it
+void moon_counters_gcra_give_back(struct moon_counters *counters, struct moon_counter_key key,
+                                  int64_t calls, int64_t period_ms, int64_t amount,
+                                  struct moon_limit_mark mark, int64_t now_us);
+
+/// The same for moon_counters_window and moon_counters_fixed.
+void moon_counters_window_give_back(struct moon_counters *counters, struct moon_counter_key key,
+                                    int64_t amount, struct moon_limit_mark mark);
+
+/// The same for moon_counters_shared; the store is told at the next flush.
+void moon_counters_shared_give_back(struct moon_counters *counters, struct moon_counter_key key,
+                                    int64_t amount, struct moon_limit_mark mark);
+
 /// A plain counter that forgets after `window_ms`. @return the total in this window
 int64_t moon_counters_add(struct moon_counters *counters, struct moon_counter_key key,
                           int64_t amount, int64_t window_ms, int64_t now_wall_ms);
 
 /// Remembers until when a key is refused (over-limit answers of the store). 0 forgets.
+///
+/// @param trusted_us  when the store is asked again: something may have been given back
 void moon_counters_block(struct moon_counters *counters, struct moon_counter_key key,
-                         int64_t until_us, int64_t now_us);
+                         int64_t until_us, int64_t trusted_us, int64_t now_us);
 
-/// @return how long the key stays refused, in milliseconds, rounded up; 0: it is not
+/// @return how long the key stays refused, in milliseconds, rounded up; 0: it is not, or the store has
+/// to be asked
 int64_t moon_counters_blocked_ms(struct moon_counters *counters, struct moon_counter_key key,
                                  int64_t now_us);
 
@@ -124,7 +151,7 @@ struct moon_counter_delta {
     size_t name_len;
     int64_t period_ms;
     int64_t window;      // number of the window: wall time / period
-    int64_t amount;      // not yet in the store
+    int64_t amount;      // not yet in the store; below 0: given back
     bool wants_previous; // also ask for the window before
 };
 

@@ -30,7 +30,7 @@ struct counter_cell {
     _Atomic int64_t used;       // microseconds * 2 + enum counter_clock
     _Atomic int64_t expires_ms; // worthless from then on, in the cell's clock
     _Atomic uint64_t words[2]; // GCRA: [0]; windows: counted here, by parity of the window's number
-    _Atomic uint64_t others[2]; // shared windows: counted by the other nodes
+    _Atomic uint64_t others[2]; // shared windows: counted by the other nodes; GCRA: [0], given back
 };
 
 /// What only shared windows need, in a table of its own: untouched pages cost nothing.
@@ -158,6 +158,11 @@ struct counter_moment {
 /// clock is a little ahead, has opened that one already. Time never runs backwards inside a cell.
 struct counter_moment counter_moment(const struct counter_cell *cell, int64_t now_ms,
                                      int64_t period_ms);
+
+/// Takes an amount out of a window's count. @return the key's cell; NULL: it has none, or the window
+/// is no longer kept
+struct counter_cell *counter_take_back(struct moon_counters *counters, struct moon_counter_key key,
+                                       int64_t amount, int64_t window);
 
 /// What a window limit says.
 ///

@@ -131,8 +131,17 @@ struct moon_shared_decision moon_counters_shared(struct moon_counters *counters,
             continue;
         counter_touch(cell, &use, (v.at.window + 2) * limit->period_ms);
         shared_mark(counters, (size_t)(cell - counters->table));
+        s.limit.mark.at = v.at.window;
         return s;
     }
+}
+
+void moon_counters_shared_give_back(struct moon_counters *counters, struct moon_counter_key key,
+                                    int64_t amount, struct moon_limit_mark mark)
+{
+    const struct counter_cell *cell = counter_take_back(counters, key, amount, mark.at);
+    if (cell != NULL)
+        shared_mark(counters, (size_t)(cell - counters->table));
 }
 
 // ---- the flusher's side ------------------------------------------------------------------------
@@ -144,9 +153,11 @@ static bool shared_take(struct counter_cell *cell, struct counter_wing *wing, in
     int slot = (int)(window & 1);
     uint64_t word = atomic_load_explicit(&cell->words[slot], memory_order_acquire);
     uint64_t sent = atomic_load_explicit(&wing->sent[slot], memory_order_acquire);
+    if (!counter_is_of(word, window))
+        return false;
     int64_t count = counter_count(word, window);
     int64_t amount = count - counter_count(sent, window);
-    if (amount <= 0 || !counter_is(cell, delta->key))
+    if (amount == 0 || !counter_is(cell, delta->key))
         return false;
     if (!atomic_compare_exchange_strong(&wing->sent[slot], &sent,
                                         counter_word(sent, window, count)))
@@ -290,5 +301,6 @@ void moon_counters_shared_unsent(struct moon_counters *counters,
 void moon_counters_shared_lost(struct moon_counters *counters,
                                const struct moon_counter_delta *delta)
 {
-    (void)atomic_fetch_add_explicit(&counters->lost, (uint64_t)delta->amount, memory_order_relaxed);
+    int64_t amount = delta->amount < 0 ? -delta->amount : delta->amount;
+    (void)atomic_fetch_add_explicit(&counters->lost, (uint64_t)amount, memory_order_relaxed);
 }

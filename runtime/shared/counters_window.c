@@ -91,8 +91,32 @@ static struct moon_limit_decision counter_window(struct moon_counters *counters,
                                                      memory_order_acq_rel, memory_order_relaxed))
             continue;
         counter_touch(cell, &use, (at.window + 2) * period_ms);
+        d.mark.at = at.window;
         return d;
     }
+}
+
+struct counter_cell *counter_take_back(struct moon_counters *counters, struct moon_counter_key key,
+                                       int64_t amount, int64_t window)
+{
+    struct counter_cell *cell = counter_find(counters, key);
+    if (cell == NULL)
+        return NULL;
+    for (;;) {
+        _Atomic uint64_t *from = &cell->words[window & 1];
+        uint64_t word = atomic_load_explicit(from, memory_order_acquire);
+        if (!counter_is(cell, key) || !counter_is_of(word, window))
+            return NULL;
+        uint64_t less = counter_word(word, window, counter_count(word, window) - amount);
+        if (atomic_compare_exchange_strong(from, &word, less))
+            return cell;
+    }
+}
+
+void moon_counters_window_give_back(struct moon_counters *counters, struct moon_counter_key key,
+                                    int64_t amount, struct moon_limit_mark mark)
+{
+    (void)counter_take_back(counters, key, amount, mark.at);
 }
 
 struct moon_limit_decision moon_counters_window(struct moon_counters *counters,

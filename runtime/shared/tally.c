@@ -141,16 +141,42 @@ static struct tally_cell *tally_make(struct tally_cell *run, uint64_t tag, uint6
     return NULL;
 }
 
+// Where a key's cell may lie, and how it is known.
+struct tally_place {
+    struct tally_cell *run;
+    uint64_t tag, rest;
+};
+
+static struct tally_place tally_place(struct moon_tally *tally, struct moon_slice key)
+{
+    uint64_t rest = tally_hash(key, UINT64_C(0xcbf29ce484222325));
+    return (struct tally_place){
+        .run = &tally->cells[rest % TALLY_CELLS],
+        .tag = tally_hash(key, UINT64_C(0x9e3779b97f4a7c15)) | 2,
+        .rest = rest,
+    };
+}
+
+void moon_tally_give_back(struct moon_tally *tally, struct moon_slice key, int64_t calls)
+{
+    struct tally_place p = tally_place(tally, key);
+    struct tally_cell *cell = tally_find(p.run, p.tag, p.rest);
+    if (cell == NULL)
+        return;
+    int64_t counted = atomic_load(&cell->calls);
+    while (!atomic_compare_exchange_weak(&cell->calls, &counted,
+                                         counted > calls ? counted - calls : 0))
+        ;
+}
+
 enum moon_rc moon_tally_add(struct moon_tally *tally, struct moon_slice key, int64_t expires_s,
                             int64_t now_s, struct moon_tally_count amount, int64_t max_calls,
                             int64_t max_bytes, struct moon_tally_count *now)
 {
-    uint64_t rest = tally_hash(key, UINT64_C(0xcbf29ce484222325));
-    uint64_t tag = tally_hash(key, UINT64_C(0x9e3779b97f4a7c15)) | 2;
-    struct tally_cell *run = &tally->cells[rest % TALLY_CELLS];
-    struct tally_cell *cell = tally_find(run, tag, rest);
+    struct tally_place p = tally_place(tally, key);
+    struct tally_cell *cell = tally_find(p.run, p.tag, p.rest);
     if (cell == NULL)
-        cell = tally_make(run, tag, rest, expires_s, now_s);
+        cell = tally_make(p.run, p.tag, p.rest, expires_s, now_s);
     if (cell == NULL)
         return MOON_ERR_MEMORY;
     int64_t calls = atomic_load(&cell->calls), bytes = atomic_load(&cell->bytes);

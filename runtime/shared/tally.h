@@ -20,6 +20,9 @@ struct moon_tally_count {
     int64_t calls, bytes;
 };
 
+/// Takes calls out of a key's count again; a key that is not there has none.
+void moon_tally_give_back(struct moon_tally *tally, struct moon_slice key, int64_t calls);
+
 /// Adds to a key's counts; a key is forgotten once it has expired.
 ///
 /// @param max_calls  what calls may come to; past it nothing is added; below 0: no limit

@@ -53,8 +53,11 @@ enum moon_rc moon_limit_spec_init(struct moon_limit_spec *spec, struct moon_slic
                                   enum moon_store_down store_down)
 {
     const int64_t most_calls = INT64_C(1) << 36, most_period_ms = INT64_C(400) * 86400 * 1000;
-    if (calls < 1 || calls > most_calls || period_ms < 1 || period_ms > most_period_ms ||
-        burst < 0 || burst > most_calls)
+    if (period_ms == 0 && algorithm == MOON_ALGORITHM_FIXED_WINDOW)
+        period_ms = MOON_LIMIT_FOREVER_MS;
+    else if (period_ms < 1 || period_ms > most_period_ms)
+        return MOON_ERR_CONFIG;
+    if (calls < 1 || calls > most_calls || burst < 0 || burst > most_calls)
         return MOON_ERR_CONFIG;
     if (mode == MOON_MODE_SHARED && algorithm == MOON_ALGORITHM_TOKEN_BUCKET)
         return MOON_ERR_CONFIG;
@@ -187,6 +190,25 @@ struct moon_limit_result moon_limits_local(struct moon_counters *counters,
     };
 }
 
+static void limits_give_back_here(struct moon_counters *counters,
+                                  const struct moon_limit_spec *spec, struct moon_counter_key cell,
+                                  int64_t calls, int64_t amount, struct moon_limit_mark mark)
+{
+    if (spec->algorithm == MOON_ALGORITHM_TOKEN_BUCKET)
+        moon_counters_gcra_give_back(counters, cell, calls, spec->period_ms, amount, mark,
+                                     moon_clock_us());
+    else
+        moon_counters_window_give_back(counters, cell, amount, mark);
+}
+
+void moon_limits_local_give_back(struct moon_counters *counters, const struct moon_limit_spec *spec,
+                                 struct moon_slice key, int64_t amount,
+                                 const struct moon_limit_result *given)
+{
+    limits_give_back_here(counters, spec, moon_counter_key_seeded(spec->hash, key), spec->calls,
+                          amount, given->decision.mark);
+}
+
 static int64_t limits_part(int64_t whole, int64_t nodes)
 {
     return whole / nodes > 0 ? whole / nodes : 1;
@@ -280,6 +302,25 @@ enum moon_rc moon_limits_check(struct moon_limits *limits, const struct moon_lim
     *result = limits_without_store(limits, spec, moon_counter_key_seeded(spec->fallback_hash, key),
                                    amount, how);
     return MOON_OK;
+}
+
+void moon_limits_give_back(struct moon_limits *limits, const struct moon_limit_spec *spec,
+                           struct moon_slice key, int64_t amount,
+                           const struct moon_limit_result *given)
+{
+    if (given->source == MOON_SOURCE_LOCAL) {
+        moon_limits_local_give_back(limits->counters, spec, key, amount, given);
+    } else if (spec->mode == MOON_MODE_SHARED) {
+        moon_counters_shared_give_back(limits->counters, moon_counter_key_seeded(spec->hash, key),
+                                       amount, given->decision.mark);
+    } else if (given->source == MOON_SOURCE_EXACT) {
+        limits_exact_give_back(limits, spec, key, amount, given->decision.mark);
+    } else if (spec->store_down == MOON_STORE_DOWN_LOCAL) {
+        int64_t nodes = atomic_load_explicit(&limits->board->nodes, memory_order_relaxed);
+        limits_give_back_here(limits->counters, spec,
+                              moon_counter_key_seeded(spec->fallback_hash, key),
+                              limits_part(spec->calls, nodes), amount, given->decision.mark);
+    }
 }
 
 void moon_limits_status(const struct moon_limits *limits, struct moon_limits_status *status)

@@ -41,11 +41,13 @@ const char *moon_limit_source_name(enum moon_limit_source source);
 
 enum { MOON_LIMIT_ID_BYTES = 48 };
 
+#define MOON_LIMIT_FOREVER_MS (INT64_C(1) << 45)
+
 /// One limit of a configuration. Made by moon_limit_spec_init; then the fields are read only.
 struct moon_limit_spec {
     char id[MOON_LIMIT_ID_BYTES + 1]; // the same on every node
     size_t id_len;
-    int64_t calls, period_ms, burst;
+    int64_t calls, period_ms, burst; // a period of MOON_LIMIT_FOREVER_MS never renews
     enum moon_limit_mode mode;
     enum moon_limit_algorithm algorithm;
     enum moon_store_down store_down;
@@ -53,6 +55,7 @@ struct moon_limit_spec {
 };
 
 /// @param id     longer ones are replaced by a digest; copied
+/// @param period_ms  0: it never renews; a fixed window only
 /// @param burst  of the token bucket; 0: `calls`
 /// @return MOON_ERR_CONFIG when a number is out of range, or mode and algorithm do not go together
 MUST_CHECK enum moon_rc moon_limit_spec_init(struct moon_limit_spec *spec, struct moon_slice id,
@@ -123,6 +126,19 @@ struct moon_limit_result moon_limits_local(struct moon_counters *counters,
                                            const struct moon_limit_spec *spec,
                                            struct moon_slice key, int64_t amount,
                                            enum moon_limit_how how);
+
+/// Gives back what a call was counted as, that another limit refused after all (shared/counters.h).
+/// Nobody waits for it.
+///
+/// @param given  the decision that counted it
+void moon_limits_give_back(struct moon_limits *limits, const struct moon_limit_spec *spec,
+                           struct moon_slice key, int64_t amount,
+                           const struct moon_limit_result *given);
+
+/// The same for moon_limits_local.
+void moon_limits_local_give_back(struct moon_counters *counters, const struct moon_limit_spec *spec,
+                                 struct moon_slice key, int64_t amount,
+                                 const struct moon_limit_result *given);
 
 /// False when every limit counts on this node only.
 bool moon_limits_has_store(const struct moon_limits *limits);

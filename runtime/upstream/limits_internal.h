@@ -66,6 +66,9 @@ MUST_CHECK enum moon_rc limits_exact(struct moon_limits *limits, const struct mo
                                      int64_t amount, enum moon_limit_how how,
                                      moon_limits_fn *callback, void *owner,
                                      struct moon_limits_query **query);
+/// Tells the store; nobody waits.
+void limits_exact_give_back(struct moon_limits *limits, const struct moon_limit_spec *spec,
+                            struct moon_slice key, int64_t amount, struct moon_limit_mark mark);
 void limits_exact_fini(struct moon_limits *limits);
 
 /// What `store_down` says, where the store could not be asked.

@@ -6,7 +6,7 @@ local gw, answer
 
 setup(function()
   gw = moongate.gateway { files = { ["gateway.lua"] = [[
-local p = require("moongate.policies")
+local p, reply = require("moongate.policies"), require("moongate.reply")
 local function route(path, ...)
   return { path = path, backend = "a", policies = { inbound = { ... }, on_error = { function(ctx)
     ctx.response.headers["X-Reason"] = ctx.error.reason
@@ -22,6 +22,28 @@ return {
   sites = { { hosts = { "*" }, routes = {
     route("/draft", limit { calls = 2, period = 60, name = "calls" }),
     route("/both", limit { calls = 5, period = 1 }, limit { calls = 3, period = 3600, name = "hour" }),
+    route("/loose", limit { calls = 4, period = 3600, name = "loose" },
+      p.rate_limit { calls = 4, period = 3600, key = "k", name = "bucket", mode = "local",
+        amount = function() return 2 end, burst = 4 },
+      p.quota { calls = 4, period = 3600, key = "loose" },
+      limit { calls = 1, period = 60, name = "tight", key = "${ctx.request.query.k}" }),
+    route("/within", limit { calls = 2, period = 3600, name = "outer" },
+      p.limit_concurrency { max = 1, key = "w", function(ctx) ctx:sleep(0.05) end }),
+    route("/together", function(ctx)
+      local functions, out = {}, {}
+      local url = "http://127.0.0.1:" .. ctx.request.query.port .. "/within"
+      for i = 1, 5 do
+        functions[i] = function(c) return c.http:request({ url = url }).status end
+      end
+      for i, result in ipairs(ctx:parallel(functions)) do
+        out[i] = result.value
+      end
+      table.sort(out)
+      return reply.text(200, table.concat(out, " "))
+    end),
+    route("/counted", limit { calls = 1, period = 3600, name = "by answer",
+      count_if = function(ctx) return ctx.response.status == 429 end },
+      limit { calls = 1, period = 3600, name = "strict" }),
     route("/x", limit { calls = 1, period = 60, headers = "x", retry_after_header = "X-Wait",
       status = 503, message = "slower" }),
     route("/none", limit { calls = 1, period = 60, headers = "none", remaining_header = "X-Left",
@@ -74,6 +96,28 @@ describe("rate_limit", function()
   it("stands with others on a route, whose fields are one list", function()
     assert.equal('"5-per-1s";q=5;w=1, "hour";q=3;w=3600', gw:get("/both").headers["ratelimit-policy"])
     assert.equal("200 200 429", statuses(3, "/both"))
+  end)
+
+  it("gives back what a later limit refuses, and tells so", function()
+    assert.equal("200 429 429 429 429 429 429", statuses(7, "/loose?k=a"))
+    local refused = gw:get("/loose?k=a")
+    assert.matches('"loose";r=3;t=%d+', refused.headers.ratelimit)
+    assert.matches('"bucket";r=2;t=%d+', refused.headers.ratelimit)
+    assert.matches('"tight";r=0;t=%d+', refused.headers.ratelimit)
+    assert.equal("200 429", statuses(2, "/loose?k=b")) -- the last two of the bucket
+    assert.matches('"bucket";r=0;t=%d+', gw:get("/loose?k=c").headers.ratelimit)
+  end)
+
+  it("gives back what limit_concurrency refuses", function()
+    local together = gw:get("/together?port=" .. gw:port()).body
+    assert.equal("200 429 429 429 429", together)
+    assert.equal("200 429", statuses(2, "/within"))
+    assert.equal("RateLimitExceeded", gw:get("/within").headers["x-reason"])
+  end)
+
+  it("counts by the response also where a later limit refuses", function()
+    assert.equal("200 429", statuses(2, "/counted"))
+    assert.matches('"by answer";r=0', gw:get("/counted").headers.ratelimit)
   end)
 
   it("counts no refused call, so that a busy caller recovers", function()

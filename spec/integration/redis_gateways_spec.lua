@@ -31,6 +31,11 @@ return {
     route("/shared", p.rate_limit { calls = 20, period = 3600, key = "k" }),
     route("/second", p.rate_limit { calls = 40, period = 1, key = "k" }),
     route("/quota", p.quota { calls = 20, period = 86400, key = "k" }),
+    route("/total", p.quota { calls = 5, period = 0, key = "k" }),
+    route("/several", p.rate_limit { calls = 6, period = 3600, key = "several" },
+      p.rate_limit { calls = 6, period = 3600, key = "several", mode = "exact" },
+      p.quota { calls = 6, period = 86400, key = "several" },
+      p.rate_limit { calls = 2, period = 3600, key = "${ctx.request.query.k}", mode = "exact" }),
     route("/bytes", eat, p.quota { bytes = 10240, period = 86400, key = "k" }),
     route("/again", p.rate_limit { calls = 1000, period = 3600, key = "again", mode = "exact" }),
     route("/places", p.limit_concurrency { max = 4, key = "k", rest }),
@@ -136,6 +141,13 @@ describe("three gateways over one Redis", function()
     assert.is_true(shared >= 18 and shared <= 20 + 2 * 3 + 2, shared .. " admitted")
   end)
 
+  it("count nothing of a call that a later limit refuses, on any node", function()
+    assert.equal(2, admitted("/several?k=a", 30, 0.01))
+    assert.equal(2, admitted("/several?k=b", 30, 0.01))
+    assert.equal(2, admitted("/several?k=c", 30, 0.01))
+    assert.equal(0, admitted("/several?k=d", 6))
+  end)
+
   it("let in only so many at once", function()
     local conns, counts = {}, {}
     for i = 1, 12 do
@@ -173,6 +185,7 @@ describe("three gateways over one Redis", function()
   it("keep quotas over restarts of everything, and get back the places of a dead node", function()
     settle()
     assert.equal(12, admitted("/quota", 12))
+    assert.equal(3, admitted("/total", 3))
     for _ = 1, 3 do -- 12 KB of 10 KiB
       assert.equal(200, status(send(nodes[1], "/bytes", ("x"):rep(4000))))
     end
@@ -199,6 +212,7 @@ describe("three gateways over one Redis", function()
     server:launch()
     start_all(3)
     assert.equal(8, admitted("/quota", 20))
+    assert.equal(2, admitted("/total", 6)) -- a period of 0 never renews
     assert.equal(403, status(send(nodes[3], "/bytes")))
   end)
 

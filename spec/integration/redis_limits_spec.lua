@@ -11,6 +11,9 @@ end
 
 local support = require("spec.integration.redis_support")
 
+-- Where exactness is stated no answer may come late: a late one is decided without the store.
+local PATIENT = { deadline_ms = 10000, redis = { deadline_ms = 10000 } }
+
 describe("limits shared by nodes", function()
   local server, nodes
 
@@ -36,7 +39,7 @@ describe("limits shared by nodes", function()
   describe("in exact mode", function()
     for _, algorithm in ipairs { "token_bucket", "sliding_window", "fixed_window" } do
       it("admits exactly the limit: " .. algorithm, function()
-        start(3)
+        start(3, PATIENT)
         local spec = support.limit { id = "e", calls = 100, period_s = 3600, mode = "exact",
           algorithm = algorithm }
         local admitted, decided = 0, 0
@@ -56,8 +59,50 @@ describe("limits shared by nodes", function()
       end)
     end
 
+    for _, algorithm in ipairs { "token_bucket", "sliding_window", "fixed_window" } do
+      it("counts nothing that was given back, and exactly the rest: " .. algorithm, function()
+        start(3, PATIENT)
+        local spec = support.limit { id = "b", calls = 30, period_s = 3600, mode = "exact",
+          algorithm = algorithm }
+        local kept, under_way = 0, 0
+        -- Until nothing is let in any more, half of what is let in is refused by somebody else.
+        local function offer(i, keeps)
+          local node = nodes[i % 3 + 1]
+          under_way = under_way + 1
+          node:start(spec, "key", function(d)
+            under_way = under_way - 1
+            if d.allowed and keeps then
+              kept = kept + 1
+            elseif d.allowed then
+              node:give_back(spec, "key", d)
+            end
+          end)
+        end
+        local function settled()
+          return under_way == 0
+        end
+        for i = 1, 90 do
+          offer(i, i % 2 == 0)
+          if i % 9 == 0 then
+            assert.is_true(support.spin_until(settled))
+          end
+        end
+        assert.is_true(kept <= 30)
+        -- Another node's refusals are believed for a second, then there is room again, and no more.
+        assert.is_true(support.spin_until(function()
+          offer(math.random(90), true)
+          return support.spin_until(settled) and kept == 30
+        end, 5000))
+        for i = 1, 30 do
+          offer(i, true)
+        end
+        assert.is_true(support.spin_until(settled))
+        assert.equal(30, kept)
+      end)
+    end
+
     it("tells what is left and when to come back, and keeps refusals in memory", function()
-      start(1)
+      start(1, PATIENT)
       local spec = support.limit { id = "e", calls = 2, period_s = 10, mode = "exact" }
       local d = nodes[1]:check(spec, "key")
       assert.equal("exact", d.source)
@@ -163,6 +208,33 @@ describe("limits shared by nodes", function()
       local d = nodes[2]:check(spec, "key")
       assert.is_false(d.allowed)
       assert.equal("shared", d.source)
+    end)
+
+    it("tells the other nodes what was given back", function()
+      start(2)
+      local spec = support.limit { id = "back", calls = 10, period_s = 3600 }
+      local given = {}
+      for i = 1, 10 do
+        given[i] = nodes[1]:check(spec, "key")
+        assert.is_true(given[i].allowed)
+        support.spin(5)
+      end
+      assert.is_false(nodes[1]:check(spec, "key").allowed)
+      for i = 1, 4 do
+        nodes[1]:give_back(spec, "key", given[i])
+      end
+      local function taken_by_two()
+        return nodes[2]:check(spec, "key").allowed
+      end
+      local admitted = 0
+      for _ = 1, 4 do
+        assert.is_true(support.spin_until(taken_by_two))
+        admitted = admitted + 1
+      end
+      support.spin(150)
+      assert.is_false(nodes[1]:check(spec, "key").allowed)
+      assert.is_false(nodes[2]:check(spec, "key").allowed)
+      assert.equal(4, admitted)
     end)
 
     it("lets one node alone have the whole limit", function()

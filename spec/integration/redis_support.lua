@@ -74,6 +74,9 @@ int moon_limits_check(struct moon_limits *, const struct moon_limit_spec *, stru
                       int64_t amount, int how, moon_limits_fn *callback, void *owner,
                       struct moon_limit_result *result, struct moon_limits_query **query);
 void moon_limits_cancel(struct moon_limits_query *query);
+void moon_limits_give_back(struct moon_limits *, const struct moon_limit_spec *,
+                           struct moon_slice key, int64_t amount,
+                           const struct moon_limit_result *given);
 struct moon_limits_status {
   bool is_store_down; bool is_flusher; int64_t nodes; int64_t clock_skew_ms; uint64_t flushes;
   uint64_t deltas; uint64_t lost; uint64_t exact, exact_failed, cached;
@@ -287,6 +290,7 @@ function M.node(url, options)
   local conf = ffi.new("struct moon_limits_options")
   C.moon_limits_options_init(conf)
   conf.flush_ms = options.flush_ms or 50
+  conf.deadline_ms = options.deadline_ms or conf.deadline_ms
   self.limits = C.moon_limits_new(net.loop(), self.redis.c, self.counters, self.board, conf)
   return self
 end
@@ -317,9 +321,15 @@ end
 
 local result = ffi.new("struct moon_limit_result")
 
+local function copy_of(r)
+  local copy = ffi.new("struct moon_limit_result[1]")
+  ffi.copy(copy, r, ffi.sizeof(copy))
+  return copy
+end
+
 local function plain(r)
   return { allowed = r.decision.is_allowed, remaining = tonumber(r.decision.remaining),
-    retry_after_ms = tonumber(r.decision.retry_after_ms),
+    retry_after_ms = tonumber(r.decision.retry_after_ms), raw = copy_of(r),
     reset_ms = tonumber(r.decision.reset_ms), source = M.sources[r.source],
     store_refusal = r.is_store_refusal }
 end
@@ -347,6 +357,11 @@ function Node:check(spec, key, amount)
     return got
   end), "no decision")
   return got, M.now_ms() - began
+end
+
+--- Gives back what a decision counted.
+function Node:give_back(spec, key, decision, amount)
+  C.moon_limits_give_back(self.limits, spec, helper.slice(key), amount or 1, decision.raw)
 end
 
 --- Waits until every node shares with the store and knows the others.

@@ -105,6 +105,77 @@ describe("counters", function()
       assert.is_true(take(most, 0, most, most).is_allowed)
     end)
 
+    local function give_back(d, calls, at_us, amount)
+      C.moon_counters_gcra_give_back(counters, key, calls, MINUTE_MS, amount or 1, d.mark,
+        START_US + at_us)
+    end
+
+    it("gives back what another limit refused, at once or in any order", function()
+      local given = {}
+      for i = 1, 10 do
+        given[i] = take(10, 0)
+      end
+      for _, i in ipairs { 7, 1, 10, 3 } do
+        give_back(given[i], 10, 0)
+      end
+      assert.equal(4, number(take(10, 0, 0).remaining))
+      local whole = take(10, 0, 4)
+      give_back(whole, 10, 0, 4)
+      assert.equal(4, number(take(10, 0, 0).remaining))
+    end)
+
+    it("gives back no more than has not leaked yet", function()
+      local first = take(1, 0) -- leaks until 60 s
+      assert.is_true(take(1, 61e6).is_allowed)
+      give_back(first, 1, 62e6)
+      assert.is_false(take(1, 62e6).is_allowed)
+    end)
+
+    it("never lets in more than a bucket that counted only what was kept", function()
+      math.randomseed(1234)
+      local calls, at, kept, held = 6, 0, {}, {}
+      local cost = MINUTE_MS * 1000 / calls
+      for _ = 1, 20000 do
+        at = at + math.random(0, 6e6)
+        if #held > 0 and math.random() < 0.4 then
+          give_back(table.remove(held, math.random(#held)).d, calls, at)
+        elseif math.random() < 0.7 then
+          local d = take(calls, at)
+          if d.is_allowed then
+            held[#held + 1] = { d = d, at = at }
+          end
+        elseif #held > 0 then
+          kept[#kept + 1] = table.remove(held, math.random(#held)).at
+        end
+      end
+      assert.is_true(#kept > 1000)
+      table.sort(kept)
+      local tat = 0
+      for _, moment in ipairs(kept) do
+        tat = math.max(tat, moment) + cost
+        assert.is_true(tat - moment <= calls * cost + 1, "past the burst at " .. moment)
+      end
+    end)
+
+    it("keeps the limit while processes take and give back at once", function()
+      local sum = shared.key("sum", "back")
+      shared.together(4, function(p)
+        local n = 0
+        for i = 1, 20000 do
+          local d = take(5000, 0)
+          if d.is_allowed and (i + p) % 3 == 0 then
+            n = n + 1
+          elseif d.is_allowed then
+            give_back(d, 5000, 0)
+          end
+        end
+        C.moon_counters_add(counters, sum, n, MINUTE_MS, START_MS)
+      end)
+      local kept = number(C.moon_counters_add(counters, sum, 0, MINUTE_MS, START_MS))
+      assert.equal(5000, kept + number(take(5000, 0, 0).remaining))
+      assert.is_true(kept > 1000)
+    end)
+
     it("admits exactly the limit to processes that race for it", function()
       local sum = shared.key("sum", "")
       shared.together(4, function()
@@ -200,6 +271,22 @@ describe("counters", function()
       assert.is_true(fixed(60000).is_allowed)
     end)
 
+    it("gives back into the window it was taken from, this one or the one before", function()
+      local first = take(10, 59000, 6)
+      take(10, 59000, 4)
+      assert.is_false(take(10, 59000).is_allowed)
+      C.moon_counters_window_give_back(counters, key, 6, first.mark)
+      assert.equal(6, number(take(10, 59000, 0).remaining))
+      local second = take(10, 59000, 6)
+      assert.equal(5, number(take(10, 90000, 0).remaining)) -- half of ten still weigh
+      C.moon_counters_window_give_back(counters, key, 6, second.mark)
+      assert.equal(8, number(take(10, 90000, 0).remaining))
+      second.mark.at = second.mark.at - 1
+      C.moon_counters_window_give_back(counters, key, 6, second.mark)
+      C.moon_counters_window_give_back(counters, shared.key("window", "nobody"), 6, second.mark)
+      assert.equal(8, number(take(10, 90000, 0).remaining))
+    end)
+
     it("adds up plain counters, never below zero nor past the end", function()
       local function add(n, at)
         return number(C.moon_counters_add(counters, key, n, MINUTE_MS, base + (at or 0)))
@@ -225,12 +312,15 @@ describe("counters", function()
   it("remembers refusals until their time", function()
     local key = shared.key("block", "client")
     assert.equal(0, number(C.moon_counters_blocked_ms(counters, key, START_US)))
-    C.moon_counters_block(counters, key, START_US + 1500000, START_US)
+    C.moon_counters_block(counters, key, START_US + 1500000, START_US + 1e9, START_US)
     assert.equal(1500, number(C.moon_counters_blocked_ms(counters, key, START_US)))
     assert.equal(1, number(C.moon_counters_blocked_ms(counters, key, START_US + 1499999)))
     assert.equal(0, number(C.moon_counters_blocked_ms(counters, key, START_US + 1500000)))
-    C.moon_counters_block(counters, key, 0, START_US)
+    C.moon_counters_block(counters, key, 0, 0, START_US)
     assert.equal(0, number(C.moon_counters_blocked_ms(counters, key, START_US)))
+    C.moon_counters_block(counters, key, START_US + 1500000, START_US + 1000000, START_US)
+    assert.equal(501, number(C.moon_counters_blocked_ms(counters, key, START_US + 999999)))
+    assert.equal(0, number(C.moon_counters_blocked_ms(counters, key, START_US + 1000000)))
   end)
 
   describe("a full table", function()
@@ -329,6 +419,32 @@ describe("counters", function()
       at[0] = 0
       return C.moon_counters_shared_next(counters, at, base + (at_ms or 0), delta)
     end
+
+    it("hands out what is given back, told or not", function()
+      local _, last = take(0, 10)
+      assert.is_true(next_delta())
+      C.moon_counters_shared_told(counters, delta, 40)
+      C.moon_counters_shared_give_back(counters, key, 1, last.limit.mark)
+      assert.is_true(next_delta())
+      assert.equal(-1, number(delta.amount))
+      C.moon_counters_shared_unsent(counters, delta)
+      assert.is_true(next_delta())
+      assert.equal(-1, number(delta.amount))
+      C.moon_counters_shared_told(counters, delta, 39)
+      _, last = take(0, 0 + 1)
+      assert.equal(60, number(last.limit.remaining)) -- 30 of the others, 9 here and this one
+      C.moon_counters_shared_give_back(counters, key, 1, last.limit.mark)
+      assert.is_false(next_delta())
+    end)
+
+    it("hands out nothing of a window that is gone", function()
+      take(0, 10)
+      assert.is_true(next_delta())
+      take(2 * MINUTE_MS, 1)
+      assert.is_true(next_delta(2 * MINUTE_MS))
+      assert.equal(1, number(delta.amount))
+      assert.is_false(next_delta(2 * MINUTE_MS))
+    end)
 
     it("hands a count out once, with its name and window", function()
       take(0, 10)

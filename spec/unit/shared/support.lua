@@ -20,8 +20,10 @@ void moon_lock_give(struct moon_lock *lock);
 
 struct moon_counters;
 struct moon_counter_key { uint64_t hi, lo; };
+struct moon_limit_mark { int64_t at, taken_us; };
 struct moon_limit_decision {
-  bool is_allowed; int64_t remaining; int64_t retry_after_ms; int64_t reset_ms;
+  bool is_allowed; int64_t remaining; int64_t retry_after_ms;
+  int64_t reset_ms; struct moon_limit_mark mark;
 };
 struct moon_counters *moon_counters_new(struct moon_region *region, size_t cells);
 struct moon_counter_key moon_counter_key(struct moon_slice limit, struct moon_slice key);
@@ -33,8 +35,14 @@ struct moon_limit_decision moon_counters_fixed(struct moon_counters *, struct mo
   int64_t calls, int64_t period_ms, int64_t amount, int how, int64_t now_wall_ms);
 int64_t moon_counters_add(struct moon_counters *, struct moon_counter_key, int64_t amount,
   int64_t window_ms, int64_t now_wall_ms);
+void moon_counters_gcra_give_back(struct moon_counters *, struct moon_counter_key, int64_t calls,
+  int64_t period_ms, int64_t amount, struct moon_limit_mark mark, int64_t now_us);
+void moon_counters_window_give_back(struct moon_counters *, struct moon_counter_key, int64_t amount,
+  struct moon_limit_mark mark);
+void moon_counters_shared_give_back(struct moon_counters *, struct moon_counter_key, int64_t amount,
+  struct moon_limit_mark mark);
 void moon_counters_block(struct moon_counters *, struct moon_counter_key, int64_t until_us,
-  int64_t now_us);
+  int64_t trusted_us, int64_t now_us);
 int64_t moon_counters_blocked_ms(struct moon_counters *, struct moon_counter_key, int64_t now_us);
 uint64_t moon_counters_evictions(const struct moon_counters *counters);
 
