@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 .PHONY: run test test-browser test-crs test-tls chaos lint format bench fuzz docs help build build-dev clean install
 
-FORMATTED = git ls-files 'runtime/*.[ch]' 'plugins/*.[ch]' 'spec/*.[ch]' 'bench/*.[ch]' 'scripts/*.c'
+FORMATTED = scripts/files.sh 'runtime/*.[ch]' 'plugins/*.[ch]' 'spec/*.[ch]' 'bench/*.[ch]' 'scripts/*.c'
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' Makefile | expand -t 18

@@ -106,7 +106,8 @@ M.schema = {
       order = { "calls", "period" }, description = "What `rate_limit` allows an address.",
       properties = {
         calls = { type = "integer", minimum = 1, description = "Calls in a period." },
-        period = { type = "integer", minimum = 1, description = "Length of the period in seconds." },
+        period = { type = "integer", minimum = 1, unit = "s",
+          description = "Length of the period in seconds." },
       },
     },
     challenge = { type = "object", additionalProperties = false, required = { "secret" },

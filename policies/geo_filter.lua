@@ -75,6 +75,10 @@ local function sets_of(list)
   return sets
 end
 
+local function wants_countries(sets)
+  return sets ~= nil and (next(sets.countries) ~= nil or next(sets.continents) ~= nil)
+end
+
 local function holds(sets, geo)
   return sets ~= nil and (sets.countries[geo.country or "ZZ"] or geo.continent
     and sets.continents[geo.continent] or geo.asn and sets.operators[geo.asn]) or false
@@ -85,14 +89,18 @@ function M.prepare(conf, env)
     error("allow or deny is needed", 0)
   end
   local plan = env and env.plan
-  if plan and not plan.geoip then
+  local geoip = plan and (plan.geoip or {})
+  if geoip and not geoip.country and not geoip.asn then
     error("geoip of the configuration must name a database", 0)
   end
   local self = { status = conf.status or 403, allow = sets_of(conf.allow), deny = sets_of(conf.deny) }
   local wants_operators = self.allow and self.allow.has_operators
     or self.deny and self.deny.has_operators
-  if wants_operators and plan and not plan.geoip.asn then
+  if wants_operators and geoip and not geoip.asn then
     error("geoip.asn of the configuration must name a database, as operators are listed", 0)
+  end
+  if geoip and not geoip.country and (wants_countries(self.allow) or wants_countries(self.deny)) then
+    error("geoip.country of the configuration must name a database, as countries are listed", 0)
   end
   self.lets_unknown = (conf.unknown or (conf.allow and "deny" or "allow")) == "allow"
   return self

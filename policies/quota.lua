@@ -41,7 +41,7 @@ M.schema = {
       description = "Calls allowed in a period." },
     bytes = { type = "integer", minimum = 1, maximum = 9000000000000000, unit = "bytes",
       description = "Bytes of bodies allowed in a period." },
-    period = { oneOf = { { type = "integer", minimum = 0, maximum = 31622400 },
+    period = { oneOf = { { type = "integer", minimum = 0, maximum = 31622400, unit = "s" },
         { enum = { "day", "month" } } },
       description = "Length of the period in seconds (0: it never renews), or `day` or `month`." },
     timezone = { type = "string", minLength = 1, default = "UTC",

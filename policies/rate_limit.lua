@@ -41,7 +41,7 @@ M.schema = {
   properties = {
     calls = { type = "integer", minimum = 1, maximum = 68719476736,
       description = "Calls allowed in a period." },
-    period = { type = "number", minimum = 0.001, maximum = 34560000,
+    period = { type = "number", minimum = 0.001, maximum = 34560000, unit = "s",
       description = "Length of the period in seconds." },
     key = { type = { "string", "function" },
       description = "Whose limit it is: a function of `ctx`, a text with `${…}`, or `subscription` "

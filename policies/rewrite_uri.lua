@@ -47,6 +47,15 @@ local function split(text)
   return parts
 end
 
+--- Path parameters that the template names: the load warns of those that no operation has.
+function M.path_parameters(conf)
+  local names = {}
+  for name in (conf.template or ""):gmatch("{([^{}]*)}") do
+    names[#names + 1] = name
+  end
+  return names
+end
+
 local function decode(text)
   return (text:gsub("%+", " "):gsub("%%(%x%x)", function(hex)
     return string.char(tonumber(hex, 16))

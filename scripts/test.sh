@@ -107,21 +107,17 @@ stage_build() {
   done
 }
 
-c_sources() {
-  git ls-files -co --exclude-standard 'runtime/*.[ch]' 'plugins/*.[ch]' 'spec/*.[ch]' 'bench/*.[ch]' 'scripts/*.c'
-}
+# A list that is empty is a failure, not a check that passes.
+format_check() (
+  set -o pipefail
+  scripts/files.sh 'runtime/*.[ch]' 'plugins/*.[ch]' 'spec/*.[ch]' 'bench/*.[ch]' 'scripts/*.c' |
+    xargs clang-format --dry-run -Werror
+)
 
-lua_sources() {
-  git ls-files -co --exclude-standard '*.lua'
-}
-
-format_check() {
-  c_sources | xargs -r clang-format --dry-run -Werror
-}
-
-lua_check() {
-  lua_sources | xargs -r luacheck --quiet --codes --no-color
-}
+lua_check() (
+  set -o pipefail
+  scripts/files.sh '*.lua' | xargs luacheck --quiet --codes --no-color
+)
 
 stage_lint() {
   check lint "clang-format" format_check

@@ -13,6 +13,7 @@ local named_values = require("moongate.named_values")
 local near = require("moongate.near")
 local normalize = require("moongate.config.normalize")
 local records = require("moongate.policy_records")
+local review = require("moongate.config.review")
 local router = require("moongate.router")
 local routes_of = require("moongate.config.routes")
 local sandbox = require("moongate.sandbox")
@@ -21,6 +22,7 @@ local schema = require("moongate.schema")
 local M = {}
 
 local LOAD_SECONDS = 10
+local NAMES_SHOWN = 8 -- more are not listed where a name is unknown
 
 local gateway_validator, api_validator
 
@@ -47,6 +49,7 @@ function Load:read_gateway()
   if not given then
     return false
   end
+  self.given = given
   if type(given.named_values) == "table" then
     self.named:define(given.named_values, function(name, message)
       self.errors:add({ file = "gateway.lua", path = schema.join("named_values", name),
@@ -98,18 +101,30 @@ function Load:read_apis()
   end)
 end
 
---- Reports a name that nothing defines.
+-- Where the names of a kind are declared.
+local DECLARED = { backend = "backends", network = "networks", product = "products" }
+
+--- Reports a name that nothing defines. One whose definition is broken is reported there.
 function Load:need(known, what, name, file, path)
-  if name == nil or known[name] ~= nil then
+  local declared = DECLARED[what] and self.given[DECLARED[what]]
+  if name == nil or known[name] ~= nil or type(declared) == "table" and declared[name] ~= nil then
     return true
   end
-  self.errors:add({ file = file, path = path, message = ("unknown %s %q"):format(what, name),
-    hint = near.find(name, near.keys(known)) })
+  local names = near.keys(known)
+  local hint, message = near.find(name, names), ("unknown %s %q"):format(what, name)
+  if not hint and #names > 0 and #names <= NAMES_SHOWN then
+    message = ("%s; there is %s"):format(message, schema.list_of(names, "and"))
+  end
+  self.errors:add({ file = file, path = path, message = message, hint = hint })
   return false
 end
 
+--- Reports a field; not one that the schema has complained of already.
 function Load:fail(path, expected, got, file)
   local shown = self.named:shower()(got)
+  if self.errors:has(file or "gateway.lua", path) then
+    return
+  end
   self.errors:add({ file = file or "gateway.lua", path = path, expected = expected, got = shown,
     message = ("expected %s, got %s"):format(expected, shown) })
 end
@@ -136,13 +151,33 @@ function Load:tls(given, path)
       for _, name in ipairs({ "certificate", "key" }) do
         if one[name] == nil then
           self:fail(at .. "." .. name, "a PEM file, or development = true", nil)
-        elseif not self.source.read(one[name]) then
-          self:fail(at .. "." .. name, "a file that can be read", one[name])
         end
       end
+      self:readable(one, { "certificate", "key", "ocsp" }, at)
     end
   end
+  self:readable(given and given.client, { "ca", "crl" }, path .. ".client")
   return given
+end
+
+--- Files that fields name can be read.
+function Load:readable(record, fields, path)
+  for _, name in ipairs(fields) do
+    local file = type(record) == "table" and record[name]
+    if file and not self.source.read(file) then
+      self:fail(path .. "." .. name, "a file that can be read", file)
+    end
+  end
+end
+
+--- TLS of our own connections: the authorities, and a certificate with its key.
+function Load:client_tls(given, path)
+  self:readable(given, { "ca", "certificate", "key" }, path)
+  if given and (given.certificate == nil) ~= (given.key == nil) then
+    local missing = given.key == nil and "key" or "certificate"
+    self:fail(path .. "." .. missing, ("the file of the %s beside the %s"):format(missing,
+      given.key == nil and "certificate" or "key"), nil)
+  end
 end
 
 function Load:listener(given, path)
@@ -156,12 +191,35 @@ function Load:listener(given, path)
     end
     return nil
   end
+  self:listens_alone(given, address, path)
   return {
     name = given.name or given.address, address = given.address, host = address.host,
     port = address.port, unix = address.unix, http2 = given.http2,
     proxy_protocol = given.proxy_protocol, backlog = given.backlog,
-    tls = self:tls(given.tls, path .. ".tls"),
+    tls = self:tls(given.tls, path .. ".tls"), place = self:place(path),
   }
+end
+
+--- Where a field stands, as errors that are found later say it: "gateway.lua:7: listeners[2]".
+function Load:place(path)
+  local line = self.errors:line_of("gateway.lua", path)
+  return ("gateway.lua%s: %s"):format(line and ":" .. line or "", path)
+end
+
+--- Two listeners have neither one name nor one address. Port 0 is another one each time.
+function Load:listens_alone(given, address, path)
+  local taken = self.listening
+  local text = address.unix or address.port ~= 0 and ("%s %d"):format(address.host, address.port)
+  for _, one in ipairs({ { "name", given.name }, { "address", text or nil } }) do
+    local field, value = one[1], one[2]
+    local key = value and field .. " " .. value
+    if key and taken[key] then
+      self.errors:add({ file = "gateway.lua", path = path .. "." .. field,
+        message = ("%s %q is already at %s"):format(field, given[field], taken[key]) })
+    elseif key then
+      taken[key] = path
+    end
+  end
 end
 
 function Load:networks()
@@ -169,7 +227,7 @@ function Load:networks()
   local function check(list, path)
     for i, text in ipairs(list or {}) do
       if not normalize.is_network(text) then
-        self:fail(("%s[%d]"):format(path, i), "a network like 10.0.0.0/8 or ::1/128", text)
+        self:fail(("%s[%d]"):format(path, i), normalize.NETWORK, text)
       end
     end
   end
@@ -187,6 +245,7 @@ function Load:backends()
       function(path, expected, got)
         self:fail(at .. "." .. path, expected, got)
       end)
+    list[#list].place = self:place(at)
     index[name] = #list
   end
   self.backend_list, self.backend_index = list, index
@@ -204,12 +263,47 @@ function Load:backend_links(backend, at)
       self:fail(path, "a backend with targets or a sink", name)
     end
   end
+  local weights = 0
   for i, share in ipairs(backend.split or {}) do
     check(share.backend, ("%s.split[%d].backend"):format(at, i))
+    weights = weights + (share.weight or 0)
+  end
+  if backend.split and weights == 0 then
+    self:fail(at .. ".split", "a share with a weight", backend.split)
   end
   if backend.mirror then
     check(backend.mirror.backend, at .. ".mirror.backend")
   end
+  self:client_tls(backend.tls, at .. ".tls")
+end
+
+--- Databases that a configuration names are there, and are such.
+function Load:geoip(given)
+  local has_geo, geo = pcall(require, "moongate.geo") -- not in specs in plain Lua
+  for _, name in ipairs({ "country", "asn" }) do
+    local file = given and given[name]
+    if file and has_geo then
+      local path = file:sub(1, 1) == "/" and file or self.source.dir .. "/" .. file
+      local db, err = geo.open(path)
+      if not db then
+        self.errors:add({ file = "gateway.lua", path = "geoip." .. name,
+          message = ("expected an MMDB file, got %q: %s"):format(file,
+            (tostring(err):gsub("^.*: ", ""))) })
+      end
+    end
+  end
+  return given
+end
+
+--- Name servers are addresses: who would resolve their names?
+function Load:dns(given)
+  for i, text in ipairs(given and given.servers or {}) do
+    local host = text:match("^%[([%x:.]+)%]:%d+$") or text:match("^([%d.]+):%d+$") or text
+    if host:find("/", 1, true) or not normalize.is_network(host) then
+      self:fail(("dns.servers[%d]"):format(i), "an address, or address:port", text)
+    end
+  end
+  return normalize.milliseconds(given)
 end
 
 --- The access log as the runtime reads it; what is left out has the runtime's default.
@@ -436,53 +530,6 @@ function Load:api_scopes()
   end
 end
 
---- Notes which backends a policy uses, and those inside it.
-function Load:review_listing(listing, used)
-  local conf = listing.conf
-  if type(conf) == "table" and type(conf.backend) == "string" then
-    used[conf.backend] = true
-  end
-  self.has_free_policies = self.has_free_policies or listing.policy == "function"
-  for _, child in ipairs(listing.children or {}) do
-    self:review_listing(child, used)
-  end
-end
-
---- What is there and never used, or used and cannot work.
-function Load:review()
-  local used = {}
-  for _, leaf in ipairs(self.plan.routes) do
-    if leaf.backend then
-      used[self.backend_list[leaf.backend].name] = true
-    end
-    for _, section in ipairs({ "inbound", "backend" }) do
-      for _, entry in ipairs(leaf.entries[section]) do
-        self:review_listing(entry.listing, used)
-      end
-    end
-  end
-  for _, name in ipairs(sorted(self.gateway.backends)) do
-    local backend = self.gateway.backends[name]
-    for _, share in ipairs(backend.split or {}) do
-      used[share.backend] = true
-    end
-    if backend.mirror then
-      used[backend.mirror.backend] = true
-    end
-  end
-  for _, name in ipairs(sorted(self.gateway.backends)) do
-    if not used[name] and not self.has_free_policies then
-      self:warn("gateway.lua", schema.join("backends", name),
-        ("backend %q is used by no route, API or policy"):format(name))
-    end
-  end
-  for _, api in ipairs(self.apis) do
-    if not api.is_reached then
-      self:warn(api.file, "paths", ("no route reaches API %q"):format(api.name))
-    end
-  end
-end
-
 local function percent_encoded(text)
   return (text:gsub("[^%w._-]", function(c)
     return ("%%%02X"):format(c:byte())
@@ -492,6 +539,14 @@ end
 --- The runtime knows Sentinels and Clusters by the URL's scheme; as fields they come to the same.
 function Load:redis(given)
   local redis = normalize.milliseconds(given)
+  if type(given) == "table" then
+    self:client_tls(given.tls, "redis.tls")
+    if type(given.url) == "string" and not given.url:find("^rediss?[%w+]*://[^/]")
+      and not given.url:find("^unix:/")
+    then
+      self:fail("redis.url", "redis://host:port/db, rediss://… or unix:/path", given.url)
+    end
+  end
   if type(given) ~= "table" or not (given.sentinel or given.cluster) then
     return redis
   end
@@ -514,6 +569,7 @@ end
 function Load:make_plan()
   local g = self.gateway
   local listeners = {}
+  self.listening = {}
   for i, given in ipairs(g.listeners or {}) do
     listeners[#listeners + 1] = self:listener(given, ("listeners[%d]"):format(i))
   end
@@ -526,8 +582,8 @@ function Load:make_plan()
     limits = normalize.milliseconds(g.limits), listeners = listeners,
     management = self:listener(g.management, "management"),
     networks = g.networks or {}, trusted_proxies = g.trusted_proxies or {},
-    dns = normalize.milliseconds(g.dns),
-    cache = g.cache, redis = redis, geoip = g.geoip, access_log = logs(g.access_log),
+    dns = self:dns(g.dns),
+    cache = g.cache, redis = redis, geoip = self:geoip(g.geoip), access_log = logs(g.access_log),
     error_log = g.error_log,
     backends = self.backend_list, subscriptions = {}, routes = {}, products = {},
   }
@@ -551,6 +607,22 @@ function Load:make_plan()
   end
 end
 
+--- Policies of the directory that nothing lists yet are read too: a mistake shows before they are used.
+function Load:user_policies()
+  for _, name in ipairs(self.files:names("policies")) do
+    local file = "policies/" .. name .. ".lua"
+    local module, err = self.files:policy(name)
+    if module then
+      local ok, why = pcall(self.listings.validator, self.listings, module)
+      err = not ok and ("the schema of policy %q is not valid: %s"):format(name,
+        (tostring(why):gsub("^.-:%d+: schema: ", "")))
+    end
+    if err and not self.errors:has_file(file) then
+      self.errors:add({ file = file, message = err })
+    end
+  end
+end
+
 function Load:flatten()
   local flattening = routes_of.new({
     listings = self.listings,
@@ -567,12 +639,18 @@ function Load:run()
   if not is_whole then
     return
   end
-  self:make_plan()
+  if #self.errors.list == 0 then
+    self:make_plan()
+  else
+    -- More mistakes are worth telling, as far as the broken fields let them be found.
+    pcall(self.make_plan, self)
+  end
+  self:user_policies()
   if #self.errors.list > 0 then
     return
   end
   self:flatten()
-  self:review()
+  review.run(self)
   for _, api in ipairs(self.apis) do
     if api.definition then
       api.definition:release()
@@ -607,8 +685,8 @@ function M.load(source, options)
   local is_spent = fuel.is_spent()
   fuel.finish()
   if is_spent then
-    errors:add({ file = "gateway.lua",
-      message = ("loading did not end within its budget of CPU time") })
+    errors:add({ file = files.running or "gateway.lua",
+      message = "loading did not end within its budget of CPU time" })
   elseif not ok then
     error(err, 0)
   end

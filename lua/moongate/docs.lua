@@ -79,8 +79,7 @@ local function kind_of(def)
     return "policy"
   end
   local text = schema.expected(def):gsub("^non%-empty ", "")
-  text = def.secret and "secret" or text
-  return def.unit and ("%s (%s)"):format(text, def.unit) or text
+  return def.secret and "secret" or text
 end
 
 local function is_required(def, name)

@@ -23,9 +23,9 @@ function M.read(source, reference)
     end
     return value
   end
-  local text, err = source.read(reference.file)
+  local text = source.read(reference.file)
   if not text then
-    return nil, ("file %s cannot be read: %s"):format(reference.file, err or "not found")
+    return nil, ("file %s cannot be read"):format(reference.file)
   end
   text = text:gsub("[\r\n]+$", "")
   if text == "" then
@@ -89,8 +89,12 @@ end
 ---@param given table<string, string|table>
 ---@param report fun(name: string, message: string)
 function M:define(given, report)
+  local schema = require("moongate.schema")
   for name, value in pairs(given) do
-    if type(value) == "table" and (type(value.env) == "string" or type(value.file) == "string") then
+    if type(name) ~= "string" or not name:find("^[%w_][%w_.-]*$") then
+      report(name, ("expected a name of letters, digits, '_', '.', '-', got %s"):format(
+        schema.show(name)))
+    elseif schema.is_reference(value) then
       local text, err = M.read(self.source, value)
       if text then
         self.values[name], self.is_secret[name] = text, true
@@ -101,6 +105,10 @@ function M:define(given, report)
       end
     elseif type(value) == "string" then
       self.values[name] = value
+    else
+      self.values[name] = ""
+      report(name, ("expected a text, { env = \"NAME\" } or { file = \"path\" }, got %s"):format(
+        schema.show(value)))
     end
   end
 end

@@ -32,6 +32,23 @@ function M.distance(a, b, ceiling)
   return math.min(previous[#b], ceiling + 1)
 end
 
+--- Whether one is the other, shortened or lengthened: "certs" and "certificates", "renewal_period"
+--- and "period", "least_conn" and "least_requests".
+local function is_akin(name, candidate)
+  local short, long = name, candidate
+  if #short > #long then
+    short, long = long, short
+  end
+  if #short >= 4 and long:find(short, 1, true) then
+    return true
+  end
+  local same = 0
+  while same < #short and short:byte(same + 1) == long:byte(same + 1) do
+    same = same + 1
+  end
+  return same >= 4 and same * 2 > #short
+end
+
 --- Finds the candidate nearest to `name`, if one is near enough to be worth saying.
 ---@param name string
 ---@param candidates string[]
@@ -55,7 +72,16 @@ function M.find(name, candidates)
       best, best_distance = candidate, d
     end
   end
-  return best
+  local akin
+  for i = 1, best and 0 or #candidates do
+    if is_akin(name, candidates[i]) then
+      if akin then
+        return nil -- it may be either
+      end
+      akin = candidates[i]
+    end
+  end
+  return best or akin
 end
 
 --- The sorted keys of a table: what `find` takes.

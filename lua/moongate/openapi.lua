@@ -110,8 +110,8 @@ function Definition:document(path)
     return known or nil
   end
   self.documents[path] = false
-  local text, err = self.read(path)
-  local as_json
+  local text = self.read(path)
+  local as_json, err
   if text then
     as_json, err = M.as_json(text)
   end

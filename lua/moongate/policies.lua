@@ -15,12 +15,16 @@ local M = {}
 ---@field line? integer
 
 local records = setmetatable({}, { __mode = "k" })
+local constructors = {} -- what `p.<name>` gives -> name
 local base = setmetatable({}, {
   __tostring = function()
     return "base"
   end,
   __newindex = function()
     error("base cannot be changed", 2)
+  end,
+  __call = function()
+    error("base takes no options: it stands in the list by itself", 2)
   end,
   __metatable = false,
 })
@@ -127,6 +131,7 @@ setmetatable(M, {
       make = constructor(name)
       made[name] = make
     end
+    constructors[make] = name
     return make
   end,
   __newindex = function(_, name)
@@ -139,6 +144,10 @@ setmetatable(M, {
 package.loaded["moongate.policy_records"] = {
   record_of = record_of,
   is_policy = is_policy,
+  --- The policy whose `p.<name>` a value is: it stands in a list without having been called.
+  uncalled = function(value)
+    return constructors[value]
+  end,
 }
 
 return M

@@ -108,11 +108,18 @@ function M.show(value)
     if next(value) == nil then
       return "an empty table"
     end
-    return is_array(value) and ("a list of %d"):format(#value) or "a table"
+    if is_array(value) then
+      return ("a list of %d"):format(#value)
+    end
+    return #value == 0 and "a table" or ("a table that has %s without a name"):format(
+      #value == 1 and "an item" or #value .. " items")
   end
   return "a " .. kind
 end
 
+--- Values as a sentence has them: "a", "b" or "c".
+---@param values any[]
+---@param word string "or", "and"
 local function list_of(values, word)
   local out = {}
   for i = 1, #values do
@@ -124,6 +131,10 @@ local function list_of(values, word)
   local last = table.remove(out)
   return table.concat(out, ", ") .. " " .. word .. " " .. last
 end
+
+M.list_of = list_of
+
+local units = { s = "seconds" }
 
 local nouns = { object = "table", array = "list" }
 
@@ -166,6 +177,9 @@ function M.expected(def)
   elseif def.minLength then
     text = ("%s of at least %d bytes"):format(text, def.minLength)
   end
+  if def.unit then
+    text = ("%s (%s)"):format(text, units[def.unit] or def.unit)
+  end
   if def.secret then
     text = text .. ', { env = "NAME" } or { file = "path" }'
   end
@@ -200,7 +214,8 @@ local function fail(state, path, expected, value, hint, message)
   }
 end
 
-local function is_reference(value)
+--- Whether a value is `{ env = "NAME" }` or `{ file = "path" }`, and nothing else.
+function M.is_reference(value)
   if type(value) ~= "table" then
     return false
   end
@@ -243,7 +258,7 @@ local function compile_choice(def)
     validators[i] = compile(branch)
   end
   return function(value, path, state)
-    local best, tried
+    local best, hint
     for i = 1, #validators do
       if validators[i].accepts(value) then
         local trial = setmetatable({ errors = {} }, { __index = state })
@@ -251,21 +266,34 @@ local function compile_choice(def)
         if #trial.errors == 0 then
           return result
         end
-        tried = (tried or 0) + 1
         if not best or #trial.errors < #best then
           best = trial.errors
         end
+        hint = hint or trial.errors[1].hint
       end
     end
-    if tried == 1 or best and type(value) == "table" then
+    -- Of a table the branch says what is wrong inside it; of all else every branch is worth naming.
+    if best and type(value) == "table" then
       for _, err in ipairs(best) do
         state.errors[#state.errors + 1] = err
       end
     else
-      fail(state, path, M.expected(def), value)
+      fail(state, path, M.expected(def), value, hint)
     end
     return nil
   end
+end
+
+local KNOWN_FIELDS = 16 -- more are not listed where a field is unknown
+
+--- What is said of a field that is none of these, and the near miss.
+local function unknown_field(def, names, key, shown)
+  local hint = type(key) == "string" and near.find(key, names) or nil
+  local message = ("unknown field %s"):format(shown)
+  if not hint and #names > 0 and #names <= KNOWN_FIELDS then
+    message = ("%s; there is %s"):format(message, list_of(def.order or names, "and"))
+  end
+  return message, hint
 end
 
 local function check_object(def, fields, extra)
@@ -278,8 +306,8 @@ local function check_object(def, fields, extra)
       if field then
         out[key] = field.run(item, join(path, key), state)
       elseif def.additionalProperties == false then
-        local hint = type(key) == "string" and near.find(key, names) or nil
-        fail(state, join(path, key), nil, item, hint, ("unknown field %s"):format(show(state, key)))
+        local message, hint = unknown_field(def, names, key, show(state, key))
+        fail(state, join(path, key), nil, item, hint, message)
       else
         if type(key) ~= "string" or def.propertyNames and not key:find(def.propertyNames) then
           local wanted = def.nameExpected or "a name"
@@ -383,6 +411,15 @@ local makers = {
   integer = check_number,
 }
 
+-- What is said of one value where a list of such values is wanted; nil for all else.
+local function unlisted(def, state, value)
+  if def.type == "array" and type(value) == "string" then
+    local shown = show(state, value)
+    return ("expected %s, got %s; write { %s }"):format(M.expected(def), shown, shown)
+  end
+  return nil
+end
+
 --- A checker for a schema with a type or a list of types.
 local function compile_typed(def)
   local names = type(def.type) == "table" and def.type or { def.type or "any" }
@@ -404,7 +441,7 @@ local function compile_typed(def)
   local function run(value, path, state)
     local i = accepts(value)
     if not i then
-      fail(state, path, M.expected(def), value)
+      fail(state, path, M.expected(def), value, nil, unlisted(def, state, value))
       return nil
     end
     return checks[i](value, path, state)
@@ -430,7 +467,7 @@ function compile(def)
       fail(state, path, "at most 64 levels of tables", value)
       return nil
     end
-    if def.secret and is_reference(value) then
+    if def.secret and M.is_reference(value) then
       local secret, err = nil, "a reference cannot be used here"
       if state.resolve then
         secret, err = state.resolve(value)

@@ -18,8 +18,12 @@ bool waf_fail(struct waf_compiler *c, const char *format, ...)
         return false; // the first error is the one to mend
     }
     c->failed = true;
-    int n = snprintf(c->error->text, sizeof c->error->text,
-                     "%s:%d: ", c->file != NULL ? c->file : "?", c->line);
+    int n = 0; // directives of the configuration have no file, and one alone no line
+    if (c->file != NULL) {
+        n = snprintf(c->error->text, sizeof c->error->text, "%s:%d: ", c->file, c->line);
+    } else if (c->line > 0) {
+        n = snprintf(c->error->text, sizeof c->error->text, "line %d: ", c->line);
+    }
     va_list args;
     va_start(args, format);
     (void)vsnprintf(c->error->text + n, sizeof c->error->text - (size_t)n, format, args);

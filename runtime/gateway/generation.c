@@ -2,13 +2,13 @@
 #include "base/log.h"
 #include "gateway/gateway.h"
 
-static char *generation_error(const char *where, const char *what)
+// "place.field: what"; a heap text.
+static char *generation_error(struct moon_slice place, const char *field, const char *what)
 {
-    char *text = NULL;
-    size_t n = strlen(where) + strlen(what) + 3;
-    text = malloc(n);
+    size_t n = place.len + strlen(field) + strlen(what) + 3;
+    char *text = malloc(n);
     if (text != NULL)
-        (void)snprintf(text, n, "%s: %s", where, what);
+        (void)snprintf(text, n, "%.*s%s: %s", MOON_SLICE_ARG(place), field, what);
     return text;
 }
 
@@ -23,9 +23,7 @@ static enum moon_rc generation_make_tls(struct moon_generation *generation,
         enum moon_rc rc = moon_tls_server_new(&plan->listeners[i].tls, tickets, text, sizeof(text),
                                               &generation->tls[i]);
         if (rc != MOON_OK) {
-            char where[160];
-            (void)snprintf(where, sizeof(where), "gateway.lua: listeners[%zu].tls", i + 1);
-            *error = generation_error(where, text);
+            *error = generation_error(plan->listeners[i].place, ".tls", text);
             return rc;
         }
     }
@@ -39,10 +37,7 @@ static enum moon_rc generation_make_backend(const struct moon_script_env *env,
     char text[512] = "";
     enum moon_rc rc = moon_backend_new(env->upstreams, conf, text, sizeof(text), out);
     if (rc != MOON_OK) {
-        char where[160];
-        (void)snprintf(where, sizeof(where), "gateway.lua: backends.%.*s",
-                       MOON_SLICE_ARG(conf->name));
-        *error = generation_error(where, text);
+        *error = generation_error(conf->place, "", text);
     }
     return rc;
 }
@@ -85,7 +80,7 @@ enum moon_rc moon_generation_new(const struct moon_script_env *env,
     generation->plan = moon_script_plan(generation->script);
     rc = MOON_ERR_CONFIG;
     if (generation->plan->listener_count > MOON_GATEWAY_LISTENERS) {
-        *error = generation_error("gateway.lua: listeners", "at most 63 are possible");
+        *error = generation_error(MOON_S("gateway.lua: listeners"), "", "at most 63 are possible");
         goto fail;
     }
     rc = generation_make_tls(generation, tickets, error);

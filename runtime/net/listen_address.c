@@ -17,6 +17,16 @@ static bool address_unix(struct moon_slice path, struct moon_listen_address *out
     return n > 0 && (size_t)n < sizeof(out->text);
 }
 
+static void address_any(uint16_t port, struct moon_listen_address *out)
+{
+    struct sockaddr_in6 v6 = {
+        .sin6_family = AF_INET6, .sin6_port = htons(port), .sin6_addr = IN6ADDR_ANY_INIT};
+    memcpy(&out->sa, &v6, sizeof(v6));
+    out->len = sizeof(v6);
+    out->is_dual = true;
+    (void)snprintf(out->text, sizeof(out->text), "*:%u", (unsigned)port);
+}
+
 static void address_ip(const struct moon_ip *ip, uint16_t port, struct moon_listen_address *out)
 {
     char text[MOON_IP_TEXT_BYTES];
@@ -38,9 +48,7 @@ static void address_ip(const struct moon_ip *ip, uint16_t port, struct moon_list
 
 static bool address_host(struct moon_slice host, struct moon_ip *ip)
 {
-    if (host.len == 0 || moon_slice_is(host, MOON_S("*")))
-        host = MOON_S("0.0.0.0");
-    else if (moon_slice_is_nocase(host, MOON_S("localhost")))
+    if (moon_slice_is_nocase(host, MOON_S("localhost")))
         host = MOON_S("127.0.0.1");
     return moon_ip_parse(host, ip);
 }
@@ -61,12 +69,16 @@ enum moon_rc moon_listen_address_parse(const char *text, struct moon_listen_addr
     struct moon_slice host = moon_slice(all.data, port_at > 0 ? port_at - 1 : 0);
     bool is_bracketed = host.len > 0 && host.data[0] == '[';
     bool has_colon = moon_slice_find(host, ':') < host.len;
+    bool is_any = host.len == 0 || moon_slice_is(host, MOON_S("*"));
     struct moon_ip ip;
     int64_t port;
     if (has_colon != is_bracketed || !moon_slice_number(moon_slice_from(all, port_at), &port) ||
-        port > UINT16_MAX || !address_host(host, &ip))
+        port > UINT16_MAX || (!is_any && !address_host(host, &ip)))
         return MOON_ERR_CONFIG;
-    address_ip(&ip, (uint16_t)port, &address);
+    if (is_any)
+        address_any((uint16_t)port, &address);
+    else
+        address_ip(&ip, (uint16_t)port, &address);
     *out = address;
     return MOON_OK;
 }

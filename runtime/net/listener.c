@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -47,20 +48,35 @@ static bool listen_unlink_stale(const struct moon_listen_address *address)
     return is_stale && unlink(un.sun_path) == 0;
 }
 
-static int listen_set_options(int fd, int family, bool is_reuseport)
+static int listen_set_options(int fd, int family, bool is_dual, bool is_reuseport)
 {
     int on = 1;
+    int is_v6_only = is_dual ? 0 : 1;
     if (family == AF_UNIX)
         return 0;
     if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) == -1)
         return -1;
     if (is_reuseport && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) == -1)
         return -1;
-    // "0.0.0.0:80" and "[::]:80" are two listeners, whatever the system's default.
-    if (family == AF_INET6 && setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on)) == -1)
+    // "0.0.0.0:80" and "[::]:80" are two listeners, and "*:80" is both, whatever the system's default.
+    if (family == AF_INET6 &&
+        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &is_v6_only, sizeof(is_v6_only)) == -1)
         return -1;
     // Accepted sockets inherit it on Linux: one call here, none per connection.
     return setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+}
+
+// What a system without IPv6 can do for "*:port".
+static struct moon_listen_address listen_v4_part(const struct moon_listen_address *address)
+{
+    struct moon_listen_address v4 = *address;
+    struct sockaddr_in6 any;
+    memcpy(&any, &address->sa, sizeof(any));
+    struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = any.sin6_port};
+    memcpy(&v4.sa, &in, sizeof(in));
+    v4.len = sizeof(in);
+    v4.is_dual = false;
+    return v4;
 }
 
 static int listen_bind(int fd, const struct moon_listen_address *address)
@@ -77,7 +93,11 @@ enum moon_rc moon_listen_bind(const struct moon_listen_address *address, int bac
 {
     int family = address->sa.ss_family;
     int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd == -1 || listen_set_options(fd, family, is_reuseport) == -1 ||
+    if (fd == -1 && errno == EAFNOSUPPORT && address->is_dual) {
+        struct moon_listen_address v4 = listen_v4_part(address);
+        return moon_listen_bind(&v4, backlog, is_reuseport, error, error_cap, fd_out);
+    }
+    if (fd == -1 || listen_set_options(fd, family, address->is_dual, is_reuseport) == -1 ||
         listen_bind(fd, address) == -1 || listen(fd, backlog) == -1) {
         (void)snprintf(error, error_cap, "cannot listen on %s: %m", address->text);
         if (fd != -1)
@@ -86,6 +106,34 @@ enum moon_rc moon_listen_bind(const struct moon_listen_address *address, int bac
     }
     *fd_out = fd;
     return MOON_OK;
+}
+
+void moon_listen_text(int fd, char *into, size_t cap)
+{
+    struct sockaddr_storage sa = {0};
+    socklen_t len = sizeof(sa);
+    char ip[INET6_ADDRSTRLEN] = "";
+    int is_v6_only = 1;
+    socklen_t only_len = sizeof(is_v6_only);
+    const void *at = &sa;
+    into[0] = '\0';
+    if (getsockname(fd, (struct sockaddr *)&sa, &len) == -1)
+        return;
+    if (sa.ss_family == AF_UNIX)
+        (void)snprintf(into, cap, "unix:%.107s", ((const struct sockaddr_un *)at)->sun_path);
+    if (sa.ss_family == AF_INET) {
+        (void)inet_ntop(AF_INET, &((const struct sockaddr_in *)at)->sin_addr, ip, sizeof(ip));
+        (void)snprintf(into, cap, "%s:%u", ip, moon_listen_port(fd));
+    }
+    if (sa.ss_family == AF_INET6) {
+        const struct in6_addr *v6 = &((const struct sockaddr_in6 *)at)->sin6_addr;
+        (void)getsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &is_v6_only, &only_len);
+        (void)inet_ntop(AF_INET6, v6, ip, sizeof(ip));
+        if (is_v6_only == 0 && IN6_IS_ADDR_UNSPECIFIED(v6))
+            (void)snprintf(into, cap, "*:%u", moon_listen_port(fd));
+        else
+            (void)snprintf(into, cap, "[%s]:%u", ip, moon_listen_port(fd));
+    }
 }
 
 uint16_t moon_listen_port(int fd)

@@ -11,10 +11,12 @@
 struct moon_listen_address {
     struct sockaddr_storage sa;
     socklen_t len;
-    char text[128]; // "0.0.0.0:8080", "[::]:8080", "unix:/run/x.sock"
+    char text[128]; // "0.0.0.0:8080", "[::]:8080", "*:8080", "unix:/run/x.sock"
+    bool is_dual;   // one IPv6 socket takes IPv4 too: "*:8080"
 };
 
-/// Reads "host:port", "[v6]:port", ":port", "port" or "unix:PATH". @return MOON_ERR_CONFIG
+/// Reads "IP:port", "[IPv6]:port", "unix:PATH"; "*:port", ":port" and "port" are all addresses of both
+/// families. @return MOON_ERR_CONFIG
 MUST_CHECK enum moon_rc moon_listen_address_parse(const char *text,
                                                   struct moon_listen_address *out);
 
@@ -23,6 +25,9 @@ MUST_CHECK enum moon_rc moon_listen_address_parse(const char *text,
 MUST_CHECK enum moon_rc moon_listen_bind(const struct moon_listen_address *address, int backlog,
                                          bool is_reuseport, char *error, size_t error_cap,
                                          int *fd_out);
+
+/// The address that a socket is bound to, in the form of moon_listen_address.text; "" on failure.
+void moon_listen_text(int fd, char *into, size_t cap);
 
 /// The port a socket is bound to (for port 0). 0 for a UNIX socket.
 uint16_t moon_listen_port(int fd);

@@ -11,7 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { CHECK_JSON_BYTES = 1 << 20 };
+enum { CHECK_JSON_BYTES = 1 << 20, CHECK_DAY_S = 86400 };
 
 static enum moon_rc check_load(const char *dir, struct moon_loading **out, char **error)
 {
@@ -91,6 +91,39 @@ static void check_tell(const struct moon_cli *cli, const struct moon_plan *plan,
                  plan->subscription_count);
 }
 
+// A running gateway would log it once a day: a certificate that has expired, or soon will.
+static void check_certificates(const struct moon_generation *generation, FILE *out)
+{
+    for (size_t i = 0; i < generation->plan->listener_count; i++) {
+        const struct moon_listener_conf *listener = &generation->plan->listeners[i];
+        const char *path;
+        if (generation->tls[i] == NULL)
+            continue;
+        int64_t left_s = moon_tls_server_expires_in_s(generation->tls[i], &path);
+        char when[64];
+        if (left_s * 1000 >= listener->warn_before_ms)
+            continue;
+        (void)snprintf(when, sizeof(when), left_s < 0 ? "has expired" : "expires in %lld days",
+                       (long long)(left_s / CHECK_DAY_S));
+        (void)fprintf(out, "%.*s.tls: the certificate %s %s\n", MOON_SLICE_ARG(listener->place),
+                      path, when);
+    }
+}
+
+// What is worth saying of a configuration that is valid, a line each; heap. @return NULL: no memory
+static char *check_warnings(const struct moon_generation *generation)
+{
+    char *text = NULL;
+    size_t len = 0;
+    FILE *out = open_memstream(&text, &len);
+    if (out == NULL)
+        return NULL;
+    check_certificates(generation, out);
+    (void)fputs(moon_script_warnings(generation->script), out);
+    (void)fclose(out);
+    return text;
+}
+
 int moon_command_check(const struct moon_cli *cli)
 {
     struct moon_loading *loading = NULL;
@@ -107,10 +140,12 @@ int moon_command_check(const struct moon_cli *cli)
     struct moon_facts *facts = malloc(sizeof(*facts));
     bool is_fit = facts != NULL && moon_facts_of(generation->plan, facts) == MOON_OK;
     free(facts);
-    if (is_fit)
-        check_tell(cli, generation->plan, moon_script_warnings(generation->script));
+    char *warnings = is_fit ? check_warnings(generation) : NULL;
+    if (warnings != NULL)
+        check_tell(cli, generation->plan, warnings);
     else
         check_lines(stderr, "error", "gateway.lua: a name, path or address is too long");
+    free(warnings);
     moon_loading_free(loading);
     return is_fit ? MOON_EXIT_DONE : MOON_EXIT_FAILED;
 }

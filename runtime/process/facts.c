@@ -4,6 +4,7 @@
 #include "base/log.h"
 
 #include <sched.h>
+#include <unistd.h>
 
 static bool facts_has_name(const char *names, struct moon_slice name)
 {
@@ -127,4 +128,22 @@ bool moon_facts_open_log(const struct moon_facts *facts)
         return true;
     moon_log_error("error log %s: %m", facts->error_log);
     return false;
+}
+
+enum moon_rc moon_facts_try_access_log(const struct moon_facts *facts, char *error,
+                                       size_t error_cap)
+{
+    const char *path = facts->access_log;
+    if (path[0] == '\0' || strcmp(path, "-") == 0)
+        return MOON_OK;
+    int fd = open(path, MOON_FACTS_LOG_FLAGS, MOON_FACTS_LOG_MODE);
+    if (fd == -1) {
+        (void)snprintf(error, error_cap,
+                       "gateway.lua: access_log.path: expected a file that can be written, got "
+                       "\"%s\": %m",
+                       path);
+        return MOON_ERR_SYSTEM;
+    }
+    (void)close(fd);
+    return MOON_OK;
 }

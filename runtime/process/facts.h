@@ -8,7 +8,14 @@
 
 #include "gateway/gateway.h"
 
+#include <fcntl.h>
+
 enum { MOON_FACTS_TEXT = 256, MOON_FACTS_NAMES = 1024 };
+
+enum {
+    MOON_FACTS_LOG_FLAGS = O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, // of the access log
+    MOON_FACTS_LOG_MODE = 0640,
+};
 
 struct moon_listener_facts {
     char name[64];
@@ -46,3 +53,8 @@ int moon_facts_workers(const struct moon_facts *facts, int wanted);
 
 /// Points the error log where the configuration says. @return false after logging why not
 MUST_CHECK bool moon_facts_open_log(const struct moon_facts *facts);
+
+/// Sees that the access log can be written to; the file is made where there is none.
+/// @param error  for people: the field, the path and why not
+MUST_CHECK enum moon_rc moon_facts_try_access_log(const struct moon_facts *facts, char *error,
+                                                  size_t error_cap);

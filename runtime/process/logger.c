@@ -53,7 +53,7 @@ static bool logger_open(struct logger *logger)
         logger->fd = STDOUT_FILENO;
         return true;
     }
-    int fd = open(logger->path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
+    int fd = open(logger->path, MOON_FACTS_LOG_FLAGS, MOON_FACTS_LOG_MODE);
     if (fd == -1) {
         moon_log_error("access log %s: %m", logger->path);
         return false;

@@ -26,7 +26,8 @@ bool moon_user_find(const char *name, struct moon_user *user)
     }
     int rc = getpwnam_r(name, &entry, space, sizeof(space), &found);
     if (found == NULL) {
-        moon_log_error("user \"%s\": %s", name, rc == 0 ? "there is none" : strerrordesc_np(rc));
+        moon_log_error("gateway.lua: user: expected a user of this system, got \"%s\"%s%s", name,
+                       rc == 0 ? "" : ": ", rc == 0 ? "" : strerrordesc_np(rc));
         return false;
     }
     (void)snprintf(user->name, sizeof(user->name), "%s", name);

@@ -240,8 +240,9 @@ static void reload_load(struct moon_supervisor *supervisor)
     supervisor->sockets.workers = reload->worker_count < supervisor->worker_count
                                       ? reload->worker_count
                                       : supervisor->worker_count;
-    if (moon_sockets_prepare(&supervisor->sockets, &reload->result->facts, text, sizeof(text)) !=
-        MOON_OK) {
+    if (moon_facts_try_access_log(&reload->result->facts, text, sizeof(text)) != MOON_OK ||
+        moon_sockets_prepare(&supervisor->sockets, &reload->result->facts, text, sizeof(text)) !=
+            MOON_OK) {
         reload_failed(supervisor, text);
         return;
     }

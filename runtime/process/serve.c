@@ -59,6 +59,8 @@ static enum moon_rc serve_load(struct serve *serve, char **error)
     struct moon_facts facts;
     rc = moon_facts_of(serve->worker.next->plan, &facts);
     if (rc == MOON_OK)
+        rc = moon_facts_try_access_log(&facts, text, sizeof(text));
+    if (rc == MOON_OK)
         rc = moon_sockets_prepare(&serve->sockets, &facts, text, sizeof(text));
     if (rc != MOON_OK) {
         moon_worker_abort_load(&serve->worker);
@@ -112,7 +114,7 @@ static int serve_open_access_log(const char *path)
         return -1;
     if (strcmp(path, "-") == 0)
         return fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
-    int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
+    int fd = open(path, MOON_FACTS_LOG_FLAGS, MOON_FACTS_LOG_MODE);
     if (fd == -1)
         moon_log_error("access log %s: %m", path);
     return fd;
@@ -122,6 +124,8 @@ static void serve_set_access_log(struct serve *serve)
 {
     struct moon_gateway *gateway = &serve->worker.gateway;
     int fd = serve_open_access_log(serve->facts.access_log);
+    if (fd == -1 && serve->facts.access_log[0] != '\0')
+        return; // better the old file than none
     moon_access_log_free(gateway->access_log);
     gateway->access_log = fd == -1 ? NULL : moon_access_log_new(fd);
 }

@@ -3,10 +3,7 @@
 
 #include "base/log.h"
 
-#include <arpa/inet.h>
 #include <fcntl.h>
-#include <netinet/in.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 void moon_sockets_init(struct moon_sockets *sockets, int workers)
@@ -60,28 +57,6 @@ static struct moon_socket *sockets_free_place(struct moon_sockets *sockets)
     return NULL;
 }
 
-/// The address that a socket is bound to, in the form of moon_listen_address.text.
-static void socket_text(int fd, char *into, size_t cap)
-{
-    struct sockaddr_storage sa = {0};
-    socklen_t len = sizeof(sa);
-    char ip[INET6_ADDRSTRLEN] = "";
-    into[0] = '\0';
-    if (getsockname(fd, (struct sockaddr *)&sa, &len) == -1)
-        return;
-    const void *at = &sa;
-    if (sa.ss_family == AF_UNIX)
-        (void)snprintf(into, cap, "unix:%.107s", ((const struct sockaddr_un *)at)->sun_path);
-    if (sa.ss_family == AF_INET) {
-        (void)inet_ntop(AF_INET, &((const struct sockaddr_in *)at)->sin_addr, ip, sizeof(ip));
-        (void)snprintf(into, cap, "%s:%u", ip, moon_listen_port(fd));
-    }
-    if (sa.ss_family == AF_INET6) {
-        (void)inet_ntop(AF_INET6, &((const struct sockaddr_in6 *)at)->sin6_addr, ip, sizeof(ip));
-        (void)snprintf(into, cap, "[%s]:%u", ip, moon_listen_port(fd));
-    }
-}
-
 void moon_sockets_hold(struct moon_sockets *sockets, int fd, const char *key)
 {
     if (sockets->held_count == MOON_SOCKETS_HELD) {
@@ -92,7 +67,19 @@ void moon_sockets_hold(struct moon_sockets *sockets, int fd, const char *key)
     *held = (struct moon_socket_held){.fd = fd};
     (void)fcntl(fd, F_SETFD, FD_CLOEXEC);
     (void)snprintf(held->key, sizeof(held->key), "%s", key);
-    socket_text(fd, held->text, sizeof(held->text));
+    moon_listen_text(fd, held->text, sizeof(held->text));
+}
+
+// Whether a socket that systemd bound is the one for an address. Its ListenStream=8080 is "*:8080", and
+// may be written "[::]:8080" or "0.0.0.0:8080" in the configuration.
+static bool socket_fits(const char *bound, const char *wanted)
+{
+    static const char *const all[] = {"[::]", "0.0.0.0"};
+    bool fits = strcmp(bound, wanted) == 0;
+    for (size_t i = 0; !fits && bound[0] == '*' && i < MOON_COUNT(all); i++)
+        fits = strncmp(wanted, all[i], strlen(all[i])) == 0 &&
+               strcmp(wanted + strlen(all[i]), bound + 1) == 0;
+    return fits;
 }
 
 // What came from outside and belongs to this listener.
@@ -102,7 +89,7 @@ static void socket_take_held(struct moon_sockets *sockets, struct moon_socket *s
     for (size_t i = 0; i < sockets->held_count; i++) {
         struct moon_socket_held *held = &sockets->held[i];
         bool is_ours = held->key[0] != '\0' ? strcmp(held->key, socket->key) == 0
-                                            : strcmp(held->text, address->text) == 0;
+                                            : socket_fits(held->text, address->text);
         if (held->fd == -1 || !is_ours || socket->fd_count == MOON_BOARD_WORKERS)
             continue;
         socket->fds[socket->fd_count++] = held->fd;
@@ -151,7 +138,7 @@ static enum moon_rc socket_bind(struct moon_sockets *sockets, struct moon_socket
     bool is_given = socket->fd_count > 0 && !socket_is_reuseport(socket->fds[0]);
     if (socket->fd_count > 0 && !socket->is_unix) {
         // The port that it has, where the system is to choose one.
-        socket_text(socket->fds[0], socket->text, sizeof(socket->text));
+        moon_listen_text(socket->fds[0], socket->text, sizeof(socket->text));
         if (moon_listen_address_parse(socket->text, &address) != MOON_OK)
             return MOON_ERR_SYSTEM;
     }
@@ -160,11 +147,11 @@ static enum moon_rc socket_bind(struct moon_sockets *sockets, struct moon_socket
                                            &socket->fds[socket->fd_count]);
         if (rc != MOON_OK)
             return rc;
-        socket_text(socket->fds[socket->fd_count++], socket->text, sizeof(socket->text));
+        moon_listen_text(socket->fds[socket->fd_count++], socket->text, sizeof(socket->text));
         if (!socket->is_unix && moon_listen_address_parse(socket->text, &address) != MOON_OK)
             return MOON_ERR_SYSTEM; // the next ones take the port that the first one got
     }
-    socket_text(socket->fds[0], socket->text, sizeof(socket->text));
+    moon_listen_text(socket->fds[0], socket->text, sizeof(socket->text));
     return MOON_OK;
 }
 

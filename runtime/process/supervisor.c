@@ -241,8 +241,9 @@ static bool supervisor_bind(struct moon_supervisor *supervisor)
     char text[1024];
     moon_sockets_init(&supervisor->sockets, supervisor->worker_count);
     moon_upgrade_inherit(supervisor);
-    if (moon_sockets_prepare(&supervisor->sockets, &supervisor->facts, text, sizeof(text)) !=
-        MOON_OK) {
+    if (moon_facts_try_access_log(&supervisor->facts, text, sizeof(text)) != MOON_OK ||
+        moon_sockets_prepare(&supervisor->sockets, &supervisor->facts, text, sizeof(text)) !=
+            MOON_OK) {
         (void)fprintf(stderr, "moongate: %s\n", text);
         return false;
     }

@@ -258,6 +258,7 @@ static void plan_listener(struct plan_reader *r, struct moon_listener_conf *list
 {
     struct moon_slice unix_path = plan_text(r, "unix");
     listener->name = plan_text(r, "name");
+    listener->place = plan_text(r, "place");
     listener->backlog = (int)plan_number(r, "backlog", 4096);
     listener->is_http2 = plan_bool(r, "http2", false);
     listener->has_proxy_protocol = plan_bool(r, "proxy_protocol", false);
@@ -602,11 +603,6 @@ static void plan_read_logs(struct plan_reader *r)
     if (plan_enter(r, "error_log")) {
         plan->error_log = plan_text(r, "path");
         plan->error_log_level = plan_text(r, "level");
-        plan_leave(r);
-    }
-    if (plan_enter(r, "geoip")) {
-        plan->geo_country = plan_file(r, "country");
-        plan->geo_asn = plan_file(r, "asn");
         plan_leave(r);
     }
 }

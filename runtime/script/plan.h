@@ -40,6 +40,7 @@ struct moon_limits_conf {
 
 struct moon_listener_conf {
     struct moon_slice name;
+    struct moon_slice place;   // for errors: "gateway.lua:7: listeners[2]"
     struct moon_slice address; // "0.0.0.0:8080", "unix:/run/x.sock"
     int backlog;
     bool is_http2;
@@ -152,7 +153,6 @@ struct moon_plan {
     struct moon_network_conf *networks;
     size_t network_count;
     struct moon_ipset *trusted_proxies;
-    struct moon_slice geo_country, geo_asn;
     struct moon_backend_conf *backends;
     size_t backend_count;
     /// One for each backend and client certificate that a policy brings: the backend's own settings but

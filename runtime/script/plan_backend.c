@@ -270,6 +270,7 @@ static void backend_shares(struct plan_reader *r, struct moon_backend_conf *back
 static void backend_read(struct plan_reader *r, struct moon_backend_conf *backend)
 {
     backend->name = plan_text(r, "name");
+    backend->place = plan_text(r, "place");
     if (plan_enter(r, "sink")) {
         backend->sink_status = (int)plan_number(r, "status", 404);
         plan_leave(r);

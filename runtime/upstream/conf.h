@@ -139,7 +139,8 @@ struct moon_backend_tls_conf {
 
 struct moon_backend_conf {
     struct moon_slice name;
-    int sink_status; // not 0: a dead end that answers so
+    struct moon_slice place; // for errors: "gateway.lua:12: backends.orders"
+    int sink_status;         // not 0: a dead end that answers so
     enum moon_balance balance;
     enum moon_protocol protocol;
     enum moon_hash_on hash_on;

@@ -121,6 +121,20 @@ describe("moongate", function()
       assert.is_true(#told.errors >= 3)
     end)
 
+    it("warns of a certificate that has expired", function()
+      process.run(("cd %s && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=t "
+        .. "-days -1 -keyout old.key -out old.pem 2>&1 || openssl req -new -newkey ec -pkeyopt "
+        .. "ec_paramgen_curve:P-256 -nodes -subj /CN=t -keyout old.key 2>/dev/null | openssl x509 -req "
+        .. "-signkey old.key -days -1 -out old.pem 2>&1"):format(dir))
+      write("gateway.lua", CONFIG:format('management = { address = ":1", tls = { certificates = '
+        .. '{ { certificate = "old.pem", key = "old.key" } } } },'))
+      local output, errors, status = moongate("check " .. dir)
+      assert.equal(0, status, errors)
+      assert.truthy(output:find("valid", 1, true))
+      assert.matches("warning: gateway.lua:2: management.tls: the certificate .*/old.pem has expired", errors)
+      assert.equal(1, #json.decode((moongate("check --json " .. dir))).warnings)
+    end)
+
     it("says that there is nothing to check", function()
       local _, errors, status = moongate("check " .. dir)
       assert.equal(1, status)
@@ -159,6 +173,14 @@ describe("moongate", function()
     assert.equal(0, (select(3, moongate("check " .. dir .. "/new"))))
     assert.equal(1, (select(3, moongate("init " .. dir .. "/new"))))
     assert.equal(0, (select(3, moongate("init --force " .. dir .. "/new"))))
+  end)
+
+  it("does not start where the access log cannot be written", function()
+    write("gateway.lua", CONFIG:format('access_log = { path = "/nowhere/access.log" },'))
+    local _, errors, status = moongate("run " .. dir)
+    assert.equal(1, status)
+    assert.truthy(errors:find('gateway.lua: access_log.path: expected a file that can be written, got '
+      .. '"/nowhere/access.log": No such file or directory', 1, true), errors)
   end)
 
   it("does not start with a configuration that has a mistake", function()

@@ -1,27 +1,22 @@
 -- SPDX-License-Identifier: Apache-2.0
---- The files of the tree as git sees them, and their text. Shared by the lint specs.
+--- The files of the tree, and their text. Shared by the lint specs.
 
 local M = {}
 
---- Files that are tracked, or new and not ignored.
----@param ... string path patterns of git
+---@param ... string patterns as scripts/files.sh takes them
 ---@return string[]
 function M.files(...)
   local quoted = {}
   for i, pattern in ipairs({ ... }) do
     quoted[i] = "'" .. pattern .. "'"
   end
-  local command = "git ls-files -co --exclude-standard " .. table.concat(quoted, " ")
-  local pipe = assert(io.popen(command))
+  local pipe = assert(io.popen("scripts/files.sh " .. table.concat(quoted, " ")))
   local found = {}
   for path in pipe:lines() do
-    local file = io.open(path, "rb") -- a file that is deleted and not yet committed is still listed
-    if file then
-      file:close()
-      found[#found + 1] = path
-    end
+    found[#found + 1] = path
   end
   pipe:close()
+  assert(#found > 0, "no file matches " .. table.concat(quoted, " "))
   return found
 end
 

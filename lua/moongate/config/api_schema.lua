@@ -16,8 +16,7 @@ local examples = {
   description = "Example bodies by media type, for `mock_response`: a text, or a table sent as JSON.",
 }
 
-local method = f.str("Method, or \"*\" for all.", { pattern = "^[%u*][%u-]*$",
-  expected = "a method in capitals, or \"*\"" })
+local method = f.method("Method, or \"*\" for all.")
 
 local checked = { "prevent", "detect", "ignore" }
 
@@ -49,7 +48,7 @@ local operation = f.record("One operation.", {
 
 return f.record("One API: a file of `apis/`.", {
   { "name", f.str("Name, unique in the gateway; in logs, metrics and products.",
-    { pattern = "^[%w_][%w_.-]*$" }), true },
+    { pattern = "^[%w_][%w_.-]*$", expected = "a name of letters, digits, '_', '.', '-'" }), true },
   { "title", f.str("Name for people.") },
   { "description", f.str("What it is for.") },
   { "version", f.str("Version for people.") },

@@ -21,7 +21,8 @@ local target = {
 }
 
 local health = f.record("Active probes, sent by one worker for all.", {
-  { "path", f.str("Path that is asked for.", { pattern = "^/" }), true },
+  { "path", f.str("Path that is asked for.",
+    { pattern = "^/", expected = "a path that starts with \"/\"" }), true },
   { "method", f.enum("Method of the probe.", { "GET", "HEAD", "OPTIONS" }, "GET") },
   { "host", f.str("Host field of the probe; the target's where left out.") },
   { "interval", f.seconds("Between two probes.", { default = 10, minimum = 0.1 }) },

@@ -46,6 +46,26 @@ function M:add(err)
   self.list[#self.list + 1] = err
 end
 
+--- Whether a field of a file has been complained of.
+function M:has(file, path)
+  for _, err in ipairs(self.list) do
+    if err.file == file and err.path == path then
+      return true
+    end
+  end
+  return false
+end
+
+--- Whether a file has been complained of.
+function M:has_file(file)
+  for _, err in ipairs(self.list) do
+    if err.file == file then
+      return true
+    end
+  end
+  return false
+end
+
 --- Adds what a schema found.
 function M:add_all(file, errs)
   for _, err in ipairs(errs or {}) do

@@ -15,6 +15,10 @@ function M.str(description, more)
   return with({ type = "string", minLength = 1, description = description }, more)
 end
 
+function M.method(description)
+  return M.str(description, { pattern = "^[%u*][%u-]*$", expected = "a method in capitals, or \"*\"" })
+end
+
 function M.bool(description, default)
   return { type = "boolean", description = description, default = default }
 end
@@ -92,7 +96,8 @@ function M.policies(description)
     section("backend", "Around the call of the backend."),
     section("outbound", "On the response, before it goes to the client."),
     section("on_error", "When a policy refused or failed, or no backend could answer."),
-  }, { is_policies = true })
+  }, { is_policies = true,
+    expected = "a table of lists by section: inbound, backend, outbound, on_error" })
 end
 
 --- Compression of responses; the innermost scope that says something counts, as a whole.

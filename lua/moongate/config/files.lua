@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: Apache-2.0
 --- Loads the Lua files of a configuration directory in the sandbox, and what they may require.
 
+local fuel = require("moongate.fuel")
 local near = require("moongate.near")
 local policies = require("moongate.policies")
 local sandbox = require("moongate.sandbox")
@@ -89,7 +90,13 @@ function M:run(path)
   if not chunk then
     return false, err
   end
-  return pcall(chunk)
+  local outer = self.running
+  self.running = path -- and stays it where the budget ends the load
+  local ok, value = pcall(chunk)
+  if not fuel.is_spent() then
+    self.running = outer
+  end
+  return ok, value
 end
 
 --- The table that a file returns; what is wrong is reported.
@@ -152,6 +159,13 @@ local function load_builtin(source, name)
   loaded = chunk(key)
   package.loaded[key] = loaded
   return loaded
+end
+
+--- Whether a policy is one of ours.
+---@param name string
+---@return boolean
+function M:is_builtin(name)
+  return load_builtin(self.source, name) ~= nil
 end
 
 local SECTIONS = { "inbound", "backend", "outbound", "on_error", "log" }

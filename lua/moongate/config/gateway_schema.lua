@@ -31,7 +31,8 @@ local tls = f.record("TLS of the listener.", {
   }) },
 })
 
-local address = f.str("`host:port`, `[v6]:port`, `:port` (all addresses), or `unix:/path`.")
+local address = f.str("`IP:port`, `[IPv6]:port`, `:port` (all addresses, of both families), or "
+  .. "`unix:/path`.")
 
 local function listener(description)
   return f.record(description, {
@@ -113,7 +114,9 @@ local access_log = {
 
 local redirect = f.record("Sends the client elsewhere.", {
   { "to", f.str("URL; path and query of the request are appended as said below.",
-    { pattern = "^[%a/]", expected = "a URL or an absolute path" }), true },
+    { check = function(to)
+      return to:find("^/") ~= nil or to:find("^%a[%w+.-]*://[^/?#]") ~= nil
+    end, expected = "a URL with its scheme, or an absolute path" }), true },
   { "status", f.enum("Status.", { 301, 302, 303, 307, 308 }, 302) },
   { "keep_path", f.bool("Whether the request's path is appended.", true) },
   { "keep_query", f.bool("Whether the request's query is appended.", true) },
@@ -130,7 +133,7 @@ local route = f.record("A route: exactly one of `apis`, `backend`, `redirect`, `
     .. "specific pattern wins at every segment, in whatever order they are listed.",
     { pattern = "^/", expected = "a path that starts with \"/\"" }), true },
   { "name", f.str("Name in logs and metrics; the path where left out.") },
-  { "methods", f.list("Methods that it takes; all where left out.", f.str("A method."),
+  { "methods", f.list("Methods that it takes; all where left out.", f.method("A method."),
     { minItems = 1 }) },
   { "apis", { oneOf = {
     { type = "boolean", expected = "true" }, f.list("Names.", f.str("An API.")) },

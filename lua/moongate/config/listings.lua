@@ -197,6 +197,12 @@ end
 
 --- A function in a list.
 function M:from_function(f, scope, section, path)
+  local name = records.uncalled(f)
+  if name then
+    self.errors:add({ file = scope.file, path = path,
+      message = ("expected a policy, got p.%s without its options; write p.%s {}"):format(name, name) })
+    return nil
+  end
   local info = debug.getinfo(f, "S")
   local file = info.source:match("^@(.*)$")
   return self:new_listing(scope, section, {

@@ -45,13 +45,13 @@ function M.address(text)
   end
   local host, port = text:match("^%[([%x:.]+)%]:(%d+)$")
   if not host then
-    host, port = text:match("^([%w_.-]*):(%d+)$")
+    host, port = text:match("^([%w.*-]*):(%d+)$")
   end
   port = tonumber(port)
-  if not host or not port or port > 65535 then
-    return nil, "host:port, [v6]:port, :port or unix:/path"
+  if not host or not port or port > 65535 or not M.is_listenable(host) then
+    return nil, "IP:port, [IPv6]:port, :port (all addresses) or unix:/path"
   end
-  return { host = host == "" and "::" or host, port = port }
+  return { host = host == "" and "*" or host, port = port }
 end
 
 --- Where the self-signed certificate for development is kept: outside the configuration, so that it
@@ -134,6 +134,47 @@ local function is_ipv6(text)
   return doubles == 1 and groups < 8 or doubles == 0 and groups == 8
 end
 
+M.NETWORK = "a network like 10.0.0.0/8 or ::1/128, without bits behind the prefix"
+
+-- An address as numbers of 16 bits; IPv4 gives two, IPv6 eight.
+local function words_of(address)
+  local words = {}
+  local a, b, c, d = address:match("(%d+)%.(%d+)%.(%d+)%.(%d+)$")
+  if a then
+    local v4 = { a * 256 + b, c * 256 + d }
+    if not address:find(":", 1, true) then
+      return v4
+    end
+    address = ("%s%x:%x"):format(address:match("^(.*:)"), v4[1], v4[2])
+  end
+  local head, tail = address:match("^(.-)::(.*)$")
+  for word in (head or address):gmatch("%x+") do
+    words[#words + 1] = tonumber(word, 16)
+  end
+  local rest = {}
+  for word in (tail or ""):gmatch("%x+") do
+    rest[#rest + 1] = tonumber(word, 16)
+  end
+  while #words + #rest < 8 do
+    words[#words + 1] = 0
+  end
+  for _, word in ipairs(rest) do
+    words[#words + 1] = word
+  end
+  return words
+end
+
+-- Whether an address has bits set behind its prefix.
+local function has_host_bits(address, bits)
+  for i, word in ipairs(words_of(address)) do
+    local own = math.min(math.max(bits - (i - 1) * 16, 0), 16) -- of this word, in the prefix
+    if word % 2 ^ (16 - own) ~= 0 then
+      return true
+    end
+  end
+  return false
+end
+
 --- Whether a text is an address or a network in CIDR form.
 ---@param text string
 ---@return boolean
@@ -146,7 +187,12 @@ function M.is_network(text)
   if not width then
     return false
   end
-  return bits == "" or tonumber(bits) <= width
+  return bits == "" or tonumber(bits) <= width and not has_host_bits(address, tonumber(bits))
+end
+
+--- Whether a listener can be bound to a host: an address, or a word that stands for one.
+function M.is_listenable(host)
+  return host == "" or host == "*" or host == "localhost" or is_ipv4(host) or is_ipv6(host)
 end
 
 --- A host as routes know it, or nil.
@@ -247,7 +293,7 @@ local function auth(given, fail)
     return nil
   end
   local out = { fields = {} }
-  if given.basic then
+  if given.basic and given.basic.username and given.basic.password then
     out.fields[1] = { name = "Authorization",
       value = "Basic " .. base64(given.basic.username .. ":" .. given.basic.password) }
   end

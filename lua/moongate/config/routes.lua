@@ -343,6 +343,8 @@ function M:add_apis(site, route, host, base)
       for _, path in ipairs(api.paths) do
         if lies_within(path, route.path) then
           found = true
+          api.reached_paths = api.reached_paths or {}
+          api.reached_paths[path] = true
           self:add_api(site, route, host, api, path, base)
         end
       end
@@ -350,7 +352,10 @@ function M:add_apis(site, route, host, base)
   end
   if not found then
     self.warnings:add({ file = base.source.file, line = base.source.line, path = base.source.path,
-      message = ("no API has a path below %s"):format(route.path) })
+      message = ("no API has %s"):format(route.path:find("*", 1, true)
+        and "a path below " .. route.path
+        or ("the path %s; %s/* stands for all below it"):format(route.path, route.path:gsub("/$", ""))),
+    })
   end
   local rest = {}
   for key, value in pairs(base) do
