@@ -6,6 +6,10 @@
 #include "gateway/encode.h"
 #include "gateway/grpc.h"
 
+// An answer as short as this, whose length is told, is sent when it is whole: its head alone is of no
+// use to a client, and what a backend breaks off can be told as what it is.
+enum { BODY_AWAITED_BYTES = 16384 };
+
 static void body_ask_for(struct moon_exchange *x)
 {
     if (x->request.expects_continue && !x->is_continue_sent) {
@@ -233,6 +237,22 @@ static enum moon_rc body_wrote(struct moon_exchange *x, enum moon_rc rc, size_t 
     return rc;
 }
 
+bool moon_body_awaits_response(struct moon_exchange *x)
+{
+    int64_t length = x->call.response.content_length;
+    bool is_streamed = x->is_answered && !x->is_response_kept && !x->cache.is_serving &&
+                       !x->is_tunnel && !x->is_grpc && !body_is_bodiless(x);
+    return is_streamed && length > 0 && length <= BODY_AWAITED_BYTES &&
+           moon_call_awaits(&x->call, length);
+}
+
+// What came with the head, and does not end there, may be known to break.
+static enum moon_rc body_look(struct moon_exchange *x, enum moon_rc rc)
+{
+    enum moon_rc rest = moon_call_look(&x->call);
+    return rest == MOON_OK || rest == MOON_AGAIN ? rc : rest;
+}
+
 enum moon_rc moon_body_send_head(struct moon_exchange *x)
 {
     struct moon_slice data = {NULL, 0};
@@ -246,6 +266,9 @@ enum moon_rc moon_body_send_head(struct moon_exchange *x)
         is_last = true;
     } else if (x->is_answered || x->cache.is_serving) {
         enum moon_rc rc = body_read_response(x, &data, &is_last);
+        bool is_open = rc == MOON_AGAIN || (rc == MOON_OK && !is_last);
+        if (is_open && !x->cache.is_serving)
+            rc = body_look(x, rc);
         if (rc != MOON_OK && rc != MOON_AGAIN)
             return rc; // broken before the client saw anything: a clean 502
         is_last = is_last && x->call.response.trailers.count == 0; // the pump sends them

@@ -26,6 +26,10 @@ MUST_CHECK enum moon_rc moon_body_collect_more(struct moon_exchange *x);
 /// Sends as much of the request's body to the backend as it takes.
 void moon_body_pump_request(struct moon_exchange *x);
 
+/// Whether the rest of a short answer is waited for, so that one that breaks becomes an error of the
+/// gateway's rather than a cut answer. The call's on_body goes on.
+MUST_CHECK bool moon_body_awaits_response(struct moon_exchange *x);
+
 /// Sends the response's head, with the first of the body where that is here already.
 MUST_CHECK enum moon_rc moon_body_send_head(struct moon_exchange *x);
 

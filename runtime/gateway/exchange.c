@@ -55,6 +55,11 @@ static enum step_next exchange_section(struct moon_exchange *x, enum moon_sectio
         x->ctx.cancel = NULL;
         return STEP_MORE;
     }
+    if (run != MOON_RUN_WAIT && x->ctx.body_rc != MOON_OK) { // a policy read it, and it broke
+        enum moon_rc rc = x->ctx.body_rc;
+        x->ctx.body_rc = MOON_OK;
+        return exchange_fail(x, rc);
+    }
     switch (run) {
     case MOON_RUN_DONE:
         return step_to(x, next);
@@ -225,6 +230,8 @@ static enum step_next step_respond(struct moon_exchange *x)
 {
     if (x->is_client_gone)
         return step_to(x, MOON_STEP_LOG);
+    if (moon_body_awaits_response(x))
+        return STEP_WAIT;
     moon_grpc_map_response(x);
     moon_forward_secure(x);
     enum moon_rc rc = moon_body_send_head(x);

@@ -63,7 +63,7 @@ struct moon_h1_body {
     uint64_t left;          // of the body (LENGTH) or of the chunk (CHUNKED)
     uint64_t total;         // payload bytes so far
     size_t extension_bytes; // of the current chunk line, bounded
-    size_t trailer_bytes;
+    size_t trailer_bytes, trailer_count;
     struct moon_fields *trailers; // where trailer fields go; NULL drops them
     struct moon_buf trailer_line;
     bool is_done;
@@ -89,6 +89,10 @@ MUST_CHECK enum moon_rc moon_h1_body_next(struct moon_h1_body *body, struct moon
 /// The connection closed: is the body whole? @return MOON_OK (CLOSE framing, or done), else
 /// MOON_ERR_CLIENT_CLOSED or MOON_ERR_UPSTREAM_TRUNCATED
 MUST_CHECK enum moon_rc moon_h1_body_eof(struct moon_h1_body *body);
+
+/// Looks at what stands in front of the body without taking it. @return MOON_OK (its end is in `in`),
+/// MOON_AGAIN (more must come), or how it breaks
+MUST_CHECK enum moon_rc moon_h1_body_look(const struct moon_h1_body *body, struct moon_slice in);
 
 /// Writes a request head for an upstream: request line (method, path, query), fields as they are,
 /// framing fields from `request->framing` and `content_length`, final empty line. Host is written

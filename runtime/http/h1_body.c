@@ -162,9 +162,6 @@ static enum moon_rc trailer_add(struct moon_fields *trailers, struct moon_slice 
     if (moon_field_flags(id) & (MOON_FIELD_NO_TRAILER | MOON_FIELD_HOP)) {
         return MOON_OK;
     }
-    if (trailers->count >= H1_TRAILER_COUNT) {
-        return MOON_ERR_HEAD_TOO_LARGE;
-    }
     struct moon_slice kept;
     struct moon_slice parts[] = {name, value};
     if (!moon_arena_join(trailers->arena, parts, 2, &kept)) {
@@ -190,6 +187,9 @@ static enum moon_rc trailer_parse(struct moon_h1_body *body, struct moon_slice l
     if (colon == line.data || colon == end || *colon != ':' ||
         moon_find_control(colon, end) != end) {
         return MOON_ERR_BAD_TRAILER;
+    }
+    if (++body->trailer_count > H1_TRAILER_COUNT) {
+        return MOON_ERR_HEAD_TOO_LARGE;
     }
     if (body->trailers == NULL) {
         return MOON_OK;
@@ -302,6 +302,22 @@ enum moon_rc moon_h1_body_next(struct moon_h1_body *body, struct moon_slice in, 
     }
     *used = data->len;
     return MOON_OK;
+}
+
+enum moon_rc moon_h1_body_look(const struct moon_h1_body *body, struct moon_slice in)
+{
+    struct moon_h1_body ahead = *body;
+    ahead.trailers = NULL;
+    moon_buf_init(&ahead.trailer_line, H1_TRAILER_BYTES);
+    enum moon_rc rc = moon_buf_append(&ahead.trailer_line, moon_buf_slice(&body->trailer_line));
+    while (rc == MOON_OK && !ahead.is_done) {
+        struct moon_slice data;
+        size_t used = 0;
+        rc = moon_h1_body_next(&ahead, in, &used, &data);
+        in = moon_slice_from(in, used);
+    }
+    moon_h1_body_fini(&ahead);
+    return rc;
 }
 
 enum moon_rc moon_h1_body_eof(struct moon_h1_body *body)

@@ -528,6 +528,18 @@ void moon_stream_pause_reading(struct moon_stream *stream, bool is_paused)
     stream_watch(stream);
 }
 
+bool moon_stream_has_ended(struct moon_stream *stream)
+{
+    if (stream->is_read_ended || stream->state == STREAM_FAILED)
+        return true;
+    if (stream->state != STREAM_OPEN)
+        return false;
+    bool has_ended = stream->ops->has_ended(stream);
+    if (stream->ops->has_pending(stream)) // epoll does not tell of what the look has taken in
+        moon_task_post(stream->io.loop, &stream->again);
+    return has_ended;
+}
+
 bool moon_stream_has_pending(const struct moon_stream *stream)
 {
     struct moon_stream *s = (struct moon_stream *)(uintptr_t)stream; // OpenSSL takes no const

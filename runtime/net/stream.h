@@ -99,6 +99,9 @@ void moon_stream_pause_reading(struct moon_stream *stream, bool is_paused);
 /// True while bytes wait inside the stream (TLS) although the socket is not readable.
 bool moon_stream_has_pending(const struct moon_stream *stream);
 
+/// Whether the peer has closed or reset the connection and all that it sent before was read.
+bool moon_stream_has_ended(struct moon_stream *stream);
+
 /// Bytes that go out before everything else, TLS included, as soon as the connection stands (a PROXY
 /// header). At most a hundred or so; right after moon_stream_connect only. Copied.
 MUST_CHECK enum moon_rc moon_stream_preamble(struct moon_stream *stream, struct moon_slice bytes);

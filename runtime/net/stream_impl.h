@@ -24,6 +24,8 @@ struct moon_stream_ops {
     /// NULL: none. @return MOON_OK, MOON_AGAIN, MOON_ERR_TLS, MOON_ERR_IO
     enum moon_rc (*handshake)(struct moon_stream *s);
     bool (*has_pending)(struct moon_stream *s);
+    /// Whether nothing but an end or an error is left to read; what is left stays.
+    bool (*has_ended)(struct moon_stream *s);
     void (*shutdown)(struct moon_stream *s); // before the FIN
     void (*fini)(struct moon_stream *s);
 };

@@ -80,6 +80,16 @@ static bool plain_has_pending(struct moon_stream *s)
     return false;
 }
 
+static bool plain_has_ended(struct moon_stream *s)
+{
+    char byte;
+    ssize_t n;
+    do
+        n = recv(s->io.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+    while (n == -1 && errno == EINTR);
+    return n == 0 || (n == -1 && errno != EAGAIN);
+}
+
 static void plain_nothing(struct moon_stream *s)
 {
     (void)s;
@@ -90,6 +100,7 @@ const struct moon_stream_ops moon_stream_plain_ops = {
     .write = plain_write,
     .handshake = NULL,
     .has_pending = plain_has_pending,
+    .has_ended = plain_has_ended,
     .shutdown = plain_nothing,
     .fini = plain_nothing,
 };

@@ -137,6 +137,21 @@ static bool tls_has_pending(struct moon_stream *s)
     return !s->tls->is_starved && SSL_has_pending(s->tls->ssl) == 1;
 }
 
+static bool tls_has_ended(struct moon_stream *s)
+{
+    char byte;
+    size_t n = 0;
+    moon_tls_clear_errors();
+    s->may_have_input = true;
+    int ret = SSL_peek_ex(s->tls->ssl, &byte, 1, &n);
+    if (ret == 1)
+        return false;
+    int why = SSL_get_error(s->tls->ssl, ret);
+    ERR_clear_error();
+    s->tls->is_starved = why == SSL_ERROR_WANT_READ;
+    return why != SSL_ERROR_WANT_READ && why != SSL_ERROR_WANT_WRITE;
+}
+
 static enum moon_rc tls_read(struct moon_stream *s, char *room, size_t n, size_t *n_read)
 {
     size_t total = 0;
@@ -252,6 +267,7 @@ const struct moon_stream_ops moon_stream_tls_ops = {
     .write = tls_write,
     .handshake = tls_handshake,
     .has_pending = tls_has_pending,
+    .has_ended = tls_has_ended,
     .shutdown = tls_shutdown,
     .fini = tls_fini,
 };

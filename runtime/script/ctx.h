@@ -136,6 +136,7 @@ struct moon_ctx {
     struct moon_slice backend_url; // set_backend_service with a URL; empty: `backend`
     int certificate;               // of the policies', shown to the backend: 1 on; 0: its own
     enum moon_rc forward_rc;       // how the last ctx:forward ended
+    enum moon_rc body_rc;          // how a body broke that a policy read, whatever it caught
     enum moon_section section;     // running now
     bool is_path_rewritten;
     bool is_background; // nobody waits for the answer: the cache renews an object

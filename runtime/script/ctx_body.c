@@ -20,6 +20,13 @@ void moon_ctx_cancel_body(void *op)
     (void)op; // the exchange that collects the body is ending by itself
 }
 
+int moon_ctx_body_raise(lua_State *L, struct moon_ctx *x, const char *what, enum moon_rc rc)
+{
+    if (rc != MOON_ERR_INTERNAL) // it was streamed already: the policy's mistake
+        x->body_rc = rc;
+    return luaL_error(L, "%s: %s", what, moon_rc_text(rc));
+}
+
 void moon_ctx_body_ready(struct moon_ctx *x)
 {
     moon_async_done(x, body_push, x->op);

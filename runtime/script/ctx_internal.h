@@ -43,6 +43,10 @@ void moon_ctx_add_body_methods(lua_State *L, struct moon_script *script,
                                enum moon_handle_kind kind);
 void moon_ctx_cancel_body(void *op);
 
+/// Raises in the policy that wanted a body why there is none. Where the peer is the cause, the exchange
+/// ends with that once the section has ended.
+int moon_ctx_body_raise(lua_State *L, struct moon_ctx *x, const char *what, enum moon_rc rc);
+
 /// `replace` of both: a list of { from, to } at index 2, whether they are links at 3.
 int moon_ctx_body_replace(lua_State *L, struct moon_ctx *x, bool is_request);
 

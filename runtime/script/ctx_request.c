@@ -208,7 +208,7 @@ static int request_body(lua_State *L)
         return 1;
     }
     if (rc != MOON_AGAIN)
-        return luaL_error(L, "ctx.request:body: %s", moon_rc_text(rc));
+        return moon_ctx_body_raise(L, x, "ctx.request:body", rc);
     (void)moon_async_ctx(L);
     return moon_async_wait(L, x, moon_ctx_cancel_body, (void *)(uintptr_t)&x->ops->request_body);
 }

@@ -15,7 +15,7 @@ static int response_body(lua_State *L)
         return 1;
     }
     if (rc != MOON_AGAIN)
-        return luaL_error(L, "ctx.response:body: %s", moon_rc_text(rc));
+        return moon_ctx_body_raise(L, x, "ctx.response:body", rc);
     (void)moon_async_ctx(L);
     return moon_async_wait(L, x, moon_ctx_cancel_body, (void *)(uintptr_t)&x->ops->response_body);
 }

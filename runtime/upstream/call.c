@@ -6,6 +6,8 @@
 #include "upstream/call_internal.h"
 #include "upstream/service.h"
 
+enum { CALL_LOOK_BYTES = 16384 }; // of a body that came with its head: longer ones are on their way
+
 void call_arm(struct moon_call *call, int64_t after_ms, enum moon_rc meaning)
 {
     int64_t now = moon_loop_now_ms(call->upstreams->loop);
@@ -51,7 +53,8 @@ static void call_timeout(struct moon_timer *timer)
         call_resume_try(call);
     } else if (now >= call->try_deadline_ms) {
         call_failed(call, MOON_ERR_FIRST_BYTE_TIMEOUT);
-    } else if (call->state == MOON_CALL_BODY && call->transport->has_unread(call)) {
+    } else if (call->state == MOON_CALL_BODY && !call->is_awaited &&
+               call->transport->unread(call) > 0) { // the owner is slow, not the target
         call_arm(call, call->backend->conf->idle_ms, call->timeout_rc);
     } else {
         call_failed(call, call->timeout_rc);
@@ -240,6 +243,27 @@ enum moon_rc moon_call_read(struct moon_call *call, struct moon_slice *data, boo
     if (call->transport == NULL)
         return call->failure != MOON_OK ? call->failure : MOON_AGAIN;
     enum moon_rc rc = call->transport->read(call, data, is_done);
+    if (rc != MOON_OK && rc != MOON_AGAIN)
+        call_body_failed(call, rc);
+    return rc;
+}
+
+bool moon_call_awaits(struct moon_call *call, int64_t body_bytes)
+{
+    bool may_come = call->state == MOON_CALL_BODY && call->failure == MOON_OK && !call->is_closed &&
+                    call->transport != NULL;
+    call->is_awaited = may_come && (int64_t)call->transport->unread(call) < body_bytes;
+    return call->is_awaited;
+}
+
+enum moon_rc moon_call_look(struct moon_call *call)
+{
+    if (call->failure != MOON_OK)
+        return call->failure;
+    if (call->state != MOON_CALL_BODY || call->transport == NULL ||
+        call->transport->unread(call) > CALL_LOOK_BYTES)
+        return MOON_AGAIN;
+    enum moon_rc rc = call->transport->look(call);
     if (rc != MOON_OK && rc != MOON_AGAIN)
         call_body_failed(call, rc);
     return rc;

@@ -83,8 +83,9 @@ struct moon_call {
     bool is_answer_good; // its head was; the target is credited when the body has not failed
     bool is_upgrade_asked;
     bool is_retry_allowed;  // by the owner, for methods that are not idempotent
-    bool is_closed;         // the connection ended, for the reason in closed_rc; what came before
-    enum moon_rc closed_rc; // is read first
+    bool is_awaited;        // the owner waits for more than what has come
+    bool is_closed;         // the connection or stream ended; what came before is read first
+    enum moon_rc closed_rc; // HTTP/1.1: why
 
     const struct moon_proxy_header *client; // whom a PROXY header names; lent by the owner; NULL:
                                             // the gateway speaks for itself
@@ -135,6 +136,16 @@ bool moon_call_is_writable(const struct moon_call *call);
 ///         MOON_ERR_UPSTREAM_PROTOCOL, MOON_ERR_TOTAL_TIMEOUT ...
 MUST_CHECK enum moon_rc moon_call_read(struct moon_call *call, struct moon_slice *data,
                                        bool *is_done);
+
+/// Before the first moon_call_read: whether it is worth to wait until `body_bytes` have come. While
+/// true is given, on_body follows, and silence is the target's. `body_bytes` must be well below what
+/// a connection holds (64 KiB).
+MUST_CHECK bool moon_call_awaits(struct moon_call *call, int64_t body_bytes);
+
+/// Behind the first moon_call_read: what is known of the rest of the body, which is not taken by that.
+/// @return MOON_OK (it is here, whole), MOON_AGAIN (more must come; long bodies are not looked at),
+///         or how it breaks, as moon_call_read will tell
+MUST_CHECK enum moon_rc moon_call_look(struct moon_call *call);
 
 /// Ends the call, whole or not: the connection goes back to its pool where it can be used again.
 /// Harmless on a call that never started or has ended.

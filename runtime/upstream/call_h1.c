@@ -264,9 +264,18 @@ static bool h1_is_writable(const struct moon_call *call)
     return moon_stream_queued(call->conn->stream) == 0;
 }
 
-static bool h1_has_unread(const struct moon_call *call)
+static size_t h1_unread(const struct moon_call *call)
 {
-    return moon_buf_len(&call->conn->in) > 0;
+    return moon_buf_len(&call->conn->in);
+}
+
+static enum moon_rc h1_look(struct moon_call *call)
+{
+    struct moon_slice rest = moon_slice_from(moon_buf_slice(&call->conn->in), call->used);
+    enum moon_rc rc = moon_h1_body_look(&call->body, rest);
+    bool has_ended = rc == MOON_AGAIN && call->body.framing != MOON_FRAMING_CLOSE &&
+                     (call->is_closed || moon_stream_has_ended(call->conn->stream));
+    return has_ended ? MOON_ERR_UPSTREAM_TRUNCATED : rc;
 }
 
 // Whole both ways, wanted by both sides, and nothing left over.
@@ -301,7 +310,8 @@ const struct call_transport call_h1 = {
     .write = h1_write,
     .read = h1_read,
     .is_writable = h1_is_writable,
-    .has_unread = h1_has_unread,
+    .unread = h1_unread,
+    .look = h1_look,
     .keep = h1_keep,
     .drop = h1_drop,
 };

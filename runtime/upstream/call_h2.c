@@ -115,6 +115,7 @@ static void stream_closed(struct call_stream *stream)
 {
     struct moon_call *call = stream->call;
     if (call->state == MOON_CALL_BODY) {
+        call->is_closed = true;
         call->events->on_body(call->owner); // reads the end, or how it broke
         return;
     }
@@ -165,7 +166,7 @@ static void h2_conn_break(struct moon_h2_conn *h, enum moon_rc rc)
         struct call_stream *stream = MOON_LIST_ENTRY(h->streams.next, struct call_stream, link);
         struct moon_call *call = stream->call;
         moon_list_remove(&stream->link);
-        stream->h2.is_closed = true;
+        stream->h2.is_closed = call->is_closed = true;
         if (call->state == MOON_CALL_BODY)
             call->events->on_body(call->owner);
         else
@@ -380,9 +381,18 @@ static bool h2_is_writable(const struct moon_call *call)
     return moon_buf_len(&call->stream->h2.out) == 0;
 }
 
-static bool h2_has_unread(const struct moon_call *call)
+static size_t h2_unread(const struct moon_call *call)
 {
-    return moon_buf_len(&call->stream->h2.in) > 0;
+    return moon_buf_len(&call->stream->h2.in);
+}
+
+static enum moon_rc h2_look(struct moon_call *call)
+{
+    const struct call_stream *stream = call->stream;
+    if (stream->h2.is_in_ended)
+        return MOON_OK;
+    bool has_ended = stream->h2.is_closed || moon_stream_has_ended(stream->conn->conn->stream);
+    return has_ended ? MOON_ERR_UPSTREAM_TRUNCATED : MOON_AGAIN;
 }
 
 static void h2_drop(struct moon_call *call)
@@ -401,7 +411,8 @@ const struct call_transport call_h2 = {
     .write = h2_write,
     .read = h2_read,
     .is_writable = h2_is_writable,
-    .has_unread = h2_has_unread,
+    .unread = h2_unread,
+    .look = h2_look,
     .keep = h2_keep,
     .drop = h2_drop,
 };

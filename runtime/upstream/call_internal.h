@@ -12,8 +12,10 @@ struct call_transport {
     enum moon_rc (*write)(struct moon_call *call, struct moon_slice data, bool is_last);
     enum moon_rc (*read)(struct moon_call *call, struct moon_slice *data, bool *is_done);
     bool (*is_writable)(const struct moon_call *call);
-    /// True while the owner has not taken what has come: then silence is not the target's.
-    bool (*has_unread)(const struct moon_call *call);
+    /// Bytes of the body that have come and that the owner has not taken.
+    size_t (*unread)(const struct moon_call *call);
+    /// moon_call_look, without its limits.
+    enum moon_rc (*look)(struct moon_call *call);
     /// Gives the connection back where it can serve another call. @return false: drop it
     bool (*keep)(struct moon_call *call);
     void (*drop)(struct moon_call *call);

@@ -431,7 +431,7 @@ return {
 
   -- A download whose second half is still to come.
   local function begin()
-    old:reset({ answer = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst" })
+    old:reset({ answer = "HTTP/1.1 200 OK\r\nContent-Length: 20000\r\n\r\nfirst" })
     local client = assert(socket.connect("127.0.0.1", gw:port()))
     client:settimeout(0)
     client:send("GET /1 HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -450,12 +450,12 @@ return {
     assert.equal(200, got.answers[1].status)
     assert.equal(1, #new.requests)
     assert.equal(1, #old.requests)
-    old.conns[1].socket:send("later")
+    old.conns[1].socket:send(("x"):rep(19990) .. "later")
     for _ = 1, 20 do
       gw.core:turn(1)
     end
     local _, _, bytes = client:receive("*a")
-    assert.matches("\r\n\r\nfirstlater$", bytes)
+    assert.matches("\r\n\r\nfirstx+later$", bytes)
     client:close()
   end)
 

@@ -123,37 +123,74 @@ describe("HTTP/1.1 turns into 502 an answer", function()
   end
 end)
 
---- What the client may never take for a whole answer.
+--- What the client may never take for a whole answer: the beginning, which comes with the head, and
+--- what breaks it.
+local LONG = ("x"):rep(20000)
 local cut = {
-  { "shorter than its length", ok("Content-Length: 10", "hello"), closes = true },
-  { "without the last chunk", ok(CHUNKED, "5\r\nhello\r\n"), closes = true },
-  { "that ends within a chunk", ok(CHUNKED, "a\r\nhello"), closes = true },
-  { "that ends within a chunk's size", ok(CHUNKED, "5\r\nhello\r\n5"), closes = true },
-  { "that ends before the empty line", ok(CHUNKED, "5\r\nhello\r\n0\r\n"), closes = true },
-  { "that ends within a trailer", ok(CHUNKED, "5\r\nhello\r\n0\r\nX: a"), closes = true },
-  { "with a second chunk that is none", ok(CHUNKED, "5\r\nhello\r\nzz\r\n") },
-  { "with a chunk longer than its size", ok(CHUNKED, "4\r\nhello\r\n0\r\n\r\n") },
-  { "with a chunk that ends in LF alone", ok(CHUNKED, "5\r\nhello\n0\r\n\r\n") },
-  { "with a bad trailer", ok(CHUNKED, "5\r\nhello\r\n0\r\nX : a\r\n\r\n") },
-  { "with trailers past their limit", ok(CHUNKED, "5\r\nhello\r\n0\r\nX: " .. ("a"):rep(9000) .. "\r\n\r\n") },
+  { "is shorter than its length", "Content-Length: 10", "hello", "", closes = true, is_awaited = true },
+  { "is shorter than its length, and long", "Content-Length: 30000", LONG, "", closes = true },
+  { "is without the last chunk", CHUNKED, "5\r\nhello\r\n", "", closes = true },
+  { "is without any chunk", CHUNKED, "", "", closes = true },
+  { "ends within a chunk", CHUNKED, "a\r\nhello", "", closes = true },
+  { "ends within a chunk's size", CHUNKED, "5\r\nhello\r\n", "5", closes = true },
+  { "ends before the empty line", CHUNKED, "5\r\nhello\r\n", "0\r\n", closes = true },
+  { "ends within a trailer", CHUNKED, "5\r\nhello\r\n", "0\r\nX: a", closes = true },
+  { "has a second chunk that is none", CHUNKED, "5\r\nhello\r\n", "zz\r\n" },
+  { "has a chunk longer than its size", CHUNKED, "4\r\nhell", "o\r\n0\r\n\r\n" },
+  { "has a chunk that ends in LF alone", CHUNKED, "5\r\nhello", "\n0\r\n\r\n" },
+  { "has a bad trailer", CHUNKED, "5\r\nhello\r\n", "0\r\nX : a\r\n\r\n" },
+  { "has trailers past their limit", CHUNKED, "5\r\nhello\r\n", "0\r\nX: " .. ("a"):rep(9000) .. "\r\n\r\n" },
 }
 
-describe("HTTP/1.1 cuts off the client where an answer is", function()
+local function check_502(got)
+  assert.equal(2, #got.answers, "answers: " .. got.bytes:sub(1, 2000))
+  assert.equal(502, got.answers[1].status)
+  assert.equal("fine", got.answers[2].body)
+  local log = gw:access_log()
+  assert.is_truthy(({ upstream_truncated = true, upstream_protocol = true })[log[#log - 1].error])
+end
+
+describe("HTTP/1.1 turns into 502 what breaks before the client has seen of it: an answer that", function()
   for _, case in ipairs(cut) do
-    it(case[1], function()
-      local got = wire.exchange(gw, origin, { GET, NEXT },
-        { answers = 1, closed = true, origin = says(case[2], { closes = case.closes }) })
-      assert.is_true(got.is_closed)
-      local answer = got.answers[1]
-      assert.is_true(answer == nil or answer.status == 502, "looks whole: " .. got.bytes)
-      assert.not_matches("fine", got.bytes)
-      assert.is_string(gw:last_log().error)
-    end)
+    if #case[3] <= 16384 then
+      it(case[1], function()
+        check_502(wire.exchange(gw, origin, { GET, NEXT },
+          { answers = 2, origin = says(ok(case[2], case[3] .. case[4]), { closes = case.closes }) }))
+      end)
+    end
+    if case.is_awaited then
+      it(case[1] .. ", and comes in pieces", function()
+        check_502(wire.exchange(gw, origin, { GET, NEXT },
+          { answers = 2, origin = says({ ok(case[2]), case[3]:sub(1, 2), case[3]:sub(3) }, { closes = true }) }))
+      end)
+    end
+  end
+
+  it("is short and then silent: 504 when that has lasted", function()
+    local got = wire.exchange(gw, origin, GET, { answers = 1, patience_s = 0.05,
+      origin = says(ok("Content-Length: 10", "hello")) })
+    assert.equal("", got.bytes) -- its head alone is of no use
+  end)
+end)
+
+describe("HTTP/1.1 cuts off the client where what has begun breaks: an answer that", function()
+  for _, case in ipairs(cut) do
+    if not case.is_awaited then
+      it(case[1], function()
+        local got = wire.exchange(gw, origin, { GET, NEXT }, { answers = 1, closed = true,
+          origin = says({ ok(case[2], case[3]), case[4] }, { closes = case.closes }) })
+        assert.is_true(got.is_closed)
+        assert.equal(0, #got.answers, "looks whole: " .. got.bytes:sub(1, 2000))
+        assert.matches("^HTTP/1.1 200 ", got.bytes)
+        assert.not_matches("fine", got.bytes)
+        assert.is_string(gw:last_log().error)
+      end)
+    end
   end
 
   it("is whole but for its end, in HTTP/1.0, where only a reset can tell", function()
     local got = wire.exchange(gw, origin, "GET / HTTP/1.0\r\nHost: a\r\n\r\n", { answers = 9, closed = true,
-      origin = says(ok(CHUNKED, "5\r\nhello\r\n"), { closes = true }) })
+      origin = says({ ok(CHUNKED, "5\r\nhello\r\n"), "" }, { closes = true }) })
     assert.is_true(got.was_reset, "the end looks like the end of the body")
   end)
 end)

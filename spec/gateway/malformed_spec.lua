@@ -126,3 +126,42 @@ describe("a connection", function()
     assert.matches("POST /t abcdefg", answer)
   end)
 end)
+
+describe("a body that a policy reads", function()
+  local reading
+
+  setup(function()
+    reading = moongate.gateway({ files = { ["gateway.lua"] = [[
+local function read(ctx) ctx.request:body() end
+local function try(ctx) pcall(ctx.request.body, ctx.request) end
+local function route(path, policy)
+  return { path = path, reply = { status = 200, body = "fine" }, policies = { inbound = { policy } } }
+end
+return {
+  name = "spec",
+  listeners = { { name = "http", address = "127.0.0.1:0" } },
+  limits = { policy_body_bytes = 1000 },
+  sites = { { hosts = { "*" }, routes = { route("/read", read), route("/try", try) } } },
+}]] } })
+  end)
+
+  teardown(function()
+    reading:close()
+  end)
+
+  for _, path in ipairs { "/read", "/try" } do
+    for _, case in ipairs {
+      { "is refused as what it is where its coding breaks", 400, "Transfer-Encoding: chunked", "5\r\nhello\r\nzz\r\n" },
+      { "is refused as what it is where it is too long", 413, "Content-Length: 1001", ("x"):rep(1001) },
+      { "is refused as what it is where its chunks are too long", 413, "Transfer-Encoding: chunked",
+        "3e9\r\n" .. ("x"):rep(1001) .. "\r\n0\r\n\r\n" },
+    } do
+      it(case[1] .. ", whatever the policy catches (" .. path .. ")", function()
+        local head = ("POST %s HTTP/1.1\r\nHost: a\r\n%s\r\n\r\n"):format(path, case[3])
+        local answer = reading:raw(head .. case[4]) -- all of it at once
+        assert.equal(case[2], tonumber(answer:match("^HTTP/1%.1 (%d%d%d)")))
+        assert.is_string(reading:last_log().error)
+      end)
+    end
+  end
+end)

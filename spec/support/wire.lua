@@ -113,9 +113,11 @@ local function split(bytes, is_answer, methods, is_eof)
   return messages, bytes
 end
 
---- An origin on a port that the system chooses. `answer` (a text, or a function of the request and
---- its number) is what it says to each whole request; with `is_early` as soon as a head is there,
---- with `closes` it closes behind it. `skip(bytes)` is where the first request of a connection begins.
+--- An origin on a port that the system chooses. `answer` (a text, a list of texts each of which comes
+--- a while after the one before, or a function of the request and its number) is what it says to each
+--- whole request; with `is_early` as soon as a head is there,
+--- with `closes` it closes behind it. With `is_asked(bytes)`, which tells when a request of another
+--- protocol is whole, it answers once a connection. `skip(bytes)` is where the first request of a connection begins.
 function M.origin()
   local listener = assert(socket.bind("127.0.0.1", 0))
   listener:settimeout(0)
@@ -159,10 +161,18 @@ function Origin:answer_to(conn, request)
   if type(answer) == "function" then
     answer = answer(request, #self.requests)
   end
-  if answer then
-    conn.socket:send(answer)
+  conn.later = type(answer) == "table" and { unpack(answer) } or { answer }
+  self:say(conn)
+end
+
+--- Sends the next piece of an answer, and closes behind the last where that is wanted.
+function Origin:say(conn)
+  local piece = table.remove(conn.later, 1)
+  if piece then
+    conn.socket:send(piece)
   end
-  if options.closes then
+  conn.silent_for = 0
+  if #conn.later == 0 and self.options.closes then
     conn.socket:close()
     conn.is_over = true
   end
@@ -177,6 +187,13 @@ function Origin:feed(conn, bytes)
       return
     end
     conn.bytes, conn.is_begun = conn.bytes:sub(from), true
+  end
+  if self.options.is_asked then
+    if not conn.later and self.options.is_asked(conn.bytes) then
+      self.requests[#self.requests + 1] = { bytes = conn.bytes }
+      self:answer_to(conn, conn.bytes)
+    end
+    return
   end
   local messages, rest, partial = split(conn.bytes, false, {}, false)
   conn.bytes = rest
@@ -210,6 +227,13 @@ function Origin:turn()
         self:feed(conn, bytes)
         is_busy = true
       end
+      if conn.later and #conn.later > 0 and not conn.is_over then
+        conn.silent_for = conn.silent_for + 1
+        is_busy = true
+        if conn.silent_for > 5 then
+          self:say(conn)
+        end
+      end
       if is_eof and not conn.is_over then
         conn.is_over, is_busy = true, true
       end
@@ -220,9 +244,9 @@ end
 
 --- Sends bytes (or a list of them, each after the one before has been worked on) to a gateway.
 ---@param options { answers?: integer, closed?: boolean, methods?: string[], shutdown?: boolean,
----wants_bytes?: string, patience_s?: number, origin?: table }
+---wants_bytes?: string, is_over?: function, patience_s?: number, origin?: table }
 ---answers: wait for so many final answers; closed: until the gateway closes; wants_bytes: until they
----end in this; methods: of the requests, where one is HEAD
+---end in this; is_over(bytes): until that is true; methods: of the requests, where one is HEAD
 ---@return table { bytes, answers, interim, rest, is_closed, was_reset, sent_bytes, requests,
 ---origin_bytes }
 function M.exchange(gw, origin, bytes, options)
@@ -261,6 +285,9 @@ function M.exchange(gw, origin, bytes, options)
     local is_there = #answers >= wanted and (is_closed or not options.closed)
     if options.wants_bytes then
       is_there = got:sub(-#options.wants_bytes) == options.wants_bytes
+    end
+    if options.is_over then
+      is_there = options.is_over(got)
     end
     local is_settled = quiet >= (is_closed and 1 or 4)
   until (sent == #pieces and #unsent == 0 and is_there and is_settled) or is_closed and quiet > 8

@@ -100,6 +100,7 @@ describe("http/h1_body", function()
       local function check(cuts)
         local got = h1.read_body(bytes, cuts)
         assert.equal("ok", got.rc)
+        assert.equal("ok", got.looked)
         assert.is_true(got.done)
         assert.is_false(got.holds_memory)
         assert.equal(case[3], got.data)
@@ -113,6 +114,7 @@ describe("http/h1_body", function()
       for len = 0, #case[2] - 1 do
         local got = h1.read_body(case[2]:sub(1, len))
         assert.equal("again", got.rc)
+        assert.equal("again", got.looked)
         assert.is_false(got.done)
         assert.equal("client_closed", got.eof)
       end
@@ -125,6 +127,7 @@ describe("http/h1_body", function()
       local function check(cuts)
         local got = h1.read_body(case[2], cuts)
         assert.equal(want, got.rc)
+        assert.equal(want, got.looked)
         assert.is_false(got.holds_memory)
       end
       check {}

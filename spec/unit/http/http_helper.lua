@@ -32,7 +32,7 @@ struct moon_h1_scan { size_t at, line_start, lines; bool is_response; };
 struct moon_h1_body {
   int framing, state;
   uint64_t left, total;
-  size_t extension_bytes, trailer_bytes;
+  size_t extension_bytes, trailer_bytes, trailer_count;
   struct moon_fields *trailers;
   struct moon_buf trailer_line;
   bool is_done, is_response;
@@ -65,6 +65,7 @@ int moon_h1_parse_response(struct moon_response *response, struct moon_slice hea
 void moon_h1_body_init(struct moon_h1_body *body, int framing, int64_t content_length,
                        struct moon_fields *trailers, bool is_response);
 void moon_h1_body_fini(struct moon_h1_body *body);
+int moon_h1_body_look(const struct moon_h1_body *, struct moon_slice in);
 int moon_h1_body_next(struct moon_h1_body *body, struct moon_slice in, size_t *used,
                       struct moon_slice *data);
 int moon_h1_body_eof(struct moon_h1_body *body);
@@ -201,10 +202,13 @@ function M.read_body(bytes, cuts, options)
     end
     before = cut
   end
+  local looked
   if before then
+    looked = helper.rc(lib.moon_h1_body_look(body, helper.guarded_slice(bytes:sub(before + 1))))
     feed(bytes:sub(before + 1))
   end
   return {
+    looked = looked or rc, -- what was told before it was read
     rc = rc, data = table.concat(parts), done = body.is_done,
     used = (rc == "ok" or rc == "again") and at or nil,
     trailers = M.field_lines(trailers),

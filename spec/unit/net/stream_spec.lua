@@ -69,6 +69,26 @@ describe("a plain stream", function()
     assert.equal("io", a:write("no more"))
   end)
 
+  it("tells whether anything but the end is left, and takes nothing by that", function()
+    local a, b = pair()
+    b.on_readable = function() end
+    assert.is_false(C.moon_stream_has_ended(b.c))
+    a:write("x")
+    C.moon_stream_shutdown_write(a.c)
+    net.turn(10)
+    assert.is_false(C.moon_stream_has_ended(b.c))
+    assert.equal("ok", (b:read_once()))
+    assert.equal("x", b:text())
+    assert.is_true(C.moon_stream_has_ended(b.c))
+    b.on_readable = function(s)
+      s:read_once()
+    end
+    assert.is_true(net.turn_until(function()
+      return b.result == "eof"
+    end))
+    assert.is_true(C.moon_stream_has_ended(b.c))
+  end)
+
   it("queues what the socket does not take, and tells when it is out", function()
     local a, b = pair()
     local big = ("0123456789abcdef"):rep(256 * 1024) -- 4 MiB

@@ -72,6 +72,7 @@ int moon_stream_write(struct moon_stream *, const struct iovec *iov, int count);
 size_t moon_stream_queued(const struct moon_stream *stream);
 void moon_stream_pause_reading(struct moon_stream *stream, bool is_paused);
 bool moon_stream_has_pending(const struct moon_stream *stream);
+bool moon_stream_has_ended(struct moon_stream *stream);
 void moon_stream_shutdown_write(struct moon_stream *stream);
 void moon_stream_abort(struct moon_stream *stream);
 const struct moon_tls_info *moon_stream_tls(struct moon_stream *stream);

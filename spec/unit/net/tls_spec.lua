@@ -185,6 +185,32 @@ describe("TLS", function()
       end))
     end)
 
+    it("tells whether anything but the end is left, and gives what it took in for that", function()
+      local l = serve(server({ certificates = { api } }))
+      local s = connect(l, client({}))
+      exchange(l, s)
+      s.on_readable = function() end
+      assert.is_false(C.moon_stream_has_ended(s.c))
+      l.last:write("x")
+      assert.is_false(C.moon_stream_has_ended(s.c)) -- the record is inside now
+      s.on_readable = function(peer)
+        peer:read_once()
+      end
+      assert.is_true(net.turn_until(function()
+        return s:text() == "pongx"
+      end))
+      s.on_readable = function() end
+      C.moon_stream_shutdown_write(l.last.c)
+      net.turn(10)
+      assert.is_true(C.moon_stream_has_ended(s.c))
+      s.on_readable = function(peer)
+        peer:read_once()
+      end
+      assert.is_true(net.turn_until(function()
+        return s.result == "eof"
+      end))
+    end)
+
     it("survives bytes that are no TLS", function()
       local l = serve(server({ certificates = { api } }))
       local s = net.connect(l.port)
