@@ -112,7 +112,8 @@ local access_log = {
   default = {}, description = "The access log, one JSON object a line; `false`: none.",
 }
 
-local redirect = f.record("Sends the client elsewhere.", {
+local redirect = f.record("Sends the client elsewhere. Policies of `inbound` run before, of "
+  .. "`outbound` none.", {
   { "to", f.str("URL; path and query of the request are appended as said below.",
     { check = function(to)
       return to:find("^/") ~= nil or to:find("^%a[%w+.-]*://[^/?#]") ~= nil
@@ -122,7 +123,8 @@ local redirect = f.record("Sends the client elsewhere.", {
   { "keep_query", f.bool("Whether the request's query is appended.", true) },
 })
 
-local reply = f.record("Answers by itself.", {
+local reply = f.record("Answers by itself. Policies of `inbound` run before, of `outbound` "
+  .. "none.", {
   { "status", f.int("Status.", 200, { maximum = 599, default = 200 }) },
   { "headers", f.map("Header fields.", { type = "string", description = "Value." }) },
   { "body", { type = "string", description = "Body." } },

@@ -37,6 +37,14 @@ local function merge_limits(...)
   return out
 end
 
+local function copied(fields)
+  local out = {}
+  for key, value in pairs(fields) do
+    out[key] = value
+  end
+  return out
+end
+
 --- The first of several switches that is set; the innermost comes first.
 local function first_set(default, ...)
   for i = 1, select("#", ...) do
@@ -270,10 +278,7 @@ function M:add_api(site, route, host, api, api_path, base)
       for _, method in ipairs(methods_of(operation)) do
         local shape = path:gsub("{[^}]*}", "{}")
         taken[shape .. " " .. method] = true
-        local leaf = {}
-        for key, value in pairs(base) do
-          leaf[key] = value
-        end
+        local leaf = copied(base)
         leaf.host, leaf.path, leaf.method, leaf.kind = host, path, method, "backend"
         leaf.backend = self.backend_index[operation.backend or api.backend]
         leaf.api, leaf.operation = api.name, operation.name
@@ -288,7 +293,7 @@ function M:add_api(site, route, host, api, api_path, base)
         self:add(leaf, composed)
         local cors = cors_only(composed)
         if #cors > 0 and not preflights[shape] then
-          preflights[shape] = { leaf = leaf, cors = cors }
+          preflights[shape] = { leaf = leaf, cors = cors, composed = composed }
         end
       end
     end
@@ -299,7 +304,41 @@ function M:add_api(site, route, host, api, api_path, base)
   end
 end
 
---- Where an operation has a cors policy and nobody takes OPTIONS, a preflight meets that policy.
+--- What a preflight meets where no operation takes OPTIONS: the cors policies alone.
+local function preflight_only(like, cors, chains)
+  local entries, leaf = {}, copied(like)
+  for _, section in ipairs(listings.SECTIONS) do
+    entries[section] = {}
+  end
+  entries.inbound = cors
+  leaf.kind, leaf.operation, leaf.backend = "not_found", nil, nil
+  local built = chain.build(cors, "inbound", chains)
+  return leaf, {
+    entries = entries, chains = { inbound = built.fn }, built = { inbound = built },
+    needs = { request_body = false, response_body = false },
+  }
+end
+
+--- What OPTIONS meets where an operation takes every method: the cors policies before all others, as
+--- a preflight brings neither key nor token.
+local function preflight_first(like, cors, composed, chains)
+  local is_cors, entries, inbound = {}, copied(composed.entries), {}
+  for i, entry in ipairs(cors) do
+    inbound[i], is_cors[entry] = entry, true
+  end
+  for _, entry in ipairs(composed.entries.inbound) do
+    inbound[#inbound + 1] = not is_cors[entry] and entry or nil
+  end
+  entries.inbound = inbound
+  local out = copied(composed)
+  out.entries, out.chains, out.built = entries, copied(composed.chains), copied(composed.built)
+  out.built.inbound = chain.build(running(inbound), "inbound", chains)
+  out.chains.inbound = out.built.inbound.fn
+  return copied(like), out
+end
+
+--- Where an operation has a cors policy and nobody takes OPTIONS by name, a preflight meets that policy
+--- first.
 function M:add_preflights(preflights, taken)
   local shapes = {}
   for shape in pairs(preflights) do
@@ -307,23 +346,16 @@ function M:add_preflights(preflights, taken)
   end
   table.sort(shapes)
   for _, shape in ipairs(shapes) do
-    if not taken[shape .. " OPTIONS"] and not taken[shape .. " *"] then
-      local like = preflights[shape].leaf
-      local leaf = {}
-      for key, value in pairs(like) do
-        leaf[key] = value
+    local one = preflights[shape]
+    if not taken[shape .. " OPTIONS"] then
+      local leaf, composed
+      if taken[shape .. " *"] then
+        leaf, composed = preflight_first(one.leaf, one.cors, one.composed, self.chains)
+      else
+        leaf, composed = preflight_only(one.leaf, one.cors, self.chains)
       end
-      leaf.method, leaf.kind, leaf.operation, leaf.backend = "OPTIONS", "not_found", nil, nil
-      local entries = {}
-      for _, section in ipairs(listings.SECTIONS) do
-        entries[section] = {}
-      end
-      entries.inbound = preflights[shape].cors
-      local built = chain.build(entries.inbound, "inbound", self.chains)
-      self:add(leaf, {
-        entries = entries, chains = { inbound = built.fn }, built = { inbound = built },
-        needs = { request_body = false, response_body = false },
-      })
+      leaf.method = "OPTIONS"
+      self:add(leaf, composed)
     end
   end
 end
@@ -357,10 +389,7 @@ function M:add_apis(site, route, host, base)
         or ("the path %s; %s/* stands for all below it"):format(route.path, route.path:gsub("/$", ""))),
     })
   end
-  local rest = {}
-  for key, value in pairs(base) do
-    rest[key] = value
-  end
+  local rest = copied(base)
   rest.host, rest.path, rest.method, rest.kind = host, route.path, "*", "not_found"
   rest.limits = merge_limits(site.limits, route.limits)
   self:add(rest, self:compose({ self.gateway, site.scope, route.scope }))
@@ -381,10 +410,7 @@ function M:add_route(site, route, host, access_log)
   end
   local composed = self:compose({ self.gateway, site.scope, route.scope })
   for _, method in ipairs(route.methods or { "*" }) do
-    local leaf = {}
-    for key, value in pairs(base) do
-      leaf[key] = value
-    end
+    local leaf = copied(base)
     leaf.host, leaf.path, leaf.method = host, route.path, method
     leaf.kind = route.backend and "backend" or route.redirect and "redirect" or "reply"
     leaf.backend = route.backend and self.backend_index[route.backend] or nil

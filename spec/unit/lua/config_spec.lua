@@ -240,4 +240,27 @@ return { name = "x", paths = { "/x" }, operations = { get = { method = "GET", pa
     assert.equal(1, #leaf.entries.inbound)
     assert.equal("cors", leaf.entries.inbound[1].listing.policy)
   end)
+
+  it("lets OPTIONS meet cors before the key, where an operation takes every method", function()
+    local plan = assert(load_gateway([[
+sites = { { hosts = { "a" }, routes = { { path = "/*", apis = true } } } },
+backends = { b = { sink = {} } },
+]], { ["apis/x.lua"] = [[
+local p = require("moongate.policies")
+return { name = "x", paths = { "/x" }, backend = "b",
+  operations = { all = { method = "*", path = "/*" }, own = { method = "OPTIONS", path = "/own" } },
+  policies = { inbound = { p.set_method { value = "PUT" }, p.cors { origins = { "*" } } } } }]] }))
+    local by_key = {}
+    for _, leaf in ipairs(plan.routes) do
+      by_key[leaf.method .. " " .. leaf.path] = leaf
+    end
+    local leaf, order = by_key["OPTIONS /x/*"], {}
+    for i, entry in ipairs(leaf.entries.inbound) do
+      order[i] = entry.listing.policy
+    end
+    assert.same({ "cors", "set_method" }, order)
+    assert.same({ "all", 1, "backend" }, { leaf.operation, leaf.backend, leaf.kind })
+    assert.equal("set_method", by_key["* /x/*"].entries.inbound[1].listing.policy)
+    assert.equal("own", by_key["OPTIONS /x/own"].operation)
+  end)
 end)
