@@ -9,48 +9,217 @@ local ANY = VALUES .. "|ARGS_PROSE"
 local LAST = "setvar:'tx.anomaly_score_pl1=+%{tx.critical_anomaly_score}',"
   .. "setvar:'tx.inbound_anomaly_score_pl1=+%{tx.critical_anomaly_score}'"
 
--- id, variables, name of the attack, pattern. Case never matters; a quote is \x22, a comma \x2c.
+-- id, variables, name of the attack, patterns of which one must match. Case never matters; a quote is \x22, a comma \x2c.
 local RULES = {
-  { 9800100, VALUES, "NoSQL injection", [==[[\x22'\[{,]?\s*\$(?:where|n?or|and|ne|n?in|[gl]te?|regex|exists|expr|function)\b[\x22']?\s*[\]:=]|'\s*(?:\|\||&&)\s*'?[^']{0,20}'?\s*==|['\x22];\s*return\b|\bdb\.\w[\w.]*\.(?:insert|find|remove|delete|update|drop|aggregate|mapreduce)\w*\s*\(]==] },
-  { 9800101, VALUES, "JavaScript loop", [==[;\s*(?:var|let|const)\s+\w+\s*=\s*new\s+date\s*\(|\bdo\s*\{.{0,80}\}\s*while\s*\(]==] },
-  { 9800110, VALUES, "LDAP injection", [==[\([|&]\s*\(|\(!\s*\([|&\w]|\*\s*\)\s*\(|\*\(\||\(\s*\w+\s*[~<>]?=\s*\*\s*\)|\w:\d+(?:\.\d+)+:=]==] },
-  { 9800120, VALUES, "Mail command injection", [==[[\r\n]\s*(?:quit\s*(?:[\r\n]|\z)|rcpt\s+to:|mail\s+from:|(?:helo|ehlo)\s|[a-z]\d+\s+(?:capability|fetch|select|login|logout)\b)]==] },
-  { 9800130, VALUES, "Template injection", [==[\{\{\s*[\x22']?\d+[\x22']?\s*[*+-]\s*[\x22']?\d+|\{\{[^}]{0,120}(?:__class__|__globals__|\bconfig\.|\.mro\b|lipsum|cycler|_self\b|constructor)|[#$@*]\{\s*[\x22']?\d+\s*[*+-]\s*\d+|[#$@*]\{[^}]{0,80}(?:runtime|getclass|processbuilder|\bT\()]==] },
-  { 9800140, ANY, "Code for another machine", [==[^\s*<%[=@!]?\s|^ro0ab[\w+/]|^aced0005|!!(?:javax?\.|python|java|ruby|perl)/|\bserver\.(?:scripttimeout|createobject)|\bon\s+error\s+resume\s+next\b]==] },
-  { 9800150, VALUES, "Command injection", [==[\x60\s*(?:id|whoami|uname|pwd|ls|cat|curl|wget|ping|nslookup|dig|sleep|env|hostname|ifconfig)\b[^\x60]{0,200}\x60|^\s*[;|&]+\s*(?:id|ls|ps|pwd|env|w|who|dir|set)\b|[|;&]\s*(?:getent|nslookup|dig|host|ping|curl|wget|nc|ncat|telnet)[\s+]+\S]==] },
-  { 9800151, VALUES, "Expression of a Unix shell", [==[\$\(\(?\s*[a-z/<{\d][^)]*\)|[<>]\(\s*[a-z/][^)]*\)|\$\{?ifs\b|\$\{[^}]{0,60}[:%/(]|\$@\w|\{[a-z]{1,16},[^}\s]{1,80}\}\s*[;|&]]==] },
-  { 9800152, VALUES, "Program of a Unix shell", [==[(?:^|[;|&\x60(=\s])/?(?:usr/)?(?:local/)?s?bin/[a-z0-9]{1,16}\d?\s*(?:[;|&<>\x60]|\s-[a-z]|\s['\x22]?/)|(?:^|[;|&\x60(\s])/dev/(?:tcp|udp)/]==] },
-  { 9800153, VALUES, "Call of PHP", [==[\b(?:system|exec|passthru|shell_exec|popen|proc_open|pcntl_exec|assert|phpinfo|eval|call_user_func|create_function|file_(?:get|put)_contents|fopen|readfile|fsockopen|base64_decode|gzinflate|str_rot13|preg_replace|unserialize|move_uploaded_file|chmod|unlink)\s*\(\s*(?:['\x22$@)]|[a-z_]+\s*\()]==] },
-  { 9800160, VALUES, "SQL injection", [==[^[^'\x22\s]{0,40}['\x22]\)*\s*(?:#|--)\s*$|(?:\d|^[^a-z]{0,8})['\x22]?\)+\s*(?:and|or)\b.{1,80}(?:[=<>]|\blike\b)|\bjson_(?:depth|extract|keys|length|valid|contains)\s*\(\s*['\x22]]==] },
-  { 9800170, VALUES, "Cross-site scripting", [==[\b(?:alert|confirm|prompt|eval)\s*(?:\?\.\s*\(|\??\.\s*(?:call|apply|bind)\s*\()|\bconstructor\s*\(\s*['\x22]|<\s*<\s*scr|\b__proto__\s*\[]==] },
-  { 9800180, VALUES, "Windows share or profile", [==[\x5c\x5c[^\x5c\s]{1,64}\x5c[a-z]\$\x5c|\bntuser\.dat\b]==] },
-  { 9800190, "ARGS:xml.dtd", "Document type in XML", [==[<!|utf-7|<x[si]:include]==] },
-  { 9800200, VALUES, "Header injection", [==[(?:[\r\n]|\xe5\x98[\x8a\x8d])\s*(?:(?:set-cookie|location|content-(?:type|length)|http/1)\b\s*[:.]|(?:get|post|head|put|options|delete|patch|trace|connect)\s+\S+\s+http/\d)]==] },
-  { 9800210, "ARGS|ARGS_PROSE|XML:/*|REQUEST_HEADERS:User-Agent|REQUEST_HEADERS:Referer", "Look-up or callback of a scanner", [==[\$\{(?:jndi|(?:lower|upper|env|sys|::-)[^}]*\}?)\s*:|\$\{\s*\$\{|\b(?:burpcollaborator\.net|interact\.sh|oast\.(?:me|pro|live|site|online|fun)|oastify\.com)\b]==] },
-  { 9800220, "ARGS|XML:/*", "Host of enclosed letters", [==[://[^\s/]{0,64}\xe2[\x91-\x93]]==] },
-  { 9800230, VALUES .. "|REQUEST_URI_RAW", "Path that climbs out", [==[(?:^|[=:'\x22(\x2c;&?])\s*(?:\.?[/\x5c])*\.\.[;\x00]?[/\x5c]|\.\.[/\x5c]+\.\.(?:[/\x5c]|$)|\.{4}[/\x5c]{2}|%(?:c0%a[ef]|e0%80%a[ef]|uff0e|u221[56])|\xc0[\xae\xaf]|\xe0\x80[\xae\xaf]|\xc1\x9c]==] },
-  { 9800240, VALUES, "Scheme that only servers read", [==[^\s*(?:gopher|dict|jar|netdoc|expect|php|phar|zip|glob|ogg|rar|compress\.zlib)://]==] },
-  { 9800250, VALUES, "XPath injection", [==[\bcount\s*\(\s*/|['\x22]\]\s*\|\s*/|['\x22]\s*(?:or|and)\s+(?:contains|starts-with|string-length|name)\s*\(]==] },
-  { 9800310, "ARGS_PROSE", "SQL injection behind words", [==[^[^'\x22]*['\x22]\)*\s*(?:union\s+(?:all\s+|distinct\s+)?select\b|(?:or|and)\s+(?:not\s+)?['\x22]?\w{1,30}['\x22]?\s*(?:=|<|>|like\b)\s*['\x22]?\w|;\s*(?:drop|delete|insert|update|select)\s)]==] },
-  { 9800300, "ARGS_PROSE", "SQL injection among words", [==[^(?:(?!select\b|with\b)[^\n]){0,40}\bunion\s+(?:all\s+|distinct\s+)?select\b]==] },
+  { 9800100, VALUES, "NoSQL injection", {
+    [==[[\x22'\[{,]?\s*\$(?:where|n?or|and|ne|n?in|[gl]te?|regex|exists|expr|function)\b[\x22']?\s*[\]:=]]==],
+    [==[^[^']*'\s*(?:\|\||&&)\s*'?[^']{0,20}'?\s*[!=]=]==],
+    [==[^[^'\x22]*['\x22];\s*return\b]==],
+    [==[\bdb\.\w[\w.]*\.(?:insert|find|remove|delete|update|drop|aggregate|mapreduce)\w*\s*\(]==],
+  } },
+  { 9800101, VALUES, "JavaScript loop", {
+    [==[;\s*(?:var|let|const)\s+\w+\s*=\s*new\s+date\s*\(]==],
+    [==[\bdo\s*\{.{0,80}\}\s*while\s*\(]==],
+  } },
+  { 9800110, VALUES, "LDAP injection", {
+    [==[\([|&]\s*\(]==],
+    [==[\(!\s*\([|&\w]]==],
+    [==[\*\s*\)\s*\(]==],
+    [==[\*\(\|]==],
+    [==[\(\s*\w+\s*[~<>]?=\s*\*\s*\)]==],
+    [==[\w:\d+(?:\.\d+)+:=]==],
+  } },
+  { 9800120, VALUES, "Mail command injection", { [==[[\r\n]\s*(?:quit\s*(?:[\r\n]|\z)|rcpt\s+to:|mail\s+from:|(?:helo|ehlo)\s|[a-z]\d+\s+(?:capability|fetch|select|login|logout)\b)]==] } },
+  { 9800130, VALUES, "Template injection", {
+    [==[\{\{\s*[\x22']?\d+[\x22']?\s*[*+-]\s*[\x22']?\d+]==],
+    [==[\{\{[^}]{0,120}(?:__class__|__globals__|\bconfig\.|\.mro\b|lipsum|cycler|_self\b|constructor)]==],
+    [==[[#$@*]\{\s*[\x22']?\d+\s*[*+-]\s*\d+]==],
+    [==[[#$@*]\{[^}]{0,80}(?:runtime|getclass|processbuilder|\bT\()]==],
+    [==[\{%[^%]{0,120}(?:__class__|__globals__)]==],
+    [==[<#assign\b]==],
+    [==[\bfreemarker\.template]==],
+    [==[\?new\(\)]==],
+    [==[#set\s*\(\s*\$\w+\s*=.{0,80}(?:class|inspect|forname|exec)]==],
+    [==[^@\(\d+\s*[*+-]\s*\d+\)]==],
+    [==[\{php\}]==],
+  } },
+  { 9800140, ANY, "Code for another machine", {
+    [==[^\s*<%[=@!]?\s*(?:\d+\s*[*+-]\s*\d|[^%]{0,200}\b(?:system|exec|eval|runtime|process|popen|spawn|file\.|io\.|request\s*[.(]|response\.write|server\.|createobject))]==],
+    [==[^ro0ab[\w+/]]==],
+    [==[^aced0005]==],
+    [==[!!(?:javax?\.|com\.sun\.|org\.|(?:python|java|ruby|perl)/)]==],
+    [==[<!--#\s*(?:exec|include|echo|printenv|config)\b]==],
+    [==[\b[oc]:\d+:\x22[\w\x5c]+\x22:\d+:\{]==],
+    [==[^c(?:os|posix|builtins)\n(?:system|eval|exec)\n]==],
+    [==[\bserver\.(?:scripttimeout|createobject)]==],
+    [==[\bon\s+error\s+resume\s+next\b]==],
+  } },
+  { 9800150, VALUES, "Command injection", {
+    [==[\x60\s*(?:id|whoami|uname|pwd|ls|cat|curl|wget|ping|nslookup|dig|sleep|env|hostname|ifconfig)\b[^\x60]{0,200}\x60]==],
+    [==[^\s*[;|&]+\s*(?:id|ls|ps|pwd|env|w|who|whoami|dir|set|cat|rm|wget|curl|tftp|ftp|perl|python\d?|php|ruby|bash|sh|nc|uname|powershell|net|type|cmd|certutil|bitsadmin|sleep|echo|touch|mkfifo|ping|nslookup)\b(?=\s|$|[;|&<>$\x60\x22'])]==],
+    [==[[|;&]\s*(?:getent|nslookup|dig|host|ping|curl|wget|nc|ncat|telnet)[\s+]+\S]==],
+    [==[(?:^|[=\s])\d{1,3}(?:\.\d{1,3}){3}\s*(?:[;|]|&&?)+\s*[a-z/]]==],
+    [==[^[\w.@:/\x22'-]{0,40}\s*(?:;|&&|\|\|?|&)\s*(?:cat|whoami|uname|wget|curl|nc|ncat|bash|sh|sleep|ping|rm|ls)\s+(?:[-/$~\d]|\S+\.\S)]==],
+    [==[^[\w.@:/\x22'-]{0,40}\s*(?:;\s+|\|\|?\s+|&&?\s*)(?:id|whoami|uname|ls|pwd)\s*[\x22'#]?\s*$]==],
+    [==[[;|&]\s*\{\w+,[^\s}]+\}]==],
+    [==[/\?{2,}[/?\w]*\s+/[?*]]==],
+    [==[[&|;]\s*(?:cmd(?:\.exe)?\s+/c|powershell(?:\.exe)?\s+[-i]|certutil\s+-|net\s+(?:user|localgroup)\s|type\s+[a-z]:|dir\s+(?:[a-z]:|/)|bitsadmin\s)]==],
+    [==[^\s*(?:ls|cat)\s+(?:-\w+\s+)?/(?:etc|root)\b]==],
+    [==[^\(\)\s*\{]==],
+    [==[[\r\n]\s*(?:wget|curl|nc|cat|bash)\s+(?:[-/]|https?:)\S*]==],
+  } },
+  { 9800151, VALUES, "Expression of a Unix shell", {
+    [==[\$\(\s*(?:id|whoami|uname|pwd|ls|cat|curl|wget|ping|nslookup|dig|sleep|env|hostname|ifconfig|printf|echo|expr|bash|sh|nc|python\d?|perl|php|type|dir)\b[^)]*\)]==],
+    [==[\$\([</{]]==],
+    [==[<\(\s*(?:cat|curl|wget|echo|ls|id|bash|sh)\b]==],
+    [==[\$\{?ifs\b]==],
+    [==[\$\{@?(?:system|exec|print|phpinfo|eval|passthru|alert)\s*\(]==],
+    [==[\$\{\w{1,20}:\d+:\d+\}]==],
+    [==[\$\{[^}\s]{1,40}(?:%%|//)]==],
+    [==[\w\$@\w]==],
+    [==[\{[a-z]{1,16},[^}\s]{1,80}\}\s*[;|&]]==],
+  } },
+  { 9800152, VALUES, "Program of a Unix shell", {
+    [==[(?:^|[;|&\x60(=\s])/?(?:usr/)?(?:local/)?s?bin/(?:(?:ba|da|z|k|c|tc)?sh|cat|ls|id|nc|netcat|ncat|curl|wget|ping|whoami|uname|head|tail|more|less|nl|base64|xxd|telnet|printenv|echo)\s*(?:[;|&<>\x60]|\s-[a-z]|\s['\x22]?[/$])]==],
+    [==[(?:^|[;|&\x60(\s])/dev/(?:tcp|udp)/]==],
+  } },
+  { 9800153, VALUES, "Call of PHP", { [==[(?<![\w.>])(?:system|exec|passthru|shell_exec|popen|proc_open|pcntl_exec|assert|phpinfo|eval|call_user_func|create_function|file_(?:get|put)_contents|fopen|readfile|fsockopen|base64_decode|gzinflate|str_rot13|preg_replace|unserialize|move_uploaded_file|chmod|unlink)\s*\(\s*(?:['\x22$@)]|[a-z_]+\s*\()]==] } },
+  { 9800154, VALUES, "Call of Java, Node.js or Python", {
+    [==[\bjava\.lang\.(?:runtime|processbuilder|class)\b]==],
+    [==[\bjavax\.script\.]==],
+    [==[\bognl\.ognl]==],
+    [==[_memberaccess\b]==],
+    [==[\bclass\.(?:module\.)?classloader\b]==],
+    [==[\bgetruntime\s*\(\s*\)\s*\.\s*exec\b]==],
+    [==[\brequire\s*\(\s*['\x22](?:node:)?(?:child_process|vm)['\x22]\s*\)\s*\.]==],
+    [==[\bprocess\.(?:mainmodule\.require|binding\s*\()]==],
+    [==[\bglobal\.process\.]==],
+    [==[_\$\$nd_func]==],
+    [==[\b__import__\s*\(]==],
+    [==[\bos\.(?:system|popen)\s*\(\s*['\x22]]==],
+    [==[system\.diagnostics\.process]==],
+  } },
+  { 9800160, VALUES, "SQL injection", {
+    [==[^[^'\x22\s]{0,40}['\x22]\)*\s*(?:#|--)\s*$]==],
+    [==[^[^(]{0,60}(?:\d|^[^a-z]{0,8})['\x22]?\)+\s*(?:and|or)\b.{1,80}(?:[=<>]|\blike\b)]==],
+    [==[\bprocedure\s+analyse\s*\(]==],
+    [==[\bjson_(?:depth|extract|keys|length|valid|contains)\s*\(\s*['\x22]]==],
+  } },
+  { 9800170, VALUES, "Cross-site scripting", {
+    [==[<script\b[^>]*>]==],
+    [==[(?:[\s/'\x22>]|^)on[a-z]{3,20}(?:=|\s*&equals;)\s*[^\s=]*(?:alert|confirm|prompt|eval|fetch|location|document)\b]==],
+    [==[\b(?:alert|confirm|prompt|eval)\s*(?:\?\.\s*\(|\??\.\s*(?:call|apply|bind)\s*\()]==],
+    [==[\bconstructor\s*\(\s*['\x22]]==],
+    [==[<\s*<\s*scr]==],
+    [==[\b__proto__\s*[\[.\x22\]]]==],
+    [==[(?:^|[?&;])constructor\s*[.\[]\s*prototype]==],
+    [==[^[^'\x22\x60]{0,40}['\x22\x60]\)?\s*[-+*;,]+\s*(?:\w+\s*=\s*)?(?:alert|confirm|prompt|eval)\s*[(\x60]]==],
+    [==[^\W{0,4}\(\s*(?:alert|confirm|prompt)\s*\)\s*\(]==],
+    [==[\bdocument\s*\[\s*['\x22\x60]]==],
+    [==[^\s*(?:j\s*a\s*v\s*a|v\s*b)\s*s\s*c\s*r\s*i\s*p\s*t\s*:\s*(?!void\b|;?\s*$)\S*\w\s*[(\x60=[]]==],
+    [==[[\s/'\x22>]on[a-z]{3,20}\s*=\s*['\x22\x60]?\s*(?:alert|confirm|prompt|eval)\b]==],
+    [==[\bstring\.fromcharcode\s*\(\s*\d]==],
+  } },
+  { 9800180, VALUES, "Windows share or profile", {
+    [==[\x5c\x5c[^\x5c\s]{1,64}\x5c[a-z]\$\x5c]==],
+    [==[\bntuser\.dat\b]==],
+  } },
+  { 9800190, "ARGS:xml.dtd|ARGS_PROSE:xml.dtd", "Document type in XML", {
+    [==[<!]==],
+    [==[utf-7]==],
+    [==[<x[si]:include]==],
+  } },
+  { 9800200, VALUES, "Header injection", { [==[(?:[\r\n]|\xe5\x98[\x8a\x8d])\s*(?:(?:set-cookie|location|content-(?:type|length)|http/1)\b\s*[:.]|(?:get|post|head|put|options|delete|patch|trace|connect)\s+\S+\s+http/\d)]==] } },
+  { 9800210, "ARGS|ARGS_PROSE|XML:/*|REQUEST_HEADERS:User-Agent|REQUEST_HEADERS:Referer", "Look-up or callback of a scanner", {
+    [==[\$\{jndi\s*:]==],
+    [==[\$\{(?:lower|upper):\S\}]==],
+    [==[\$\{::-]==],
+    [==[\$\{(?:env|sys):[^}]{1,40}:-]==],
+    [==[\$\{[^}\s]{0,40}\$\{(?:jndi|lower|upper|env|sys|date|ctx|::)]==],
+    [==[\b(?:burpcollaborator\.net|interact\.sh|oast\.(?:me|pro|live|site|online|fun)|oastify\.com)\b]==],
+  } },
+  { 9800220, ANY, "Host of enclosed letters", { [==[://[^\s/]{0,64}\xe2[\x91-\x93]]==] } },
+  { 9800230, VALUES .. "|REQUEST_URI_RAW", "Path that climbs out", {
+    [==[(?:\.\.[/\x5c]+){4}]==],
+    [==[\.\.[/\x5c]+(?:\.\.?[/\x5c]+)*(?:etc|proc|windows|winnt|boot\.ini|bin|usr|var|root|home|\.env|\.git|\.ssh|\.aws|\.ht|web\.config|web-inf|wp-config|conf/|passwd|shadow)\b]==],
+    [==[\.\.[;\x00][/\x5c]]==],
+    [==[\.\.\x5c+\.\.\x5c]==],
+    [==[\.{4}[/\x5c]{2}]==],
+    [==[%(?:c0%a[ef]|e0%80%a[ef]|uff0e|u221[56])]==],
+    [==[\xc0[\xae\xaf]]==],
+    [==[\xe0\x80[\xae\xaf]]==],
+    [==[\xc1\x9c]==],
+  } },
+  { 9800231, "REQUEST_FILENAME|ARGS_GET|ARGS:url.path", "Path that climbs out in a target", {
+    [==[(?:\.\.[/\x5c]+){2}]==],
+    [==[^(?:\.?[/\x5c])*\.\.[/\x5c]\.\w]==],
+  } },
+  { 9800232, ANY, "File of the system", {
+    [==[^\s*(?:file:[/\x5c]*|[a-z]:)?[/\x5c.]*(?:etc[/\x5c.]+(?:passwd|shadow|gshadow|group|sudoers|issue|hosts|master\.passwd)|proc/(?:self|\d+)/|(?:[a-z]:)?[/\x5c]*(?:windows|winnt)[/\x5c]+(?:win|system)\.ini|(?:windows|winnt)[/\x5c]+system32[/\x5c]+(?:cmd\.exe|drivers[/\x5c]+etc[/\x5c]+hosts|config[/\x5c])|boot\.ini|(?:~|root|home/\w+|users/\w+)[/\x5c]+\.(?:ssh[/\x5c]+id_\w+|aws[/\x5c]+credentials|bash_history)|web-inf/web\.xml|var/log/(?:apache2?|httpd|auth\.log|secure))(?![\w./-]*\.(?:pub|d/))]==],
+    [==[^[^\s]*[=|;&`]\s*(?:\w+\s+)?/etc/(?:passwd|shadow|group|hosts|issue)\b]==],
+  } },
+  { 9800233, "REQUEST_FILENAME", "File that no site serves", {
+    [==[/\.(?:git|svn|hg|env|ht(?:access|passwd)|ssh|aws|ds_store)(?:[/.~]|$)]==],
+    [==[/wp-config\.]==],
+    [==[/web-inf/]==],
+    [==[/(?:etc/(?:passwd|shadow)|proc/self/)]==],
+  } },
+  { 9800240, ANY, "Scheme that only servers read", { [==[^\s*(?:gopher|dict|jar|netdoc|expect|php|phar|zip|glob|ogg|rar|compress\.zlib)://]==] } },
+  { 9800241, ANY, "Address that only the server reaches", { [==[^\s*(?:https?|ftp|ldaps?|tftp|wss?)://(?:[^/?#@]*@)?(?:169\.254\.\d|0x[\da-f]{2}|\d{8,10}(?:[:/]|$)|0+\d+\.|0(?:[:/]|$)|0\.0\.0\.0|\[(?:::1|::ffff:|::\])|metadata\.google\.internal|(?:127\.\d+\.\d+\.\d+|localhost)(?:/|$|:(?:\d{1,3}|11211|6379|2375)(?:/|$)))]==] } },
+  { 9800250, VALUES, "XPath injection", {
+    [==[\bcount\s*\(\s*/]==],
+    [==[['\x22]\]\s*\|\s*/]==],
+    [==[['\x22]\s*(?:or|and)\s+(?:contains|starts-with|string-length|name)\s*\(]==],
+  } },
+  { 9800260, "REQUEST_HEADERS:User-Agent", "Scanner", {
+    [==[\b(?:sqlmap|nikto|nuclei|openvas|ffuf|fuzz faster|gobuster|dirbuster|wpscan|masscan|zgrab|acunetix|nessus|w3af|arachni|commix|havij|netsparker|jaeles)]==],
+    [==[\.nasl\b]==],
+  } },
+  { 9800270, "FILES", "Script as an upload", { [==[\.ph(?:p\d?|tml|ar|ps)\.*\s*(?:$|[\x00;])]==] } },
+  { 9800271, "FILES|FILES_NAMES", "File name that breaks out", {
+    [==[[\x22\x00]]==],
+    [==[;\s*\w+\s*=]==],
+  } },
+  { 9800310, "ARGS_PROSE", "SQL injection behind words", { [==[^[^'\x22]*['\x22]\)*\s*(?:union\s+(?:all\s+|distinct\s+)?select\b|(?:or|and)\s+(?:not\s+)?['\x22]?\w{1,30}['\x22]?\s*(?:=|<|>|like\b)\s*['\x22]?\w|;\s*(?:drop|delete|insert|update|select)\s)]==] } },
+  { 9800300, "ARGS_PROSE", "SQL injection among words", { [==[^\W*(?:[\w.-]+\W+){0,2}union\s+(?:all\s+|distinct\s+)?select\s+(?:[\w.@(*]+\s*,|null\b|.{1,60}\bfrom\b|\d|@@|\w+\()]==] } },
+}
+
+-- Marks of an injection into SQL: what breaks out of a quotation, a number or a call, and goes on as a statement does.
+local EVIDENCE = {
+  [==[^[^'\x22\x60]*['\x22\x60]\s*\)*(?:\s|/\*.*?\*/|\+)*(?:(?:(?:x?or|and|not)\b|\|\||&&).{0,120}(?:[=<>(]|\b(?:like|in|is|between|true|false|rlike|regexp|div)\b)|union[\s(/+]+(?:all|distinct|select|/)|having\b.{0,40}[=<>]|(?:order|group)\s+by\s|limit\s+\d|into\s+(?:out|dump|@)|r?like\b\s+['\x22(%\d]|;(?!\s*$)|[=#|]|[<>+*]\s*[\w(]|--|/\*)]==],
+  [==[^\s*-?\d+['\x22]?\)*\s*;\s*[/\w]]==],
+  [==[^\s*-?\d[\d.]*['\x22]?\)*(?:\s|/\*.*?\*/|\+)+(?:(?:(?:x?or|and|r?like)\b|\|\||&&).{0,120}[=<>(]|union\b|having\b|order\s+by|group\s+by|limit\b|procedure\b|;|--)]==],
+  [==[\bunion\b[\s(+/*!\d]*(?:all\b|distinct\b)?[\s(+/*!\d]*select\b]==],
+  [==[;\s*(?:select|insert|update|delete|drop|alter|create|exec(?:ute)?|declare|shutdown|waitfor|truncate|merge)\b]==],
+  [==[[^\s].*\b(?:sleep|benchmark|pg_sleep|extractvalue|updatexml|load_file|randomblob|dbms_\w+\.\w+|utl_\w+\.\w+|xp_\w+|sp_\w+)\s*\(]==],
+  [==[\bwaitfor\s+delay\b]==],
+  [==[^(?:sleep|pg_sleep|benchmark)\([\d,]+[^)]*\)$]==],
+  [==[[\w)'\x22]\s*/\*.*?\*/\s*[\w(]]==],
+  [==[/\*!\d{5}]==],
+  [==[\(\s*select\b]==],
+  [==[\bcase\s+when\b]==],
+  [==[@@\w]==],
+  [==[\binformation_schema\b]==],
+  [==[\bsqlite_master\b]==],
+  [==[^[^(]*\)\s*(?:or|and|union)\b]==],
 }
 
 -- What libinjection takes for SQL, where a mark of an injection stands beside: arithmetic and searches with
 -- operators have none.
 local SQLI = ([[
 SecRule %s "@detectSQLi" "id:9800161,phase:2,block,capture,chain,t:none,t:utf8toUnicode,t:urlDecodeUni,t:removeNulls,msg:'SQL injection by its fingerprint',logdata:'%%{MATCHED_VAR_NAME}: %%{TX.0}',tag:'moongate-api',tag:'paranoia-level/1',severity:'CRITICAL'"
-  SecRule MATCHED_VAR "@rx (?i)['\x22\x60;#=<>]|--|/\*|\b(?:union|select|sleep|benchmark|waitfor|exec(?:ute)?|case|having|between|r?like|regexp|is\s+(?:not\s+)?null|delay|procedure|char|concat)\b" "t:none,%s"
-]]):format(VALUES .. "|REQUEST_HEADERS:User-Agent|REQUEST_HEADERS:Referer", LAST)
+  SecRule MATCHED_VAR "@rx (?i)%s" "t:none,%s"
+]]):format(VALUES .. "|REQUEST_HEADERS:User-Agent|REQUEST_HEADERS:Referer", table.concat(EVIDENCE, "|"), LAST)
 
 local function rule(r)
   return ('SecRule %s "@rx (?i)%s" "id:%d,phase:2,block,capture,t:none,t:urlDecodeUni,msg:\'%s\','
     .. "logdata:'%%{MATCHED_VAR}',tag:'moongate-api',tag:'paranoia-level/1',severity:'CRITICAL',%s\"")
-    :format(r[2], (r[4]:gsub('"', "\\x22")), r[1], r[3], LAST)
+    :format(r[2], (table.concat(r[4], "|"):gsub('"', "\\x22")), r[1], r[3], LAST)
 end
 
 --- Before the rule set. The methods are those of `allowed_methods` where it is said.
 function M.before()
-  local lines = { "SecMoonValues On" }
+  local lines = { "SecMoonValues On", "SecMoonCorroborate 930000 944999 2" }
   for _, r in ipairs(RULES) do
     lines[#lines + 1] = rule(r)
   end
@@ -63,7 +232,7 @@ end
 --- After it: rules that judge what the route's operations and schemas judge better, and rules in whose
 --- place ours look closer (docs/waf-api-profile.md names each with its reason).
 M.after = [[
-SecRuleRemoveById 920420 920440
+SecRuleRemoveById 920120 920420 920440 920470
 SecRuleRemoveById 200004 921110 921130 930100 930110 932130 932150 932160 933160 942100
 ]]
 

@@ -14,6 +14,23 @@ static struct waf_str sum(struct waf_tx *tx, struct waf_str old, struct waf_str 
     return waf_digits(&tx->arena, v);
 }
 
+static bool is_score(const struct waf_tx *tx, const struct waf_action *a)
+{
+    struct waf_str name = a->slot < 0 ? (struct waf_str){"", 0} : tx->rules->slot_names[a->slot];
+    return a->kind == WAF_ACTION_SETVAR && a->collection == WAF_VAR_TX &&
+           a->assign == WAF_ASSIGN_ADD && memmem(name.p, name.n, "score", 5) != NULL;
+}
+
+// What an addition to a score counts: rules that need corroboration add little.
+static struct waf_str points(struct waf_tx *tx, const struct waf_action *a, struct waf_str value)
+{
+    const struct waf_options *o = &tx->rules->options;
+    int id = tx->rule == NULL ? 0 : tx->rule->id;
+    bool is_weak = o->weak_most > 0 && id >= o->weak_first && id <= o->weak_last && is_score(tx, a);
+    return is_weak && waf_to_long(value) > o->weak_most ? waf_digits(&tx->arena, o->weak_most)
+                                                        : value;
+}
+
 static void set_tx(struct waf_tx *tx, const struct waf_action *a)
 {
     struct waf_cell *c =
@@ -25,8 +42,8 @@ static void set_tx(struct waf_tx *tx, const struct waf_action *a)
             value = WAF_LIT("");
         }
         if (a->assign != WAF_ASSIGN_SET) {
-            value =
-                sum(tx, c->is_set ? c->value : WAF_LIT("0"), value, a->assign == WAF_ASSIGN_ADD);
+            value = sum(tx, c->is_set ? c->value : WAF_LIT("0"), points(tx, a, value),
+                        a->assign == WAF_ASSIGN_ADD);
         }
     }
     waf_cell_set(tx, c, value);
@@ -178,9 +195,14 @@ static void act_one(struct waf_tx *tx, const struct waf_action *a)
     }
 }
 
+// By SecMoonValues a rule adds to a score once: another value of the same form proves nothing more.
 void waf_act(struct waf_tx *tx, const struct waf_rule *rule)
 {
+    bool again = tx->rules->options.values && tx->acted == rule;
+    tx->acted = rule;
     for (unsigned i = 0; i < rule->action_count; i++) {
-        act_one(tx, &rule->actions[i]);
+        if (!again || !is_score(tx, &rule->actions[i])) {
+            act_one(tx, &rule->actions[i]);
+        }
     }
 }

@@ -122,10 +122,13 @@ static bool percent_text(struct waf_tx *tx, struct waf_str s, struct waf_str *ou
 }
 
 // Whether rules for machines need not see the value; what its markup holds is added by itself.
-static bool is_apart(struct waf_tx *tx, struct waf_str value, struct waf_vec *parts)
+static bool is_apart(struct waf_tx *tx, struct waf_str name, struct waf_str value,
+                     enum waf_origin origin, struct waf_vec *parts)
 {
-    return waf_is_prose(value) || waf_is_data_image(value) ||
-           waf_is_harmless_markup(tx, value, parts);
+    return waf_is_prose(value) || waf_is_data_image(value) || waf_is_condition(value) ||
+           waf_is_directory_filter(value) || waf_is_named_text(name, value, origin) ||
+           waf_is_harmless_markup(tx, value, parts) || waf_is_reference(tx, value, parts) ||
+           waf_is_listing(value) || (waf_is_command_line(value) && !waf_has_target(value));
 }
 
 static void add_parts(struct waf_tx *tx, struct waf_str name, const struct waf_vec *parts,
@@ -145,7 +148,7 @@ static void add(struct waf_tx *tx, struct waf_str name, struct waf_str value,
                 enum waf_origin origin)
 {
     struct waf_vec parts = {0};
-    bool apart = is_apart(tx, value, &parts);
+    bool apart = is_apart(tx, name, value, origin, &parts);
     if (tx->args.n < tx->rules->options.arguments_limit) {
         struct waf_arg *a = waf_push(&tx->arena, &tx->args, sizeof *a);
         *a = (struct waf_arg){.name = waf_text_new(tx, name, WAF_REQUEST),
@@ -237,7 +240,8 @@ void waf_context_arg(struct waf_tx *tx, struct waf_arg *arg)
         return;
     }
     struct waf_vec parts = {0};
-    arg->is_prose = is_apart(tx, percent_text(tx, value, &inner) ? inner : value, &parts);
+    struct waf_str plain = percent_text(tx, value, &inner) ? inner : value;
+    arg->is_prose = is_apart(tx, name, plain, origin, &parts);
     if (arg->is_prose) {
         add_parts(tx, name, &parts, origin); // moves `arg`
     }

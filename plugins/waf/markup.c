@@ -3,6 +3,8 @@
 // harmless. Anything that is not understood, or that browsers could read otherwise, is not harmless.
 #include "waf/waf.h"
 
+#include <stdio.h>
+
 enum { TAG_NAME_MAX = 32 };
 
 struct markup {
@@ -21,7 +23,10 @@ static const char ELEMENTS[] =
     "tr th td caption colgroup col img figure figcaption picture source video audio track abbr "
     "time "
     "address article aside section header footer main nav details summary center strike tt big "
-    "label font iframe svg g path rect circle ellipse line polyline polygon text tspan defs "
+    "label font iframe wbr dfn form input textarea button select option optgroup fieldset legend "
+    "meta "
+    "link noscript dialog progress meter slot template svg g path rect circle ellipse line "
+    "polyline polygon text tspan defs "
     "lineargradient radialgradient stop clippath mask desc ";
 
 static bool is_name_byte(char c)
@@ -126,9 +131,18 @@ static void keep(struct markup *m, struct waf_str part)
 static bool is_harmless_attribute(struct markup *m, struct waf_str element, struct waf_str name,
                                   struct waf_str value)
 {
-    static const char REFERENCES[] = " href src cite poster longdesc background xlink:href ";
-    static const char RUNS[] = " srcdoc srcset formaction action http-equiv data code codebase "
+    static const char REFERENCES[] = " href src cite poster longdesc background xlink:href action ";
+    static const char LOADS[] = " stylesheet import preload modulepreload prefetch manifest ";
+    static const char RUNS[] = " srcdoc srcset formaction data code codebase "
                                "archive classid ping dynsrc lowsrc attributename values to from ";
+    if (waf_ieq(name, WAF_LIT("http-equiv"))) {
+        return waf_ieq(value, WAF_LIT("content-type")) ||
+               waf_ieq(value, WAF_LIT("x-ua-compatible")) ||
+               waf_ieq(value, WAF_LIT("content-language"));
+    }
+    if (waf_ieq(element, WAF_LIT("link")) && waf_ieq(name, WAF_LIT("rel"))) {
+        return !is_listed(LOADS, sizeof LOADS - 1, value);
+    }
     if (begins(name, "on") || is_listed(RUNS, sizeof RUNS - 1, name)) {
         return false;
     }
@@ -232,6 +246,25 @@ static bool read_declaration(struct markup *m)
     return true;
 }
 
+// Up to the end tag: a style sheet that loads nothing.
+static bool read_content(struct markup *m, struct waf_str name)
+{
+    char close[TAG_NAME_MAX + 3];
+    (void)snprintf(close, sizeof close, "</%.*s", (int)name.n, name.p);
+    for (const char *p = m->at; p < m->end; p++) {
+        struct waf_str rest = {p, (size_t)(m->end - p)};
+        if (*p == '<' && begins(rest, close)) {
+            struct waf_str inside = {m->at, (size_t)(p - m->at)};
+            m->at = p;
+            return is_harmless_style(inside);
+        }
+        if (*p == '<') {
+            return false;
+        }
+    }
+    return false;
+}
+
 static bool read_tag(struct markup *m)
 {
     char next = m->at + 1 < m->end ? m->at[1] : ' ';
@@ -241,7 +274,8 @@ static bool read_tag(struct markup *m)
     bool is_end = next == '/';
     m->at += is_end ? 2 : 1;
     struct waf_str name = name_at(m);
-    if (!is_harmless_element(name)) {
+    bool is_style = waf_ieq(name, WAF_LIT("style"));
+    if (!is_style && !is_harmless_element(name)) {
         return false;
     }
     m->tags++;
@@ -250,7 +284,7 @@ static bool read_tag(struct markup *m)
         skip_space(m);
         return m->at < m->end && *m->at++ == '>';
     }
-    return read_attributes(m, name);
+    return read_attributes(m, name) && (!is_style || read_content(m, name));
 }
 
 // Text: an entity of the five that markup needs as what it stands for, but an angle as a gap: one

@@ -131,7 +131,9 @@ static bool is_told(struct waf_str s)
     if (is_plain(s)) {
         return true;
     }
-    if (lead == s.n || memchr("'\")};|&$%<", s.p[lead], 10) != NULL) {
+    bool is_quoted = lead + 1 < s.n && (s.p[lead] == '"' || s.p[lead] == '\'') &&
+                     is_letter((unsigned char)s.p[lead + 1]); // "Like" is overused
+    if (lead == s.n || (!is_quoted && memchr("'\")};|&$%<", s.p[lead], 10) != NULL)) {
         return false;
     }
     struct waf_str first = {s.p, s.n < PROSE_FIRST ? s.n : PROSE_FIRST};
@@ -221,7 +223,7 @@ static size_t skip_lead(struct waf_str s)
 }
 
 // What no document needs to say and attacks do: such a value is judged by all rules.
-static bool has_target(struct waf_str s)
+bool waf_has_target(struct waf_str s)
 {
     static const char *const TARGETS[] = {
         "/etc/passwd",   "/etc/shadow",  "/dev/tcp/",      "xp_cmdshell", "information_schema.",
@@ -265,7 +267,7 @@ static bool is_document(struct waf_str s)
     if (first.n == 0 && !is_single) {
         return false;
     }
-    if (has_target(s)) {
+    if (waf_has_target(s)) {
         return false;
     }
     if (is_statement(rest)) {
@@ -291,7 +293,22 @@ static bool is_document(struct waf_str s)
     return words >= DOCUMENT_WORDS_LEAST || (words == 2 && common >= 1);
 }
 
+// Without the marks around a text that is code as a whole: ```, {code}, [code].
+static struct waf_str unfenced(struct waf_str s)
+{
+    static const char *const FENCES[] = {"```", "{code}", "{noformat}", "[code]"};
+    for (size_t i = 0; i < sizeof FENCES / sizeof FENCES[0]; i++) {
+        size_t n = strlen(FENCES[i]);
+        if (s.n > 2 * n && memcmp(s.p, FENCES[i], n) == 0) {
+            return (struct waf_str){s.p + n, s.n - n};
+        }
+    }
+    return s;
+}
+
 bool waf_is_prose(struct waf_str s)
 {
-    return is_told(s) || is_document(s);
+    struct waf_str inside = unfenced(s);
+    bool has_fence = inside.n < s.n && !waf_has_target(inside); // code that says so itself
+    return is_told(s) || has_fence || is_document(s);
 }

@@ -188,6 +188,18 @@ static bool d_update_action(struct waf_compiler *c, const struct waf_str *w, uns
     return true;
 }
 
+// SecMoonCorroborate FIRST LAST POINTS: a rule from FIRST to LAST adds at most POINTS to a score.
+static bool d_corroborate(struct waf_compiler *c, const struct waf_str *w, unsigned n, int arg)
+{
+    struct waf_options *o = &c->rules->options;
+    (void)n, (void)arg;
+    o->weak_first = (int)waf_to_long(w[0]);
+    o->weak_last = (int)waf_to_long(w[1]);
+    o->weak_most = (int)waf_to_long(w[2]);
+    return (o->weak_first > 0 && o->weak_last >= o->weak_first && o->weak_most > 0) ||
+           waf_fail(c, "SecMoonCorroborate wants the first rule, the last, and points");
+}
+
 static bool d_engine(struct waf_compiler *c, const struct waf_str *w, unsigned n, int arg)
 {
     (void)n, (void)arg;
@@ -404,7 +416,8 @@ static const struct directive {
     {"SecRuleEngine", d_engine, 0, 1, 1, false},
     {"SecRequestBodyAccess", d_option, OPT_REQUEST_BODY, 1, 1, false},
     {"SecResponseBodyAccess", d_option, OPT_RESPONSE_BODY, 1, 1, false},
-    {"SecMoonValues", d_option, OPT_VALUES, 1, 1, false}, // ours: context.c
+    {"SecMoonCorroborate", d_corroborate, 0, 3, 3, false}, // ours: action.c
+    {"SecMoonValues", d_option, OPT_VALUES, 1, 1, false},  // ours: context.c
     {"SecRequestBodyLimit", d_option, OPT_REQUEST_LIMIT, 1, 1, false},
     {"SecRequestBodyNoFilesLimit", d_option, OPT_REQUEST_NOFILES, 1, 1, false},
     {"SecRequestBodyInMemoryLimit", d_accept, 0, 1, 1, false},

@@ -199,7 +199,8 @@ struct waf_store;
 struct waf_options {
     int engine; // enum waf_mode
     bool request_body, response_body;
-    bool values; // context.c
+    bool values;                          // context.c
+    int weak_first, weak_last, weak_most; // rules that add at most so much to a score; 0: none
     size_t request_limit, request_nofiles_limit, response_limit;
     bool request_partial, response_partial;
     size_t json_depth, arguments_limit, file_limit;
@@ -404,6 +405,7 @@ struct waf_tx {
     struct waf_str matched_name;
     struct waf_vec matched_all; // struct waf_val, of the running chain
     const struct waf_rule *rule;
+    const struct waf_rule *acted; // last
     int highest_severity;
 
     struct waf_vec fired; // struct waf_fired *
@@ -498,6 +500,20 @@ void waf_context_request(struct waf_tx *tx);
 void waf_context_xml(struct waf_tx *tx, struct waf_str body);
 /// Whether people wrote it, code and logs included, or a machine's input stands there.
 bool waf_is_prose(struct waf_str s);
+/// .. and names nothing that attacks are after and texts need not.
+bool waf_has_target(struct waf_str s);
+/// The condition of a filter, whole: names compared with values, by any of the usual operators.
+bool waf_is_condition(struct waf_str s);
+/// A URL or a path with a query; the query's values are left in `parts`.
+bool waf_is_reference(struct waf_tx *tx, struct waf_str s, struct waf_vec *parts);
+/// A filter of LDAP, whole.
+bool waf_is_directory_filter(struct waf_str s);
+/// A member or field whose name says that it holds code or text, and whose value begins as one.
+bool waf_is_named_text(struct waf_str name, struct waf_str value, enum waf_origin origin);
+/// A line of commands that begins with a developer's tool.
+bool waf_is_command_line(struct waf_str s);
+/// Code, a configuration or a log of some lines.
+bool waf_is_listing(struct waf_str s);
 /// HTML (or XML in a value) of harmless elements and attributes only: no rule for markup needs to
 /// see it. Its text, entities decoded, and its attributes' values are left in `parts` (struct
 /// waf_str, in the arena).

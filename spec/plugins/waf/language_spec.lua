@@ -57,6 +57,7 @@ describe("loading", function()
     { 'SecRule ARGS "x" "id:1,pass,chain"', "has no next rule" },
     { 'SecRule ARGS "@pmFromFile no/such" "id:1,pass"', "cannot open data file 'no/such'" },
     { 'SecRule ARGS "@ipMatch 1.2.3" "id:1,pass"', "is no address" },
+    { "SecMoonCorroborate 5 1 2", "wants the first rule, the last, and points" },
     { "Include /no/such/file.conf", "cannot include '/no/such/file.conf'" },
     { "SecRuleEngine Perhaps", "On, Off or DetectionOnly wanted" },
   }
@@ -122,6 +123,19 @@ describe("matching", function()
       { uri = "/?a=evil&b=good&c=evil2" }, { get = { "score" } })
     assert.are.same({ 1, 1 }, r.ids)
     assert.equal("10", r.vars.score)
+  end)
+
+  it("adds at most the points of SecMoonCorroborate, and once a rule with SecMoonValues", function()
+    local function score(directives)
+      local r = run(directives .. '\nSecRule ARGS "@rx evil" "id:5,phase:2,pass,setvar:tx.score=+5,setvar:tx.seen=+1"\n'
+        .. 'SecRule ARGS "@rx evil" "id:9,phase:2,pass,setvar:tx.score=+3"',
+        { uri = "/?a=evil&b=evil" }, { get = { "score", "seen" } })
+      return r.vars.score .. " " .. r.vars.seen
+    end
+    assert.equal("16 2", score(""))
+    assert.equal("10 2", score("SecMoonCorroborate 1 5 2"))
+    assert.equal("8 2", score("SecMoonValues On"))
+    assert.equal("5 2", score("SecMoonValues On\nSecMoonCorroborate 5 5 2"))
   end)
 
   it("denies with the status of the rule, in prevention only", function()

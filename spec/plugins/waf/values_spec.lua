@@ -48,6 +48,14 @@ describe("a value, as the profile for APIs sees it,", function()
     "SELECT id, name FROM orders WHERE total > 100",
     "./configure --prefix=/usr && make && sudo make install",
     "data:image/png;base64,iVBORw0KGgo=",
+    "name eq 'O''Brien' and (price gt 5 or not startswith(name,'x'))", "author.name = \"O'Reilly\" OR year < 1990",
+    "(age>=18)and(city!='Paris')", "price>5;category==books,title=='*x*'",
+    "project = OPS AND status in (\"To Do\", 'Done') AND owner = me() ORDER BY created DESC",
+    "createdOn ge 2024-01-01T00:00:00Z and active", "https://example.com/a/b;c=d",
+    "(&(objectClass=person)(|(uid=a)(mail=b*)))", "cd ~/src && ls -la | less", "$ npm run build; npm test",
+    "<?php\n$x = $_GET['a'];\nsystem('ls ' . $dir);\necho \"<b>$x</b>\";\nrequire '../b.php';\nexit; // and so on, and so on",
+    "<!doctype html><html><head><title>A page</title></head><body onload=\"init()\"><script src=\"/a.js\"></script></body></html>",
+    "```wget -qO- https://example.com/i.sh | bash```",
   }
   for _, text in ipairs(apart) do
     it("is what people write: " .. text:sub(1, 50):gsub("\n", " "), function()
@@ -55,12 +63,34 @@ describe("a value, as the profile for APIs sees it,", function()
     end)
   end
 
+  it("is a reference whose parameters are values", function()
+    local machine, prose = seen("application/json", json.encode({ u = "https://example.com/a?b=c;d&sort=e" }))
+    assert.are.same({ "https://example.com/a?b=c;d&sort=e" }, prose)
+    assert.are.equal("c;d", machine[1])
+  end)
+
+  it("is code or text where its name says so, and it begins as such", function()
+    local function is_text(name, text)
+      local machine, prose = seen("application/json", json.encode({ [name] = text }))
+      return #machine == 0 and #prose > 0
+    end
+    assert.is_true(is_text("content", "os.system('clear'); sys.exit(0)"))
+    assert.is_true(is_text("code", "<div onclick=\"f(this)\">{{ title }}</div>"))
+    assert.is_false(is_text("name", "os.system('clear'); sys.exit(0)"))
+    assert.is_false(is_text("content", "'; DROP TABLE a; -- b"))
+    assert.is_false(is_text("content", "<img src=x onerror=f(1)>"))
+    assert.is_false(is_text("command", "ls; cat /etc/passwd"))
+  end)
+
   local machine = {
     "' OR 1=1 --", "laptop' UNION SELECT aa, bb FROM cc --", "; cat /etc/passwd",
     "foo; cat x", "a | b", "cmd=127.0.0.1 && ls /etc", "\nRCPT TO: someone now please", "../../etc/passwd",
     "`curl http://example.com/some thing here`", "please do cat /etc/passwd for me now: `x`",
     "red shoes' AND 1=1", "data:image/png;base64,<x>",
     "data:text/html;base64,PHN2Zz4=", "{\"$where\": \"sleep(1)\"}",
+    "a = 1 or 1=1", "a = a", "name = 'x' or sleep(5)", "name = 'x", "a = 1 -- b", "a = (select b)", "javascript:alert(1)",
+    "1 = 1 and b = 2", "https://example.com/'\"<x>", "https://example.com/../../etc/passwd", "javascript://a?b=c",
+    "https://example.com/$(id)", "(&(uid=a))(|(uid=*)", "cd /tmp; cat /etc/passwd", "bash -c {echo,aQ==}|sh",
   }
   for _, text in ipairs(machine) do
     it("is a machine's: " .. text:sub(1, 50):gsub("\n", " "), function()

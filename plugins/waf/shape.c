@@ -1,0 +1,469 @@
+// SPDX-License-Identifier: Apache-2.0
+// Whole values of a well-known form, for the profile for APIs: conditions of filters, references,
+// command lines, listings of code. What is injected into one breaks its form: a quotation that does
+// not close, a comparison of two constants, a separator where no word was.
+#include "waf/waf.h"
+
+enum {
+    EXPRESSION_MAX = 4096, // bytes; longer ones are no filters
+    NESTING_MAX = 32,
+    WORD_MAX = 32,
+    LISTING_LINES_LEAST = 4,
+    LISTING_BYTES_LEAST = 100,
+};
+
+static bool is_letter(unsigned char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c >= 0x80;
+}
+
+// Whether `list`, words between spaces, has `word` in any case.
+static bool is_among(const char *list, struct waf_str word)
+{
+    char key[WORD_MAX + 3];
+    if (word.n == 0 || word.n > WORD_MAX) {
+        return false;
+    }
+    key[0] = ' ';
+    for (size_t i = 0; i < word.n; i++) {
+        char c = word.p[i];
+        key[i + 1] = c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c;
+    }
+    key[word.n + 1] = ' ';
+    key[word.n + 2] = '\0';
+    return strstr(list, key) != NULL;
+}
+
+// --- conditions ------------------------------------------------------------------------------
+
+enum token {
+    TOKEN_END,
+    TOKEN_BAD,
+    TOKEN_NAME,
+    TOKEN_CONSTANT, // a number, a text in quotes
+    TOKEN_COMPARE,
+    TOKEN_JOIN, // and, or
+    TOKEN_NOT,
+    TOKEN_OPEN,
+    TOKEN_CLOSE,
+    TOKEN_COMMA,
+};
+
+struct scan {
+    const char *at, *end;
+    enum token kind;
+    struct waf_str text;
+};
+
+static bool is_name_byte(char c)
+{
+    return is_letter((unsigned char)c) || waf_is_digit((unsigned char)c) ||
+           (c != '\0' && strchr("_.$@/-*?%", c) != NULL);
+}
+
+static enum token scan_quoted(struct scan *s)
+{
+    char quote = *s->at++;
+    while (s->at < s->end) {
+        char c = *s->at++;
+        if (c == '\\' && s->at < s->end) {
+            s->at++;
+        } else if (c == quote) {
+            if (s->at == s->end || *s->at != quote) {
+                return TOKEN_CONSTANT;
+            }
+            s->at++; // a doubled one stands for itself
+        }
+    }
+    return TOKEN_BAD;
+}
+
+// Pairs that open comments, addresses, ways up: no name has them.
+static bool has_pair(struct waf_str s)
+{
+    static const char *const PAIRS[] = {"--", "/*", "*/", "..", "//", "$$", "__"};
+    for (size_t i = 0; i < sizeof PAIRS / sizeof PAIRS[0]; i++) {
+        if (memmem(s.p, s.n, PAIRS[i], 2) != NULL) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static enum token scan_word(struct scan *s)
+{
+    static const char COMPARE[] =
+        " eq ne gt ge lt le in like ilike contains matches startswith endswith co sw ew has is ";
+    const char *start = s->at;
+    bool is_number = waf_is_digit((unsigned char)*start); // or a time, with colons and a zone
+    while (s->at < s->end &&
+           (is_name_byte(*s->at) || (is_number && (*s->at == ':' || *s->at == '+')))) {
+        s->at++;
+    }
+    s->text = (struct waf_str){start, (size_t)(s->at - start)};
+    bool is_substitution = s->at < s->end && *s->at == '(' && s->at[-1] == '$';
+    if (is_substitution || has_pair(s->text)) {
+        return TOKEN_BAD;
+    }
+    if (is_among(" and or ", s->text)) {
+        return TOKEN_JOIN;
+    }
+    if (is_among(" not ", s->text)) {
+        return TOKEN_NOT;
+    }
+    if (is_among(COMPARE, s->text)) {
+        return TOKEN_COMPARE;
+    }
+    bool is_constant = is_number ||
+                       (*start == '-' && s->text.n > 1 && waf_is_digit((unsigned char)start[1])) ||
+                       is_among(" null true false ", s->text);
+    return is_constant ? TOKEN_CONSTANT : TOKEN_NAME;
+}
+
+static enum token scan_mark(struct scan *s)
+{
+    static const char *const COMPARE[] = {
+        "===", "!==", "==", "!=", "<>", "<=", ">=", "=~", "!~", "~=", "=", "<", ">", "~"};
+    static const char *const JOIN[] = {"&&", "||"};
+    size_t left = (size_t)(s->end - s->at);
+    for (size_t i = 0; i < sizeof JOIN / sizeof JOIN[0]; i++) {
+        if (left >= 2 && memcmp(s->at, JOIN[i], 2) == 0) {
+            s->at += 2;
+            return TOKEN_JOIN;
+        }
+    }
+    for (size_t i = 0; i < sizeof COMPARE / sizeof COMPARE[0]; i++) {
+        size_t n = strlen(COMPARE[i]);
+        if (left >= n && memcmp(s->at, COMPARE[i], n) == 0) {
+            s->at += n;
+            return TOKEN_COMPARE;
+        }
+    }
+    char c = *s->at++;
+    switch (c) {
+    case ':':
+        return TOKEN_COMPARE;
+    case '!':
+        return TOKEN_NOT;
+    case '(':
+    case '[':
+        return TOKEN_OPEN;
+    case ')':
+    case ']':
+        return TOKEN_CLOSE;
+    case ',':
+        return TOKEN_COMMA;
+    case ';':
+        return TOKEN_JOIN; // of RSQL
+    default:
+        return TOKEN_BAD;
+    }
+}
+
+static void scan_next(struct scan *s)
+{
+    while (s->at < s->end && waf_is_space((unsigned char)*s->at)) {
+        s->at++;
+    }
+    s->text = (struct waf_str){s->at, 0};
+    if (s->at == s->end) {
+        s->kind = TOKEN_END;
+    } else if (*s->at == '\'' || *s->at == '"') {
+        s->kind = scan_quoted(s);
+    } else if (is_name_byte(*s->at)) {
+        s->kind = scan_word(s);
+    } else {
+        s->kind = scan_mark(s);
+    }
+}
+
+// From behind an opening mark to behind the one that closes it: arguments, lists, ranges.
+static bool scan_inside(struct scan *s)
+{
+    static const char NEVER[] =
+        " select union insert update delete drop exec execute sleep benchmark "
+        "pg_sleep waitfor load_file extractvalue updatexml eval system ";
+    for (int depth = 1; depth > 0; scan_next(s)) {
+        if (s->kind == TOKEN_END || s->kind == TOKEN_BAD || depth > NESTING_MAX ||
+            is_among(NEVER, s->text)) {
+            return false;
+        }
+        depth += s->kind == TOKEN_OPEN;
+        depth -= s->kind == TOKEN_CLOSE;
+    }
+    return true;
+}
+
+// A name, or a call; what follows it is the next token.
+static bool scan_operand(struct scan *s)
+{
+    static const char NEVER[] =
+        " select union insert update delete drop exec execute sleep benchmark pg_sleep waitfor "
+        "load_file extractvalue updatexml eval system exists case if char chr ascii ord version "
+        "database user current_user assert require import declare procedure javascript vbscript "
+        "alert confirm prompt constructor process global ";
+    bool is_name = s->kind == TOKEN_NAME;
+    if (is_name && is_among(NEVER, s->text)) {
+        return false;
+    }
+    scan_next(s);
+    while (is_name && s->kind == TOKEN_OPEN) { // a call, an index
+        scan_next(s);
+        if (!scan_inside(s)) {
+            return false;
+        }
+        while (s->kind == TOKEN_NAME && s->text.p[0] == '.') {
+            scan_next(s);
+        }
+    }
+    return true;
+}
+
+// One condition: a name compared with something, or a name alone. `compared` counts the former.
+static bool scan_condition(struct scan *s, unsigned *compared)
+{
+    struct waf_str name = s->text;
+    if (s->kind != TOKEN_NAME || !scan_operand(s)) {
+        return false;
+    }
+    while (s->kind == TOKEN_NOT) { // not in, not like
+        scan_next(s);
+    }
+    if (s->kind != TOKEN_COMPARE) {
+        return true;
+    }
+    scan_next(s);
+    if (s->kind == TOKEN_COMPARE || s->kind == TOKEN_NOT) { // ":>", "is not"
+        scan_next(s);
+    }
+    ++*compared;
+    if (s->kind == TOKEN_OPEN) {
+        scan_next(s);
+        return scan_inside(s);
+    }
+    bool is_value = s->kind == TOKEN_CONSTANT || s->kind == TOKEN_NAME;
+    bool is_same = s->text.n == name.n && memcmp(s->text.p, name.p, name.n) == 0;
+    return is_value && !is_same && scan_operand(s);
+}
+
+// order by name [asc|desc], …
+static bool scan_order(struct scan *s)
+{
+    scan_next(s);
+    if (s->kind != TOKEN_NAME || !is_among(" by ", s->text)) {
+        return false;
+    }
+    do {
+        scan_next(s);
+    } while (s->kind == TOKEN_NAME || s->kind == TOKEN_COMMA);
+    return s->kind == TOKEN_END;
+}
+
+bool waf_is_condition(struct waf_str value)
+{
+    if (value.n < 4 || value.n > EXPRESSION_MAX) {
+        return false;
+    }
+    struct scan s = {.at = value.p, .end = value.p + value.n};
+    unsigned compared = 0, open = 0;
+    scan_next(&s);
+    for (;;) {
+        while (s.kind == TOKEN_NOT || s.kind == TOKEN_OPEN) {
+            open += s.kind == TOKEN_OPEN;
+            scan_next(&s);
+        }
+        if (!scan_condition(&s, &compared)) {
+            return false;
+        }
+        while (s.kind == TOKEN_CLOSE && open > 0) {
+            open--;
+            scan_next(&s);
+        }
+        if (s.kind == TOKEN_NAME && open == 0 && is_among(" order sort ", s.text)) {
+            return compared > 0 && scan_order(&s);
+        }
+        if (s.kind == TOKEN_END) {
+            return compared > 0 && open == 0;
+        }
+        if (s.kind != TOKEN_JOIN && s.kind != TOKEN_COMMA) {
+            return false;
+        }
+        scan_next(&s);
+    }
+}
+
+// --- references ------------------------------------------------------------------------------
+
+// The bytes up to "://", or 0 where the value begins with a path and has a query.
+static bool read_scheme(struct waf_str s, size_t *n)
+{
+    size_t i = 0;
+    if (s.p[0] == '/' && s.n > 1 && s.p[1] != '/') {
+        *n = 0;
+        const char *mark = memchr(s.p, '?', s.n);
+        return mark != NULL && memchr(s.p, '=', s.n) > (const void *)mark;
+    }
+    while (i < s.n && (is_letter((unsigned char)s.p[i]) || waf_is_digit((unsigned char)s.p[i]) ||
+                       strchr("+.-:", s.p[i]) != NULL)) {
+        if (s.p[i] == ':' && i + 2 < s.n && s.p[i + 1] == '/' && s.p[i + 2] == '/') {
+            *n = i + 3;
+            return i > 0 && !is_among(" javascript vbscript data view-source blob ",
+                                      (struct waf_str){s.p, i});
+        }
+        i++;
+    }
+    return false;
+}
+
+// Each value of a query, by itself.
+static void keep_query(struct waf_tx *tx, struct waf_str query, struct waf_vec *parts)
+{
+    for (size_t i = 0; i < query.n; i++) {
+        size_t start = i;
+        while (i < query.n && query.p[i] != '&' && query.p[i] != '#') {
+            start = query.p[i] == '=' && start <= i && query.p[start] != '=' ? i + 1 : start;
+            i++;
+        }
+        if (i > start) {
+            *(struct waf_str *)waf_push(&tx->arena, parts, sizeof query) =
+                (struct waf_str){query.p + start, i - start};
+        }
+    }
+}
+
+bool waf_is_reference(struct waf_tx *tx, struct waf_str s, struct waf_vec *parts)
+{
+    size_t scheme = 0;
+    if (s.n < 4 || !read_scheme(s, &scheme)) {
+        return false;
+    }
+    for (size_t i = scheme; i < s.n; i++) {
+        unsigned char c = (unsigned char)s.p[i];
+        char next = i + 1 < s.n ? s.p[i + 1] : ' ';
+        if (c <= 0x20 || c == 0x7F || strchr("'\"`<>\\|{}^", (char)c) != NULL ||
+            (c == '$' && (next == '(' || next == '@')) ||
+            (c == ';' && !is_letter((unsigned char)next)) || (c == '.' && next == '.')) {
+            return false;
+        }
+    }
+    const char *query = memchr(s.p + scheme, '?', s.n - scheme);
+    if (query != NULL) {
+        keep_query(tx, (struct waf_str){query + 1, (size_t)(s.p + s.n - query - 1)}, parts);
+    }
+    return true;
+}
+
+// --- command lines, listings -----------------------------------------------------------------
+
+bool waf_is_command_line(struct waf_str s)
+{
+    static const char TOOLS[] =
+        " git gh npm npx yarn pnpm bun node deno python python3 pip pip3 uv poetry pytest make "
+        "cmake "
+        "ninja cargo rustc go gcc clang docker docker-compose podman kubectl helm terraform "
+        "ansible "
+        "ansible-playbook aws gcloud az apt apt-get yum dnf brew apk pacman snap systemctl service "
+        "journalctl ssh scp rsync cd mkdir cp mv touch tar gzip zip unzip sed awk grep rg find "
+        "xargs "
+        "sort head tail ps kill top df du free export source set echo printf test java javac mvn "
+        "gradle dotnet php composer artisan ruby bundle rails rake rspec psql mysql mysqldump "
+        "pg_dump redis-cli mongosh openssl chmod chown ln jq yq for while if then trap exec sudo "
+        "crontab tsc eslint jest vite webpack flutter adb tmux vim nano man which time nohup "
+        "ffmpeg "
+        "convert pandoc latexmk ./configure ./gradlew ./mvnw select-string get-childitem ";
+    size_t i = 0;
+    while (i < s.n && (waf_is_space((unsigned char)s.p[i]) || strchr("!$>#", s.p[i]) != NULL)) {
+        i++;
+    }
+    size_t start = i;
+    while (i < s.n && !waf_is_space((unsigned char)s.p[i])) {
+        i++;
+    }
+    struct waf_str tool = {s.p + start, i - start};
+    bool has_more = i + 2 < s.n;
+    bool is_inline = has_more && s.p[i + 1] == '-' && strchr("cer", s.p[i + 2]) != NULL &&
+                     (i + 3 == s.n || waf_is_space((unsigned char)s.p[i + 3]));
+    return has_more && !is_inline && is_among(TOOLS, tool);
+}
+
+// A page of HTML, whole.
+static bool is_page(struct waf_str s)
+{
+    static const char *const BEGINS[] = {"<!doctype html", "<html"};
+    for (size_t i = 0; i < sizeof BEGINS / sizeof BEGINS[0]; i++) {
+        size_t n = strlen(BEGINS[i]);
+        if (s.n > n && waf_ieq((struct waf_str){s.p, n}, (struct waf_str){BEGINS[i], n})) {
+            return memmem(s.p, s.n, "</html>", 7) != NULL || memmem(s.p, s.n, "</HTML>", 7) != NULL;
+        }
+    }
+    return false;
+}
+
+// A filter of LDAP, whole: what is injected into one closes it and opens another.
+bool waf_is_directory_filter(struct waf_str s)
+{
+    int depth = 0;
+    if (s.n < 5 || s.p[0] != '(' || s.p[s.n - 1] != ')' || strchr("&|!", s.p[1]) == NULL) {
+        return false;
+    }
+    for (size_t i = 0; i < s.n; i++) {
+        depth += s.p[i] == '(';
+        depth -= s.p[i] == ')';
+        bool is_early = depth == 0 && i + 1 < s.n;
+        if (is_early || s.p[i] == '\0' || strchr("'\"`;<{$", s.p[i]) != NULL) {
+            return false;
+        }
+    }
+    return depth == 0;
+}
+
+// --- fields by their name --------------------------------------------------------------------
+
+bool waf_is_named_text(struct waf_str name, struct waf_str value, enum waf_origin origin)
+{
+    static const char CODE[] = " code snippet source source_code script sql statement rawsql "
+                               "context_line pre_context post_context diff patch stack stacktrace "
+                               "suggestion template html expression expr ";
+    static const char TEXT[] =
+        " content text prompt input_text system instructions body markdown description comment "
+        "message note notes title summary subject input output line log msg query command cmd run "
+        "args arguments params ";
+    const char *dot = memrchr(name.p, '.', name.n);
+    struct waf_str last =
+        dot == NULL ? name : (struct waf_str){dot + 1, (size_t)(name.p + name.n - dot - 1)};
+    bool is_code = is_among(CODE, last);
+    if (!is_code && !(origin == WAF_FROM_JSON && is_among(TEXT, last))) {
+        return false;
+    }
+    size_t i = 0;
+    while (i < value.n && waf_is_space((unsigned char)value.p[i])) {
+        i++;
+    }
+    char first = i < value.n ? value.p[i] : '\0';
+    bool begins = is_letter((unsigned char)first) ||
+                  (first != '\0' && strchr("#@", first) != NULL) ||
+                  (is_code && first != '\0' && strchr("<.[(/", first) != NULL);
+    return value.n >= 12 && begins && memchr(value.p + i, ' ', value.n - i) != NULL &&
+           !waf_has_target(value);
+}
+
+// What a listing may begin with: a word, or a mark that opens a comment, a list, a tag, a block.
+bool waf_is_listing(struct waf_str s)
+{
+    if (s.n < LISTING_BYTES_LEAST ||
+        (!is_letter((unsigned char)s.p[0]) && memchr("<{[/#@\"-$*%(!_>`", s.p[0], 16) == NULL &&
+         s.p[0] != ' ')) {
+        return false;
+    }
+    size_t lines = 0, words = 0;
+    for (size_t i = 0; i < s.n; i++) {
+        unsigned char c = (unsigned char)s.p[i];
+        if (c == '\0') {
+            return false;
+        }
+        bool begins = i == 0 || s.p[i - 1] == '\n';
+        lines += begins && c != '\n' && c != '\r';
+        words += is_letter(c) && (i == 0 || !is_letter((unsigned char)s.p[i - 1]));
+    }
+    return (lines >= LISTING_LINES_LEAST && words >= 3 * lines / 2) || is_page(s);
+}
