@@ -31,6 +31,10 @@ struct logger_pipe {
 struct logger {
     const char *path;
     int fd;
+    struct moon_metrics *metrics;
+    int lost_series;
+    size_t lost;      // lines since the disk began to refuse them
+    bool is_mid_line; // a line was written in part: the next begins on a line of its own
     int pipe_count;
     struct logger_pipe *pipes;
     struct pollfd polled[MOON_BOARD_WORKERS];
@@ -64,8 +68,31 @@ static bool logger_open(struct logger *logger)
     return true;
 }
 
+// The disk is full, say: `data` and what comes after it is lost until it takes lines again.
+static void logger_lose(struct logger *logger, const char *data, size_t len)
+{
+    int64_t lines = 0;
+    if (logger->lost == 0)
+        moon_log_error("access log %s: %m: lines are lost", logger->path);
+    for (size_t i = 0; i < len; i++)
+        lines += data[i] == '\n';
+    logger->lost += (size_t)lines;
+    moon_metrics_add(logger->metrics, logger->lost_series, lines);
+}
+
+static void logger_wrote(struct logger *logger, const char *data, size_t n)
+{
+    logger->is_mid_line = data[n - 1] != '\n';
+    if (logger->lost > 0)
+        moon_log_warn("access log %s: is written again, %zu lines were lost", logger->path,
+                      logger->lost);
+    logger->lost = 0;
+}
+
 static void logger_write(struct logger *logger, const char *data, size_t len)
 {
+    if (len > 0 && logger->is_mid_line && write(logger->fd, "\n", 1) == 1)
+        logger->is_mid_line = false;
     while (len > 0) {
         ssize_t n = write(logger->fd, data, len);
         if (n == -1 && errno == EINTR)
@@ -75,8 +102,11 @@ static void logger_write(struct logger *logger, const char *data, size_t len)
             (void)poll(&out, 1, 1000);
             continue;
         }
-        if (n <= 0)
+        if (n <= 0) {
+            logger_lose(logger, data, len);
             return;
+        }
+        logger_wrote(logger, data, (size_t)n);
         data += n;
         len -= (size_t)n;
     }
@@ -172,12 +202,17 @@ static void logger_set_signals(sigset_t *unblocked)
 
 static int logger_main(const struct moon_supervisor *supervisor)
 {
-    struct logger logger = {
-        .path = supervisor->facts.access_log, .fd = -1, .pipe_count = supervisor->child_count};
+    struct logger logger = {.path = supervisor->facts.access_log,
+                            .fd = -1,
+                            .metrics = supervisor->state.metrics,
+                            .pipe_count = supervisor->child_count};
     sigset_t unblocked;
     moon_log_set_process("logger");
     (void)prctl(PR_SET_NAME, "moongate-logger", 0, 0, 0);
     logger_set_signals(&unblocked);
+    logger.lost_series = moon_metrics_series(
+        logger.metrics, MOON_METRIC_COUNTER, "moongate_access_log_lost_total",
+        "Lines that the access log's file did not take: the disk is full, say.", MOON_S(""));
     logger.pipes = calloc((size_t)logger.pipe_count, sizeof(*logger.pipes));
     if (logger.pipes == NULL || !logger_open(&logger)) {
         free(logger.pipes);

@@ -72,7 +72,7 @@ static void status_json(const struct moon_supervisor *supervisor, char *into, si
 static void status_text(const struct moon_supervisor *supervisor, struct status_text *text)
 {
     const struct moon_board *board = supervisor->state.board;
-    int64_t up_s = (moon_clock_wall_ms() - board->started_wall_ms) / 1000;
+    int64_t up_s = (moon_clock_ms() - board->started_ms) / 1000;
     status_add(text, "\"%s\" (%s), moongate %s, process %d, up %lld:%02lld:%02lld\n",
                supervisor->facts.name, supervisor->dir, MOONGATE_VERSION, (int)getpid(),
                (long long)up_s / 3600, (long long)up_s / 60 % 60, (long long)up_s % 60);

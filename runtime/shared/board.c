@@ -16,5 +16,6 @@ struct moon_board *moon_board_new(struct moon_region *region, int worker_count)
         return NULL;
     board->worker_count = worker_count;
     board->started_wall_ms = moon_clock_wall_ms();
+    board->started_ms = moon_clock_ms();
     return board;
 }

@@ -35,6 +35,7 @@ struct moon_board {
     _Atomic uint32_t generation; // newest that all workers serve
     _Atomic uint64_t reloads_ok, reloads_failed;
     int64_t started_wall_ms;
+    int64_t started_ms; // for how long it has been up, whatever is done to the clock
     int worker_count;
     char last_reload_error[2048];
     struct moon_board_slot slots[MOON_BOARD_WORKERS];

@@ -250,6 +250,47 @@ describe("the supervisor", function()
     assert.equal(50, lines(path .. ".1"))
   end)
 
+  it("says once that the disk takes no lines, counts them, and goes on when it does again", function()
+    local path = process.run("mktemp -u /tmp/moongate-full.XXXXXX"):match("%S+")
+    finally(function()
+      process.run(("rm -f '%s' '%s.real'"):format(path, path))
+    end)
+    process.run(("ln -s /dev/full '%s'"):format(path))
+    local port = start({ log = path })
+    local function lost()
+      local text = process.run(("curl -s http://127.0.0.1:%d/metrics"):format(gw:port("management")))
+      return tonumber(text:match("\nmoongate_access_log_lost_total (%d+)"))
+    end
+    for _ = 1, 5 do
+      assert.equal(200, (process.get(port, "/fast")))
+    end
+    assert.truthy(process.eventually(function()
+      return lost() == 5
+    end, 3), tostring(lost()))
+    process.run(("ln -sf '%s.real' '%s'"):format(path, path))
+    gw:signal("USR1")
+    assert.truthy(process.eventually(function()
+      process.get(port, "/fast")
+      return process.read(path .. ".real"):find('"path":"/fast"', 1, true)
+    end, 3))
+    local _, told = gw:log():gsub("No space left on device: lines are lost", "")
+    assert.equal(1, told)
+    assert.truthy(gw:log():find("is written again, %d+ lines were lost"))
+  end)
+
+  it("listens on all addresses of both families by `:port`", function()
+    local has_v6 = process.read("/proc/net/if_inet6") ~= ""
+    gw = process.start { files = { ["gateway.lua"] = CONFIG:format("-", 30):gsub("127.0.0.1:0", ":0", 1),
+      ["policies/lazy.lua"] = LAZY }, workers = 2 }
+    local port = gw:port("http")
+    for _ = 1, 4 do -- both workers' sockets
+      assert.equal(200, (process.get(port, "/fast")))
+      if has_v6 then
+        assert.equal("fast", (process.run(("curl -sg 'http://[::1]:%d/fast'"):format(port))))
+      end
+    end
+  end)
+
   it("listens on IPv4, IPv6 and a UNIX socket at once", function()
     local path = process.run("mktemp -u /tmp/moongate-listen.XXXXXX"):match("%S+")
     local has_v6 = process.read("/proc/net/if_inet6") ~= ""
