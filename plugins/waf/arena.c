@@ -135,6 +135,20 @@ struct waf_str waf_printf(struct waf_arena *a, const char *format, ...)
     return (struct waf_str){p, (size_t)n};
 }
 
+struct waf_str waf_format_long(char into[WAF_DIGITS_MAX], long v)
+{
+    char *end = into + WAF_DIGITS_MAX, *p = end;
+    unsigned long rest = v < 0 ? 0ul - (unsigned long)v : (unsigned long)v;
+    do {
+        *--p = (char)('0' + rest % 10);
+        rest /= 10;
+    } while (rest != 0);
+    if (v < 0) {
+        *--p = '-';
+    }
+    return (struct waf_str){p, (size_t)(end - p)};
+}
+
 long waf_to_long(struct waf_str s)
 {
     size_t i = 0;

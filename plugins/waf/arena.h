@@ -112,6 +112,10 @@ static inline int waf_hex(unsigned char c)
     return waf_hex_values[c];
 }
 
+enum { WAF_DIGITS_MAX = 24 };
+/// Decimal digits of `v`, at the end of `into`.
+struct waf_str waf_format_long(char into[WAF_DIGITS_MAX], long v);
+
 /// As C's atoi on a run of bytes: blanks, sign, digits; saturates.
 long waf_to_long(struct waf_str s);
 

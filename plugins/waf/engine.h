@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 struct waf_ruleset;
+struct waf_rule;
 struct waf_overlay;
 struct waf_tx;
 
@@ -91,7 +92,7 @@ struct waf_verdict {
     int rule_id;             ///< which rule decided
     bool drop;               ///< close the connection instead of answering
     struct waf_str redirect; ///< location, when the action was redirect
-    struct waf_str message;  ///< lent until waf_tx_free
+    struct waf_str reason;   ///< why, where a limit decided and no rule; a literal
 };
 
 /// Each returns true when the exchange is to be stopped; `out` then says how. Phases 1 to 5.
@@ -122,7 +123,8 @@ struct waf_fired {
     const char *file;
     const char *const *tags;
     size_t tag_count;
-    struct waf_str message; ///< "Pattern match ... at ARGS:x."
+    const struct waf_rule *tested; ///< whose operator matched: the end of the chain
+    struct waf_str operand;        ///< what it was compared with, macros expanded
     struct waf_str msg;
     struct waf_str logdata;
     struct waf_str variable; ///< "ARGS:x"
@@ -138,8 +140,8 @@ bool waf_tx_is_allowed(const struct waf_tx *tx);
 bool waf_tx_stopped(const struct waf_tx *tx);
 size_t waf_tx_fired_count(const struct waf_tx *tx);
 const struct waf_fired *waf_tx_fired(const struct waf_tx *tx, size_t i);
-/// ModSecurity's error-log line without the trailing newline. Lent until waf_tx_free.
-struct waf_str waf_tx_error_log(struct waf_tx *tx, size_t i);
+/// ModSecurity's error-log line without the trailing newline. Lent until the next is asked for.
+struct waf_str waf_tx_error_log(const struct waf_tx *tx, size_t i);
 /// Value of `tx.NAME`; .p is NULL if unset.
 struct waf_str waf_tx_get_var(struct waf_tx *tx, struct waf_str name);
 /// True when the transaction ran out of its memory or regex budget: the rest was not inspected, and in

@@ -3,8 +3,6 @@
 // look at may match their operator.
 #include "waf/waf.h"
 
-#include <stdio.h>
-
 bool waf_prefilter_enabled = true;
 
 void waf_set_prefilter(bool enabled)
@@ -36,10 +34,10 @@ static bool is_excluded(struct waf_tx *tx, const struct waf_rule *rule, const st
            any_covers(tx->overlay->exclusions[rule->index], v);
 }
 
-static void intercept(struct waf_tx *tx, const struct waf_rule *starter, struct waf_str message)
+static void intercept(struct waf_tx *tx, const struct waf_rule *starter)
 {
     struct waf_verdict *v = &tx->verdict;
-    *v = (struct waf_verdict){.rule_id = starter->id, .message = message};
+    *v = (struct waf_verdict){.rule_id = starter->id};
     v->status = starter->status != 0 ? starter->status : 403;
     if (starter->disruptive == WAF_DISRUPT_REDIRECT) {
         bool usable = starter->status == 301 || starter->status == 303 || starter->status == 307;
@@ -62,30 +60,17 @@ static void allow(struct waf_tx *tx, enum waf_disruptive d)
     tx->allowed_request |= d == WAF_DISRUPT_ALLOW_REQUEST;
 }
 
-static struct waf_str message_at(struct waf_tx *tx, const struct waf_rule *rule)
-{
-    struct waf_str m = waf_op_message(tx, rule);
-    if (rule->op == NULL) {
-        return m;
-    }
-    struct waf_str name = waf_escape(tx, waf_val_name(tx, &tx->matched), 512);
-    return waf_printf(&tx->arena, "%.*s %.*s.", (int)m.n, m.p, (int)name.n, name.p);
-}
-
 // The end of a chain matched one value: log it, and stop the exchange if the rule says so.
 static void conclude(struct waf_tx *tx, const struct waf_rule *rule)
 {
     const struct waf_rule *starter = rule->starter;
     bool enforce = tx->mode == WAF_MODE_PREVENTION && tx->phase != 5;
     bool deny = enforce && is_denial(starter->disruptive) && !tx->intercepted;
-    if (deny || starter->log != 0) {
-        struct waf_str message = message_at(tx, rule);
-        if (deny) {
-            intercept(tx, starter, message);
-        }
-        if (starter->log != 0) {
-            waf_fire(tx, starter, message, deny);
-        }
+    if (deny) {
+        intercept(tx, starter);
+    }
+    if (starter->log != 0) {
+        waf_fire(tx, rule, deny);
     }
     if (enforce && starter->disruptive >= WAF_DISRUPT_ALLOW) {
         allow(tx, starter->disruptive);
@@ -128,15 +113,16 @@ static bool test_form(struct waf_tx *tx, const struct waf_rule *rule, const stru
 }
 
 // multiMatch: the value as it came, and after each transformation that changed it.
-static bool test_every_form(struct waf_tx *tx, const struct waf_rule *rule, const struct waf_val *v)
+static bool test_every_form(struct waf_tx *tx, const struct waf_rule *rule, const struct waf_val *v,
+                            bool cached)
 {
     struct waf_text *text = v->text;
-    bool found = test_form(tx, rule, v, text, true);
+    bool found = test_form(tx, rule, v, text, cached);
     for (unsigned i = 0; i < rule->list_count && !tx->intercepted; i++) {
-        struct waf_str out;
-        if (rule->list[i]->fn(&tx->arena, text->s, &out)) {
-            text = waf_text_new(tx, out, text->family);
-            found |= test_form(tx, rule, v, text, true);
+        struct waf_text *before = text;
+        text = waf_text_form(tx, v->text, rule->form_steps[i]);
+        if (text != before) {
+            found |= test_form(tx, rule, v, text, cached);
         }
     }
     return found;
@@ -149,7 +135,7 @@ static bool test_values(struct waf_tx *tx, const struct waf_rule *rule, struct w
     for (uint32_t i = 0; i < span.n && !tx->intercepted; i++) {
         const struct waf_val *v = &span.v[i];
         if (rule->multi_match) {
-            found |= test_every_form(tx, rule, v);
+            found |= test_every_form(tx, rule, v, cached);
         } else {
             found |= test_form(tx, rule, v, waf_text_form(tx, v->text, rule->step), cached);
         }
@@ -227,10 +213,27 @@ static bool test_rule(struct waf_tx *tx, const struct waf_rule *rule)
     return found;
 }
 
+// Whether the filter leaves the rule a chance. Most rules end here.
+static inline bool has_chance(struct waf_tx *tx, uint16_t watch, uint16_t bit)
+{
+    if (watch == WAF_NO_WATCH) {
+        return true;
+    }
+    const uint64_t *may = tx->watched[watch];
+    if (may == NULL) {
+        may = waf_watch_may_match(tx, watch);
+    }
+    return (may[bit >> 6] >> (bit & 63) & 1) != 0;
+}
+
+// The rest of the chain, once its start has a chance.
 static bool test_chain(struct waf_tx *tx, const struct waf_rule *rule)
 {
-    for (const struct waf_rule *r = rule; r != NULL; r = r->chain) {
-        if (!test_rule(tx, r)) {
+    if (!test_rule(tx, rule)) {
+        return false;
+    }
+    for (const struct waf_rule *r = rule->chain; r != NULL; r = r->chain) {
+        if (!has_chance(tx, r->watch, r->bit) || !test_rule(tx, r)) {
             return false;
         }
     }
@@ -245,10 +248,9 @@ static bool is_over(const struct waf_tx *tx)
     return tx->intercepted || tx->mode == WAF_MODE_OFF || tx->allow_phase == tx->phase;
 }
 
-static bool is_removed(const struct waf_tx *tx, const struct waf_rule *rule)
+static bool is_removed(const struct waf_tx *tx, uint32_t index)
 {
-    return tx->removed_now != NULL &&
-           (tx->removed_now[rule->index >> 6] >> (rule->index & 63) & 1) != 0;
+    return tx->removed_now != NULL && (tx->removed_now[index >> 6] >> (index & 63) & 1) != 0;
 }
 
 void waf_run_phase(struct waf_tx *tx, unsigned phase)
@@ -259,17 +261,20 @@ void waf_run_phase(struct waf_tx *tx, unsigned phase)
     }
     tx->phase = phase;
     tx->allow_phase = 0;
-    for (uint32_t i = 0; i < p->n && !is_over(tx); i++) {
-        const struct waf_rule *rule = p->rules[i];
-        if (rule->is_marker || is_removed(tx, rule)) {
+    for (uint32_t i = 0; i < p->n; i++) {
+        const struct waf_entry *e = &p->entries[i];
+        if (is_removed(tx, e->index) || !has_chance(tx, e->watch, e->bit)) {
             continue;
         }
-        bool found = test_chain(tx, rule);
+        bool found = test_chain(tx, e->rule);
         tx->matched_all.n = 0;
-        if (found && rule->jump != UINT32_MAX) {
-            i = rule->jump;
+        if (is_over(tx)) {
+            return;
+        }
+        if (found && e->rule->jump != UINT32_MAX) {
+            i = e->rule->jump;
         } else if (found) {
-            i += rule->skip;
+            i += e->rule->skip;
         }
     }
 }

@@ -10,13 +10,30 @@ enum {
     LITERAL_MAX = 10, // longer literals are cut: their head is telling enough
     BYTE_SETS = 128,
     STATES_MAX = UINT16_MAX,
+    NIBBLES = BYTE_SETS / 4,
+    LANES = 4,
+    TESTS = LANES * 64, // in one table
+    LENGTHS = 64,       // a least length from here on is not told from this one
 };
 
-// What a case asks for besides literals. Kept apart: the pass goes through many of them.
+// What a case asks for besides literals.
 struct test {
     uint64_t sets[2]; // byte sets that must all have occurred
     uint32_t least;   // bytes
     uint32_t op;      // the operator's bit
+};
+
+// A bit for each of up to TESTS tests. Aligned, so that the compiler may take two words at once.
+struct lanes {
+    _Alignas(16) uint64_t w[LANES];
+};
+
+// The tests of cases without literals, all made at once: a value passes those whose bit is set in the
+// entry of each nibble of its byte sets, and in that of its length.
+struct test_table {
+    struct lanes by_nibble[NIBBLES][16];
+    struct lanes by_length[LENGTHS + 1];
+    uint32_t ops[TESTS];
 };
 
 // An AND of clauses, from one case of an operator's need.
@@ -35,13 +52,10 @@ struct byte_facts {
 
 struct waf_filter {
     struct byte_facts bytes[256];
-    struct rule_case *cases; // first those without literals, then the others
-    struct test *plain;      // of the first
+    struct rule_case *cases; // those with literals
     uint32_t case_count;
-    uint32_t
-        plain_start[BYTE_SETS + 2]; // cases without literals: by the rarest of their byte sets,
-                                    // first those that need none
-    uint64_t homes[2];              // byte sets under which there are any
+    struct test_table *tables; // of those without
+    uint32_t table_count;
     uint32_t op_count, words;
     uint32_t *clause_case; // clause -> case
     uint32_t *clause_pass;
@@ -52,7 +66,7 @@ struct waf_filter {
     uint32_t *hit_pass; // state with hits -> last pass that came by
     uint32_t pass;
     uint32_t *pending;
-    uint32_t *passed; // one more than there are cases
+    uint64_t *passing; // of the running pass: bit per operator
     uint64_t *everything, *nothing;
     size_t memory;
 };
@@ -202,63 +216,65 @@ void waf_filter_add(struct waf_filter_builder *b, const struct waf_need *need)
     b->op_count++;
 }
 
-// The less of it there is in ordinary values, the lower.
-static unsigned set_weight(const uint64_t *set)
+static void table_add(struct test_table *t, unsigned at, const struct test *test)
 {
-    unsigned sum = 0;
-    for (unsigned c = 0; c < 256; c++) {
-        if (waf_set_has(set, (unsigned char)c)) {
-            sum += waf_is_alpha((unsigned char)c)                ? 20
-                   : waf_is_digit((unsigned char)c)              ? 10
-                   : c != 0 && strchr(" ./-_:,", (int)c) != NULL ? 5
-                                                                 : 1;
+    uint64_t bit = (uint64_t)1 << (at & 63);
+    unsigned lane = at >> 6;
+    for (unsigned i = 0; i < NIBBLES; i++) {
+        unsigned want = test->sets[i / 16] >> (i % 16 * 4) & 15;
+        for (unsigned has = 0; has < 16; has++) {
+            t->by_nibble[i][has].w[lane] |= (want & ~has) == 0 ? bit : 0;
         }
     }
-    return sum;
+    for (unsigned n = 0; n <= LENGTHS; n++) {
+        bool is_long = n >= test->least || n == LENGTHS;
+        t->by_length[n].w[lane] |= is_long ? bit : 0;
+    }
+    t->ops[at] = test->op;
 }
 
-// Under which byte set a case without literals is looked up; 0: always, else its number + 1.
-static unsigned case_home(const struct waf_filter_builder *b, const struct rule_case *c)
+// Whether every value that passes `t` passes `other`.
+static bool implies(const struct test *t, const struct test *other)
 {
-    unsigned home = 0, best = 0;
-    for (uint32_t s = 0; s < b->set_count; s++) {
-        if ((c->test.sets[s >> 6] >> (s & 63) & 1) != 0) {
-            unsigned w = set_weight(b->sets[s]);
-            if (home == 0 || w < best) {
-                home = s + 1;
-                best = w;
-            }
+    return (other->sets[0] & ~t->sets[0]) == 0 && (other->sets[1] & ~t->sets[1]) == 0 &&
+           other->least <= t->least;
+}
+
+// Whether another case of the same operator lets through all that this one does. Its cases stand
+// together; of two that are equal the first stays.
+static bool is_covered(const struct waf_filter_builder *b, uint32_t i)
+{
+    const struct test *t = &b->cases[i].test;
+    uint32_t k = i;
+    while (k > 0 && b->cases[k - 1].test.op == t->op) {
+        k--;
+    }
+    for (; k < b->case_count && b->cases[k].test.op == t->op; k++) {
+        const struct test *other = &b->cases[k].test;
+        if (k != i && b->cases[k].literals == 0 && implies(t, other) &&
+            (k < i || !implies(other, t))) {
+            return true;
         }
     }
-    return home;
+    return false;
 }
 
-// Cases without literals go first, by home; clauses are told where theirs went.
-static void order_cases(struct waf_filter_builder *b, struct waf_filter *f)
+// Cases without literals go into tables; clauses of the others are told where theirs went.
+static void place_cases(struct waf_filter_builder *b, struct waf_filter *f)
 {
-    uint32_t *moved = must(malloc((b->case_count + 1) * sizeof *moved));
-    unsigned *home = must(malloc((b->case_count + 1) * sizeof *home));
+    uint32_t *moved = must(malloc((b->case_count + 1) * sizeof *moved)), plain = 0;
     f->cases = must(malloc((b->case_count + 1) * sizeof *f->cases));
+    f->tables = must(calloc(b->case_count / TESTS + 1, sizeof *f->tables));
     for (uint32_t i = 0; i < b->case_count; i++) {
-        home[i] = b->cases[i].literals != 0 ? BYTE_SETS + 1 : case_home(b, &b->cases[i]);
-    }
-    for (unsigned h = 0; h <= BYTE_SETS + 1; h++) {
-        f->plain_start[h] = f->case_count;
-        for (uint32_t i = 0; i < b->case_count; i++) {
-            if (home[i] == h) {
-                moved[i] = f->case_count;
-                f->cases[f->case_count++] = b->cases[i];
-            }
+        if (b->cases[i].literals != 0) {
+            moved[i] = f->case_count;
+            f->cases[f->case_count++] = b->cases[i];
+        } else if (!is_covered(b, i)) {
+            table_add(&f->tables[plain / TESTS], plain % TESTS, &b->cases[i].test);
+            plain++;
         }
     }
-    for (unsigned s = 0; s < BYTE_SETS; s++) {
-        bool has_any = f->plain_start[s + 2] > f->plain_start[s + 1];
-        f->homes[s >> 6] |= (uint64_t)has_any << (s & 63);
-    }
-    f->plain = must(malloc((f->plain_start[BYTE_SETS + 1] + 1) * sizeof *f->plain));
-    for (uint32_t i = 0; i < f->plain_start[BYTE_SETS + 1]; i++) {
-        f->plain[i] = f->cases[i].test;
-    }
+    f->table_count = (plain + TESTS - 1) / TESTS;
     f->clause_case = must(malloc((b->clause_count + 1) * sizeof *f->clause_case));
     f->clause_pass = must(calloc(b->clause_count + 1, sizeof *f->clause_pass));
     f->clause_count = b->clause_count;
@@ -266,7 +282,6 @@ static void order_cases(struct waf_filter_builder *b, struct waf_filter *f)
         f->clause_case[i] = moved[b->clause_case[i]];
     }
     free(moved);
-    free(home);
 }
 
 static void fill_bytes(struct waf_filter_builder *b, struct waf_filter *f)
@@ -422,15 +437,16 @@ struct waf_filter *waf_filter_finish(struct waf_filter_builder *b)
     }
     f->op_count = b->op_count;
     f->words = (b->op_count + 63) / 64 + 1;
-    order_cases(b, f);
+    place_cases(b, f);
     fill_bytes(b, f);
     fill_automaton(b, f);
     f->pending = must(malloc((f->case_count + 1) * sizeof *f->pending));
-    f->passed = must(malloc((f->case_count + 1) * sizeof *f->passed));
+    f->passing = must(malloc(f->words * sizeof(uint64_t)));
     f->everything = must(malloc(f->words * sizeof(uint64_t)));
     f->nothing = must(calloc(f->words, sizeof(uint64_t)));
     memset(f->everything, 0xff, f->words * sizeof(uint64_t));
-    f->memory += sizeof *f + f->case_count * sizeof *f->cases + f->clause_count * 8u;
+    f->memory += sizeof *f + f->case_count * sizeof *f->cases + f->clause_count * 8u +
+                 f->table_count * sizeof *f->tables;
     free(b->cases);
     free(b->sets);
     free(b->clause_case);
@@ -447,7 +463,7 @@ void waf_filter_free(struct waf_filter *f)
         return;
     }
     free(f->cases);
-    free(f->plain);
+    free(f->tables);
     free(f->clause_case);
     free(f->clause_pass);
     free(f->hits_start);
@@ -455,7 +471,7 @@ void waf_filter_free(struct waf_filter *f)
     free(f->hits);
     free(f->next);
     free(f->pending);
-    free(f->passed);
+    free(f->passing);
     free(f->everything);
     free(f->nothing);
     free(f);
@@ -523,39 +539,6 @@ static void next_pass(struct waf_filter *f)
     f->pass = 1;
 }
 
-struct pass {
-    uint64_t sets[2];
-    size_t n;
-    uint32_t passed; // operators in waf_filter.passed
-};
-
-// Notes the operators whose tests pass. Without a branch on them: no guess would be good.
-static void pass_tests(const struct waf_filter *f, struct pass *p, const struct test *c,
-                       const struct test *end)
-{
-    uint64_t missing0 = ~p->sets[0], missing1 = ~p->sets[1], n = p->n;
-    uint32_t count = p->passed, *passed = f->passed;
-    for (; c < end; c++) {
-        uint64_t missing = (c->sets[0] & missing0) | (c->sets[1] & missing1);
-        passed[count] = c->op;
-        count += (uint32_t)(missing == 0) & (uint32_t)(n >= c->least);
-    }
-    p->passed = count;
-}
-
-static const uint64_t *allowed_of(const struct waf_filter *f, struct waf_arena *a,
-                                  const struct pass *p)
-{
-    if (p->passed == 0) {
-        return f->nothing;
-    }
-    uint64_t *allowed = waf_zalloc(a, f->words * sizeof *allowed);
-    for (uint32_t i = 0; i < p->passed; i++) {
-        allowed[f->passed[i] >> 6] |= (uint64_t)1 << (f->passed[i] & 63);
-    }
-    return allowed;
-}
-
 // What the reading of a value gathers.
 struct reading {
     uint64_t s0, s1;
@@ -617,28 +600,63 @@ static void read_four(struct waf_filter *f, struct reading *out, struct waf_str 
     (void)read_run(f, out, d, p3 + part, v.n - 4 * part);
 }
 
+// Notes the operators whose cases without literals pass. @return whether there are any
+static bool pass_table(const struct waf_filter *f, const struct test_table *t,
+                       const struct reading *r, size_t n)
+{
+    struct lanes ok = t->by_length[n < LENGTHS ? n : LENGTHS];
+    uint64_t any = 0, sets[2] = {r->s0, r->s1};
+    for (unsigned half = 0; half < 2; half++) {
+        const struct lanes(*table)[16] = &t->by_nibble[half * NIBBLES / 2];
+#pragma GCC unroll 16
+        for (unsigned i = 0; i < NIBBLES / 2; i++) {
+            const struct lanes *entry = &table[i][sets[half] >> (i * 4) & 15];
+            for (unsigned lane = 0; lane < LANES; lane++) {
+                ok.w[lane] &= entry->w[lane];
+            }
+        }
+    }
+    for (unsigned lane = 0; lane < LANES; lane++) {
+        any |= ok.w[lane];
+        for (uint64_t left = ok.w[lane]; left != 0; left &= left - 1) {
+            uint32_t op = t->ops[lane * 64 + (unsigned)__builtin_ctzll(left)];
+            f->passing[op >> 6] |= (uint64_t)1 << (op & 63);
+        }
+    }
+    return any != 0;
+}
+
+static bool passes(const struct test *t, const struct reading *r, size_t n)
+{
+    return ((t->sets[0] & ~r->s0) | (t->sets[1] & ~r->s1)) == 0 && n >= t->least;
+}
+
 void waf_filter_scan(struct waf_filter *f, struct waf_arena *a, struct waf_str value,
                      struct waf_facts *out)
 {
     struct reading r = {0};
+    bool any = false;
     next_pass(f);
     if (value.n >= FOUR_FROM) {
         read_four(f, &r, value);
     } else {
         (void)read_run(f, &r, 0, value.p, value.n);
     }
-    struct pass p = {.n = value.n, .sets = {r.s0, r.s1}};
-    pass_tests(f, &p, f->plain, f->plain + f->plain_start[1]);
-    for (unsigned w = 0; w < 2; w++) {
-        for (uint64_t left = p.sets[w] & f->homes[w]; left != 0; left &= left - 1) {
-            unsigned home = w * 64 + (unsigned)__builtin_ctzll(left) + 1;
-            pass_tests(f, &p, f->plain + f->plain_start[home], f->plain + f->plain_start[home + 1]);
-        }
+    memset(f->passing, 0, f->words * sizeof *f->passing);
+    for (uint32_t i = 0; i < f->table_count; i++) {
+        any |= pass_table(f, &f->tables[i], &r, value.n);
     }
     for (uint32_t i = 0; i < r.pending; i++) {
         const struct test *t = &f->cases[f->pending[i]].test;
-        pass_tests(f, &p, t, t + 1);
+        if (passes(t, &r, value.n)) {
+            f->passing[t->op >> 6] |= (uint64_t)1 << (t->op & 63);
+            any = true;
+        }
     }
     out->marks = r.marks;
-    out->allowed = allowed_of(f, a, &p);
+    out->allowed = f->nothing;
+    if (any) {
+        out->allowed = memcpy(waf_alloc(a, f->words * sizeof *f->passing), f->passing,
+                              f->words * sizeof *f->passing);
+    }
 }

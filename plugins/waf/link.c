@@ -220,7 +220,83 @@ static void build_filters(struct waf_compiler *c)
     }
     for (int f = 0; f < WAF_FAMILIES; f++) {
         c->rules->filters[f] = waf_filter_finish(b[f]);
+        c->rules->filter_words[f] = waf_filter_words(c->rules->filters[f]);
+        c->rules->nothing[f] = waf_filter_nothing(c->rules->filters[f]);
     }
+}
+
+static bool same_key(const struct waf_target *a, const struct waf_target *b)
+{
+    if (a->key.p == NULL || b->key.p == NULL) {
+        return a->key.p == b->key.p;
+    }
+    return (a->key_re == NULL) == (b->key_re == NULL) && waf_eq(a->key, b->key);
+}
+
+static bool same_targets(const struct waf_watch *w, const struct waf_rule *r)
+{
+    for (unsigned i = 0; i < r->target_count; i++) {
+        if (w->targets[i].var != r->targets[i].var || !same_key(&w->targets[i], &r->targets[i])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+// Whether the filter tells all that the rule needs to be passed by; if so, of which family.
+static bool is_watchable(const struct waf_rule *r, enum waf_family *family)
+{
+    if (r->op == NULL || r->negated || r->target_count == 0) {
+        return false;
+    }
+    *family = waf_var_table[r->targets[0].var].family;
+    for (unsigned i = 0; i < r->target_count; i++) {
+        const struct waf_var_info *info = &waf_var_table[r->targets[i].var];
+        if (info->shape > WAF_SHAPE_MANY || r->targets[i].is_count || info->family != *family) {
+            return false;
+        }
+    }
+    return r->op->bit[*family] < WAF_NO_BIT;
+}
+
+static void watch(struct waf_compiler *c, struct waf_vec *watches, struct waf_rule *r)
+{
+    enum waf_family family;
+    r->watch = WAF_NO_WATCH;
+    if (!is_watchable(r, &family)) {
+        return;
+    }
+    uint32_t i = 0;
+    for (; i < watches->n; i++) {
+        const struct waf_watch *w = WAF_AT(watches, struct waf_watch, i);
+        if (w->step == r->step && w->every_form == r->multi_match &&
+            w->target_count == r->target_count && same_targets(w, r)) {
+            break;
+        }
+    }
+    if (i == WAF_NO_WATCH) {
+        return;
+    }
+    if (i == watches->n) {
+        *(struct waf_watch *)waf_push(&c->rules->arena, watches, sizeof(struct waf_watch)) =
+            (struct waf_watch){.targets = r->targets,
+                               .target_count = r->target_count,
+                               .step = r->step,
+                               .every_form = r->multi_match,
+                               .family = family};
+    }
+    r->watch = (uint16_t)i;
+    r->bit = (uint16_t)r->op->bit[family];
+}
+
+static void build_watches(struct waf_compiler *c)
+{
+    struct waf_vec watches = {0};
+    for (uint32_t i = 0; i < c->loaded.n; i++) {
+        watch(c, &watches, rule_at(c, i));
+    }
+    c->rules->watches = watches.items;
+    c->rules->watch_count = watches.n;
 }
 
 static bool is_removed(const struct waf_compiler *c, uint32_t i)
@@ -228,35 +304,40 @@ static bool is_removed(const struct waf_compiler *c, uint32_t i)
     return i / 64 < c->removed_words && (c->removed[i >> 6] >> (i & 63) & 1) != 0;
 }
 
-static void build_program(struct waf_compiler *c, unsigned phase)
+struct plan {
+    struct waf_rule **rules; // chain starters and markers of a phase, in order
+    uint32_t n;
+};
+
+static struct plan plan_of(struct waf_compiler *c, unsigned phase)
 {
-    struct waf_program *p = &c->rules->programs[phase];
-    p->rules = waf_alloc(&c->rules->arena, sizeof *p->rules * (c->loaded.n + 1));
+    struct plan p = {waf_alloc(&c->scratch, sizeof *p.rules * (c->loaded.n + 1)), 0};
     for (uint32_t i = 0; i < c->loaded.n; i++) {
         struct waf_rule *r = rule_at(c, i);
         if (r->is_marker || (r->phase == phase && !r->is_chained && !is_removed(c, i))) {
-            p->rules[p->n++] = r;
+            p.rules[p.n++] = r;
         }
     }
-    for (uint32_t i = 0; i < p->n; i++) {
-        struct waf_rule *r = p->rules[i];
+    for (uint32_t i = 0; i < p.n; i++) {
+        struct waf_rule *r = p.rules[i];
         if (r->skip_after.n == 0) {
             continue;
         }
-        r->jump = p->n; // no such marker: the phase is over
-        for (uint32_t k = i + 1; k < p->n; k++) {
-            bool id_hit = !p->rules[k]->is_marker && p->rules[k]->id != 0 &&
-                          p->rules[k]->id == waf_to_long(r->skip_after);
-            if (id_hit || (p->rules[k]->is_marker && waf_eq(p->rules[k]->label, r->skip_after))) {
+        r->jump = p.n; // no such marker: the phase is over
+        for (uint32_t k = i + 1; k < p.n; k++) {
+            bool id_hit = !p.rules[k]->is_marker && p.rules[k]->id != 0 &&
+                          p.rules[k]->id == waf_to_long(r->skip_after);
+            if (id_hit || (p.rules[k]->is_marker && waf_eq(p.rules[k]->label, r->skip_after))) {
                 r->jump = k;
                 break;
             }
         }
     }
+    return p;
 }
 
-// Markers stay in the program only where something jumps to them: drop them, and mend the jumps.
-static void drop_markers(struct waf_program *p, struct waf_arena *scratch)
+// Markers are there to be jumped to: they leave the plan, and the jumps are mended.
+static void drop_markers(struct plan *p, struct waf_arena *scratch)
 {
     uint32_t *moved = waf_alloc(scratch, sizeof *moved * (p->n + 1)), n = 0;
     for (uint32_t i = 0; i <= p->n; i++) {
@@ -281,6 +362,30 @@ static void drop_markers(struct waf_program *p, struct waf_arena *scratch)
     p->n = n;
 }
 
+static void build_program(struct waf_compiler *c, unsigned phase)
+{
+    struct waf_program *program = &c->rules->programs[phase];
+    struct plan p = plan_of(c, phase);
+    drop_markers(&p, &c->scratch);
+    program->n = p.n;
+    program->entries = waf_alloc(&c->rules->arena, sizeof *program->entries * (p.n + 1));
+    for (uint32_t i = 0; i < p.n; i++) {
+        const struct waf_rule *r = p.rules[i];
+        program->entries[i] = (struct waf_entry){r, r->index, r->watch, r->bit};
+    }
+}
+
+static void note_form_steps(struct waf_compiler *c, struct waf_rule *r)
+{
+    if (!r->multi_match) {
+        return;
+    }
+    r->form_steps = waf_alloc(&c->rules->arena, sizeof *r->form_steps * (r->list_count + 1));
+    for (unsigned i = 0; i < r->list_count; i++) {
+        r->form_steps[i] = waf_step_of(c->rules, r->list, i + 1);
+    }
+}
+
 bool waf_link(struct waf_compiler *c)
 {
     struct waf_ruleset *rules = c->rules;
@@ -295,6 +400,7 @@ bool waf_link(struct waf_compiler *c)
         struct waf_rule *r = rule_at(c, i);
         rules->rules[i] = r;
         r->step = waf_step_of(rules, r->list, r->list_count);
+        note_form_steps(c, r);
         for (unsigned t = 0; t < r->target_count; t++) {
             tx_slots(c, &r->targets[t]);
         }
@@ -309,9 +415,9 @@ bool waf_link(struct waf_compiler *c)
         }
     }
     build_filters(c);
+    build_watches(c);
     for (unsigned phase = 1; phase <= WAF_PHASES; phase++) {
         build_program(c, phase);
-        drop_markers(&rules->programs[phase], &c->scratch);
     }
     return true;
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Operators: what each prepares at load, what the filter may ask of a value, and the test itself.
+#include "waf/out.h"
 #include "waf/waf.h"
 
 #include <stdio.h>
@@ -755,30 +756,6 @@ static const char *op_verb(enum waf_op_kind kind)
     }
 }
 
-static struct waf_str message_of(struct waf_tx *tx, const struct waf_rule *rule)
-{
-    struct waf_str text = rule->op_text;
-    const char *verb = op_verb(rule->op->kind);
-    struct waf_str param =
-        rule->op->macro != NULL ? waf_expand(tx, rule->op->macro) : rule->op->param;
-    param = waf_escape(tx, param, 256);
-    text = waf_escape(tx, text, 256);
-    int n = (int)param.n;
-    if (rule->negated) {
-        n = (int)text.n;
-        return waf_printf(&tx->arena, "Match of \"%.*s\" against", n, text.p);
-    }
-    if (waf_op_is_numeric(rule->op->kind)) {
-        return waf_printf(&tx->arena, "Operator %s matched %.*s at", rule->op->name, n, param.p);
-    }
-    if (rule->op->kind == WAF_OP_SQLI) {
-        const struct waf_cell *c = &tx->cells[0];
-        return waf_printf(&tx->arena, "detected SQLi using libinjection with fingerprint '%.*s' at",
-                          (int)c->value.n, c->value.p == NULL ? "" : c->value.p);
-    }
-    return waf_printf(&tx->arena, "%s \"%.*s\" at", verb, n, param.p);
-}
-
 bool waf_op_run(struct waf_tx *tx, const struct waf_rule *rule, struct waf_str value)
 {
     if (rule->op->never) {
@@ -787,7 +764,38 @@ bool waf_op_run(struct waf_tx *tx, const struct waf_rule *rule, struct waf_str v
     return op_test(tx, rule, value) != rule->negated;
 }
 
-struct waf_str waf_op_message(struct waf_tx *tx, const struct waf_rule *rule)
+struct waf_str waf_op_operand(struct waf_tx *tx, const struct waf_rule *rule)
 {
-    return rule->op == NULL ? WAF_LIT("Unconditional match in SecAction") : message_of(tx, rule);
+    if (rule->op == NULL) {
+        return WAF_LIT("");
+    }
+    return rule->op->kind == WAF_OP_SQLI ? tx->cells[0].value : param_of(tx, rule->op);
+}
+
+enum { OPERAND_MAX = 256 };
+
+void waf_op_describe(struct waf_out *out, const struct waf_rule *rule, struct waf_str operand)
+{
+    const struct waf_op *op = rule->op;
+    if (op == NULL) {
+        waf_out_put(out, WAF_LIT("Unconditional match in SecAction"));
+        return;
+    }
+    bool is_number = waf_op_is_numeric(op->kind), is_sqli = op->kind == WAF_OP_SQLI;
+    if (rule->negated) {
+        waf_out_put(out, WAF_LIT("Match of \""));
+        waf_out_escaped(out, rule->op_text, OPERAND_MAX);
+        waf_out_put(out, WAF_LIT("\" against"));
+        return;
+    }
+    waf_out_put(out, waf_cstr(op_verb(op->kind)));
+    if (is_number) {
+        waf_out_put(out, WAF_LIT(" "));
+        waf_out_put(out, waf_cstr(op->name));
+    }
+    waf_out_put(out, is_number ? WAF_LIT(" matched ")
+                     : is_sqli ? WAF_LIT(" with fingerprint '")
+                               : WAF_LIT(" \""));
+    waf_out_escaped(out, operand, OPERAND_MAX);
+    waf_out_put(out, is_number ? WAF_LIT(" at") : is_sqli ? WAF_LIT("' at") : WAF_LIT("\" at"));
 }

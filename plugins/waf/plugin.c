@@ -338,7 +338,6 @@ static int push_verdict(lua_State *L, bool stop, const struct waf_verdict *v)
     lua_pushboolean(L, v->drop);
     lua_setfield(L, -2, "drop");
     push_str(L, "redirect", v->redirect);
-    push_str(L, "message", v->message);
     return 1;
 }
 
@@ -347,7 +346,7 @@ static void charge_bytes(lua_State *L, size_t n)
     host->charge(L, (uint32_t)(UNITS_BASE + n / 1024 * UNITS_PER_KIB));
 }
 
-/// guard:request_headers(ctx, vars?) -> nil | {status=, rule_id=, message=, redirect=, drop=}
+/// guard:request_headers(ctx, vars?) -> nil | {status=, rule_id=, redirect=, drop=}
 /// Phase 1. `vars` holds texts that rules read as tx.NAME.
 static int guard_request_headers(lua_State *L)
 {
@@ -501,9 +500,8 @@ static int guard_finish(lua_State *L)
                                .wall_ms = host->wall_ms()};
         struct waf_str text = g->log_modsecurity ? waf_report_modsecurity(i->tx, &r)
                                                  : waf_report_json(i->tx, &r, g->log_fd != -1);
-        if (text.p != NULL) {
+        if (text.n != 0) {
             write_report(g, text);
-            free((char *)(uintptr_t)text.p);
         }
     }
     struct waf_str score = waf_tx_get_var(i->tx, WAF_LIT("blocking_inbound_anomaly_score"));
@@ -513,35 +511,6 @@ static int guard_finish(lua_State *L)
     lua_pushnumber(L, (lua_Number)n);
     lua_pushnumber(L, score.p == NULL ? 0 : (lua_Number)waf_to_long(score));
     return 2;
-}
-
-static void push_fired(lua_State *L, const struct waf_fired *f)
-{
-    lua_createtable(L, 0, 8);
-    lua_pushnumber(L, f->id);
-    lua_setfield(L, -2, "id");
-    lua_pushnumber(L, f->phase);
-    lua_setfield(L, -2, "phase");
-    lua_pushnumber(L, f->severity);
-    lua_setfield(L, -2, "severity");
-    push_str(L, "msg", f->msg);
-    push_str(L, "data", f->logdata);
-    push_str(L, "variable", f->variable);
-    push_str(L, "value", f->value);
-    push_str(L, "message", f->message);
-}
-
-/// guard:fired(ctx) -> list of {id=, msg=, data=, variable=, value=, severity=, phase=, message=}
-static int guard_fired(lua_State *L)
-{
-    struct inspection *i = inspection_of(L, check_guard(L, "fired"));
-    size_t n = i == NULL ? 0 : waf_tx_fired_count(i->tx);
-    lua_createtable(L, (int)n, 0);
-    for (size_t k = 0; k < n; k++) {
-        push_fired(L, waf_tx_fired(i->tx, k));
-        lua_rawseti(L, -2, (int)k + 1);
-    }
-    return 1;
 }
 
 /// guard:info() -> {rules=, bytes=, holders=}
@@ -581,7 +550,6 @@ static void waf_attach(lua_State *L)
                                        {"finish", guard_finish},
                                        {"is_allowed", guard_is_allowed},
                                        {"var", guard_var},
-                                       {"fired", guard_fired},
                                        {"info", guard_info},
                                        {NULL, NULL}};
     if (luaL_newmetatable(L, GUARD_TYPE) != 0) {
@@ -605,10 +573,16 @@ static int waf_open(const struct moon_host *given)
     return 0;
 }
 
+static void waf_close(void)
+{
+    waf_report_fini();
+}
+
 static const luaL_Reg FUNCTIONS[] = {{"guard", waf_guard}, {"exists", waf_exists}, {NULL, NULL}};
 
 MOON_EXPORT const struct moon_plugin moon_plugin_entry = {.abi = MOON_PLUGIN_ABI,
                                                           .name = "waf",
                                                           .functions = FUNCTIONS,
                                                           .open = waf_open,
+                                                          .close = waf_close,
                                                           .attach = waf_attach};

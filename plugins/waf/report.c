@@ -1,85 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "waf/report.h"
 
+#include "waf/out.h"
 #include "waf/waf.h"
 
-#include <stdio.h>
-#include <stdlib.h>
-#include <time.h>
-
-enum { VALUE_MAX = 200, REPORT_MAX = 256 * 1024 };
-
-struct text {
-    char *p;
-    size_t n, cap;
-    bool failed;
+enum {
+    VALUE_MAX = 200,
+    REPORT_MAX = 256 * 1024,
+    JSON_RULE_MAX = 8 * 1024, // room that one more rule, or line, is sure to fit in
+    LINE_ROOM = 32 * 1024,
 };
 
-static void put(struct text *t, const char *s, size_t n)
+static struct waf_out report; // its memory serves all of the worker's reports
+
+void waf_report_fini(void)
 {
-    if (t->failed || t->n + n > REPORT_MAX) {
-        return;
-    }
-    if (t->n + n + 1 > t->cap) {
-        size_t cap = (t->n + n + 1) * 2 < 1024 ? 1024 : (t->n + n + 1) * 2;
-        char *bigger = realloc(t->p, cap);
-        if (bigger == NULL) {
-            t->failed = true;
-            return;
-        }
-        t->p = bigger;
-        t->cap = cap;
-    }
-    memcpy(t->p + t->n, s, n);
-    t->n += n;
-    t->p[t->n] = '\0';
+    waf_out_fini(&report);
 }
 
-static void puts_to(struct text *t, const char *s)
+static void put_key(struct waf_out *out, struct waf_str key, struct waf_str value, size_t max)
 {
-    put(t, s, strlen(s));
+    waf_out_put(out, key);
+    waf_out_json(out, value, max);
 }
 
-// Bytes above 0x7f may be no UTF-8: they are written as \u00XX, like controls.
-static void put_json(struct text *t, struct waf_str s, size_t max)
+static void put_number(struct waf_out *out, struct waf_str key, long v)
 {
-    char hex[8];
-    puts_to(t, "\"");
-    size_t end = s.n < max ? s.n : max, plain = 0; // from `plain` on nothing is written yet
-    for (size_t i = 0; i < end; i++) {
-        unsigned char c = (unsigned char)s.p[i];
-        bool is_quoted = c == '"' || c == '\\';
-        if (!is_quoted && c >= 32 && c < 127) {
-            continue;
-        }
-        put(t, s.p + plain, i - plain);
-        plain = i + 1;
-        if (is_quoted) {
-            put(t, (char[2]){'\\', (char)c}, 2);
-        } else {
-            (void)snprintf(hex, sizeof hex, "\\u%04x", c);
-            put(t, hex, 6);
-        }
-    }
-    if (plain < end) {
-        put(t, s.p + plain, end - plain);
-    }
-    puts_to(t, "\"");
-}
-
-static void put_key(struct text *t, const char *key, struct waf_str value, size_t max)
-{
-    puts_to(t, ",\"");
-    puts_to(t, key);
-    puts_to(t, "\":");
-    put_json(t, value, max);
-}
-
-static void put_number(struct text *t, const char *key, long v)
-{
-    char buf[64];
-    (void)snprintf(buf, sizeof buf, ",\"%s\":%ld", key, v);
-    puts_to(t, buf);
+    waf_out_put(out, key);
+    waf_out_number(out, v);
 }
 
 // Names whose values are nobody's business.
@@ -103,32 +51,28 @@ static bool is_secret(struct waf_str name)
     return false;
 }
 
-static void put_rule(struct text *t, const struct waf_fired *f)
+static void put_rule(struct waf_out *out, const struct waf_fired *f)
 {
-    static const char *const severities[] = {"EMERGENCY", "ALERT",  "CRITICAL", "ERROR",
-                                             "WARNING",   "NOTICE", "INFO",     "DEBUG"};
-    char head[64];
-    (void)snprintf(head, sizeof head, "{\"id\":%d", f->id);
-    puts_to(t, head);
-    put_number(t, "phase", f->phase);
+    put_number(out, WAF_LIT("{\"id\":"), f->id);
+    put_number(out, WAF_LIT(",\"phase\":"), f->phase);
     if (f->severity >= 0) {
-        put_key(t, "severity", waf_cstr(severities[f->severity & 7]), 16);
+        put_key(out, WAF_LIT(",\"severity\":"), waf_cstr(waf_severities[f->severity & 7]), 16);
     }
-    put_key(t, "msg", f->msg, 512);
+    put_key(out, WAF_LIT(",\"msg\":"), f->msg, 512);
     if (f->variable.p != NULL) {
         bool secret = is_secret(f->variable);
-        put_key(t, "variable", f->variable, VALUE_MAX);
-        put_key(t, "value", secret ? WAF_LIT("[redacted]") : f->value, VALUE_MAX);
+        struct waf_str hidden = WAF_LIT("[redacted]");
+        put_key(out, WAF_LIT(",\"variable\":"), f->variable, VALUE_MAX);
+        put_key(out, WAF_LIT(",\"value\":"), secret ? hidden : f->value, VALUE_MAX);
         if (f->logdata.p != NULL) {
-            put_key(t, "data", secret ? WAF_LIT("[redacted]") : f->logdata, VALUE_MAX);
+            put_key(out, WAF_LIT(",\"data\":"), secret ? hidden : f->logdata, VALUE_MAX);
         }
     }
-    puts_to(t, ",\"tags\":[");
+    waf_out_put(out, WAF_LIT(",\"tags\":["));
     for (size_t i = 0; i < f->tag_count; i++) {
-        puts_to(t, i != 0 ? "," : "");
-        put_json(t, waf_cstr(f->tags[i]), 128);
+        put_key(out, i != 0 ? WAF_LIT(",") : WAF_LIT(""), waf_cstr(f->tags[i]), 128);
     }
-    puts_to(t, f->denied ? "],\"denied\":true}" : "]}");
+    waf_out_put(out, f->denied ? WAF_LIT("],\"denied\":true}") : WAF_LIT("]}"));
 }
 
 static long score_of(struct waf_tx *tx, const char *a, const char *b)
@@ -140,62 +84,55 @@ static long score_of(struct waf_tx *tx, const char *a, const char *b)
     return s.p == NULL ? 0 : waf_to_long(s);
 }
 
-static void put_time(struct text *t, int64_t wall_ms, const char *format)
+static struct waf_str finished(void)
 {
-    char buf[64];
-    time_t s = (time_t)(wall_ms / 1000);
-    struct tm tm;
-    gmtime_r(&s, &tm);
-    put(t, buf, strftime(buf, sizeof buf, format, &tm));
+    return report.failed ? (struct waf_str){NULL, 0} : (struct waf_str){report.p, report.n};
 }
 
 struct waf_str waf_report_json(struct waf_tx *tx, const struct waf_report *r, bool newline)
 {
-    struct text t = {0};
+    struct waf_out *out = &report;
     size_t n = waf_tx_fired_count(tx);
     bool denied = tx->verdict.status != 0;
-    puts_to(&t, "{\"time\":\"");
-    put_time(&t, r->wall_ms, "%Y-%m-%dT%H:%M:%SZ\"");
-    put_key(&t, "event", WAF_LIT("waf"), 8);
-    put_key(&t, "request_id", tx->unique_id, 128);
-    put_key(&t, "client", tx->client, 64);
-    put_key(&t, "method", tx->method, 32);
-    put_key(&t, "path", tx->path, 512);
-    put_key(&t, "mode", waf_cstr(r->mode), 16);
+    waf_out_init(out, REPORT_MAX);
+    waf_out_put(out, WAF_LIT("{\"time\":\""));
+    waf_out_time(out, r->wall_ms, "%Y-%m-%dT%H:%M:%SZ\"");
+    put_key(out, WAF_LIT(",\"event\":"), WAF_LIT("waf"), 8);
+    put_key(out, WAF_LIT(",\"request_id\":"), tx->unique_id, 128);
+    put_key(out, WAF_LIT(",\"client\":"), tx->client, 64);
+    put_key(out, WAF_LIT(",\"method\":"), tx->method, 32);
+    put_key(out, WAF_LIT(",\"path\":"), tx->path, 512);
+    put_key(out, WAF_LIT(",\"mode\":"), waf_cstr(r->mode), 16);
     struct waf_str own = denied ? WAF_LIT("block") : WAF_LIT("log");
-    put_key(&t, "action", r->action != NULL ? waf_cstr(r->action) : own, 16);
-    put_number(&t, "status", denied ? tx->verdict.status : r->status);
-    put_number(&t, "score", score_of(tx, "blocking_inbound_anomaly_score", "anomaly_score"));
-    put_number(&t, "score_outbound",
+    put_key(out, WAF_LIT(",\"action\":"), r->action != NULL ? waf_cstr(r->action) : own, 16);
+    put_number(out, WAF_LIT(",\"status\":"), denied ? tx->verdict.status : r->status);
+    if (tx->verdict.reason.n != 0) {
+        put_key(out, WAF_LIT(",\"reason\":"), tx->verdict.reason, 128);
+    }
+    put_number(out, WAF_LIT(",\"score\":"),
+               score_of(tx, "blocking_inbound_anomaly_score", "anomaly_score"));
+    put_number(out, WAF_LIT(",\"score_outbound\":"),
                score_of(tx, "blocking_outbound_anomaly_score", "outbound_anomaly_score"));
     if (tx->exhausted) {
-        puts_to(&t, ",\"exhausted\":true");
+        waf_out_put(out, WAF_LIT(",\"exhausted\":true"));
     }
-    puts_to(&t, ",\"rules\":[");
-    for (size_t i = 0; i < n && t.n < REPORT_MAX - 8192; i++) {
-        puts_to(&t, i != 0 ? "," : "");
-        put_rule(&t, waf_tx_fired(tx, i));
+    waf_out_put(out, WAF_LIT(",\"rules\":["));
+    for (size_t i = 0; i < n && out->n < REPORT_MAX - JSON_RULE_MAX; i++) {
+        waf_out_put(out, i != 0 ? WAF_LIT(",") : WAF_LIT(""));
+        put_rule(out, waf_tx_fired(tx, i));
     }
-    puts_to(&t, newline ? "]}\n" : "]}");
-    if (t.failed) {
-        free(t.p);
-        return (struct waf_str){NULL, 0};
-    }
-    return (struct waf_str){t.p, t.n};
+    waf_out_put(out, newline ? WAF_LIT("]}\n") : WAF_LIT("]}"));
+    return finished();
 }
 
 struct waf_str waf_report_modsecurity(struct waf_tx *tx, const struct waf_report *r)
 {
-    struct text t = {0};
-    for (size_t i = 0; i < waf_tx_fired_count(tx) && t.n < REPORT_MAX - 32768; i++) {
-        struct waf_str line = waf_tx_error_log(tx, i);
-        put_time(&t, r->wall_ms, "[%a %b %d %H:%M:%S %Y] [security2:error] ");
-        put(&t, line.p, line.n);
-        puts_to(&t, "\n");
+    struct waf_out *out = &report;
+    waf_out_init(out, REPORT_MAX);
+    for (size_t i = 0; i < waf_tx_fired_count(tx) && out->n < REPORT_MAX - LINE_ROOM; i++) {
+        waf_out_time(out, r->wall_ms, "[%a %b %d %H:%M:%S %Y] [security2:error] ");
+        waf_error_line(out, tx, waf_tx_fired(tx, i));
+        waf_out_put(out, WAF_LIT("\n"));
     }
-    if (t.failed) {
-        free(t.p);
-        return (struct waf_str){NULL, 0};
-    }
-    return (struct waf_str){t.p, t.n};
+    return finished();
 }

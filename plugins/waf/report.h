@@ -11,7 +11,8 @@ struct waf_report {
 };
 
 /// One JSON line: rules, matched bytes (secrets taken out), score. `newline`: with one at its end.
-/// @return the caller frees .p; .p is NULL when there is no memory
+/// @return lent until the next report; empty when there is no memory
 struct waf_str waf_report_json(struct waf_tx *tx, const struct waf_report *r, bool newline);
 /// A line per fired rule, in ModSecurity's error-log form. As above.
 struct waf_str waf_report_modsecurity(struct waf_tx *tx, const struct waf_report *r);
+void waf_report_fini(void); ///< gives back the memory of the last report

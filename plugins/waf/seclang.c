@@ -879,7 +879,7 @@ void waf_ruleset_describe(const struct waf_ruleset *rules, void (*line)(void *, 
     char text[512];
     for (unsigned p = 1; p <= WAF_PHASES; p++) {
         for (uint32_t i = 0; i < rules->programs[p].n; i++) {
-            const struct waf_rule *r = rules->programs[p].rules[i];
+            const struct waf_rule *r = rules->programs[p].entries[i].rule;
             bool filtered =
                 r->op != NULL && (r->op->bit[0] != WAF_NO_BIT || r->op->bit[1] != WAF_NO_BIT);
             (void)snprintf(text, sizeof text, "%u %d %s step=%u %s %s:%d", p, r->id,

@@ -62,24 +62,52 @@ static char from_unicode(const char *hex4)
     return low_byte(hex4);
 }
 
+// --- decoders ------------------------------------------------------------------------
+
+/// Reads one escape at `p`, which is at its mark, and writes what it means (never more than it is
+/// long). @return bytes read, at least one
+typedef size_t (*escape_fn)(const char *p, size_t n, char **d);
+
+// Copies `in` to a new text, with what `escape` makes of each run that starts with `mark`.
+static bool decode(struct waf_arena *a, struct waf_str in, struct waf_str *out, char mark,
+                   escape_fn escape)
+{
+    const char *p = in.p, *end = in.p + in.n, *next = in.n == 0 ? NULL : memchr(p, mark, in.n);
+    if (next == NULL) {
+        return false;
+    }
+    char *buf = waf_alloc(a, in.n + 1), *d = buf;
+    while (next != NULL) {
+        d = mempcpy(d, p, (size_t)(next - p));
+        p = next + escape(next, (size_t)(end - next), &d);
+        next = memchr(p, mark, (size_t)(end - p));
+    }
+    d = mempcpy(d, p, (size_t)(end - p));
+    return done(in, buf, d, out);
+}
+
 static bool url_decode_with(struct waf_arena *a, struct waf_str in, struct waf_str *out, bool uni)
 {
     if (!has(in, '%') && !has(in, '+')) {
         return false;
     }
     char *buf = waf_alloc(a, in.n + 1), *d = buf;
-    for (size_t i = 0; i < in.n;) {
-        char c = in.p[i];
-        size_t left = in.n - i;
-        if (c == '%' && uni && left >= 6 && (in.p[i + 1] | 32) == 'u' && is_hex(in.p + i + 2, 4)) {
-            *d++ = from_unicode(in.p + i + 2);
-            i += 6;
-        } else if (c == '%' && left >= 3 && is_hex(in.p + i + 1, 2)) {
-            *d++ = (char)hex_pair(in.p + i + 1);
-            i += 3;
-        } else {
+    const char *p = in.p, *end = in.p + in.n;
+    while (p < end) {
+        char c = *p;
+        size_t left = (size_t)(end - p);
+        if (c != '%') {
             *d++ = c == '+' ? ' ' : c;
-            i++;
+            p++;
+        } else if (left >= 3 && is_hex(p + 1, 2)) {
+            *d++ = (char)hex_pair(p + 1);
+            p += 3;
+        } else if (uni && left >= 6 && (p[1] | 32) == 'u' && is_hex(p + 2, 4)) {
+            *d++ = from_unicode(p + 2);
+            p += 6;
+        } else {
+            *d++ = c;
+            p++;
         }
     }
     return done(in, buf, d, out);
@@ -151,26 +179,17 @@ static size_t entity(const char *p, size_t n, char *c)
     return 0;
 }
 
+static size_t html_escape(const char *p, size_t n, char **d)
+{
+    char c;
+    size_t used = entity(p + 1, n - 1, &c);
+    *(*d)++ = used != 0 ? c : *p;
+    return used != 0 && used + 1 < n && p[used + 1] == ';' ? used + 2 : used + 1;
+}
+
 static bool html_entity_decode(struct waf_arena *a, struct waf_str in, struct waf_str *out)
 {
-    if (!has(in, '&')) {
-        return false;
-    }
-    char *buf = waf_alloc(a, in.n + 1), *d = buf;
-    for (size_t i = 0; i < in.n;) {
-        char c;
-        size_t used = in.p[i] == '&' ? entity(in.p + i + 1, in.n - i - 1, &c) : 0;
-        if (used == 0) {
-            *d++ = in.p[i++];
-            continue;
-        }
-        *d++ = c;
-        i += used + 1;
-        if (i < in.n && in.p[i] == ';') {
-            i++;
-        }
-    }
-    return done(in, buf, d, out);
+    return decode(a, in, out, '&', html_escape);
 }
 
 static size_t octal(const char *p, size_t n, char *c)
@@ -212,33 +231,31 @@ static char control_letter(char c)
     }
 }
 
+static size_t js_escape(const char *p, size_t n, char **d)
+{
+    char c;
+    size_t used = 2;
+    if (n < 2) {
+        c = p[0];
+        used = 1;
+    } else if (n >= 6 && p[1] == 'u' && is_hex(p + 2, 4)) {
+        c = low_byte(p + 2);
+        used = 6;
+    } else if (n >= 4 && p[1] == 'x' && is_hex(p + 2, 2)) {
+        c = (char)hex_pair(p + 2);
+        used = 4;
+    } else {
+        size_t digits = octal(p + 1, n - 1, &c);
+        c = digits != 0 ? c : control_letter(p[1]);
+        used = digits != 0 ? 1 + digits : 2;
+    }
+    *(*d)++ = c;
+    return used;
+}
+
 static bool js_decode(struct waf_arena *a, struct waf_str in, struct waf_str *out)
 {
-    if (!has(in, '\\')) {
-        return false;
-    }
-    char *buf = waf_alloc(a, in.n + 1), *d = buf, c;
-    for (size_t i = 0; i < in.n;) {
-        size_t left = in.n - i, used;
-        const char *p = in.p + i;
-        if (p[0] != '\\' || left < 2) {
-            *d++ = p[0];
-            i++;
-        } else if (left >= 6 && p[1] == 'u' && is_hex(p + 2, 4)) {
-            *d++ = low_byte(p + 2);
-            i += 6;
-        } else if (left >= 4 && p[1] == 'x' && is_hex(p + 2, 2)) {
-            *d++ = (char)hex_pair(p + 2);
-            i += 4;
-        } else if ((used = octal(p + 1, left - 1, &c)) != 0) {
-            *d++ = c;
-            i += 1 + used;
-        } else {
-            *d++ = control_letter(p[1]);
-            i += 2;
-        }
-    }
-    return done(in, buf, d, out);
+    return decode(a, in, out, '\\', js_escape);
 }
 
 // One to six hex digits of a CSS escape.
@@ -256,69 +273,57 @@ static char css_char(const char *p, size_t n)
     return n >= 4 ? low_byte(p + skip) : (char)hex_pair(p + n - 2);
 }
 
+static size_t css_escape(const char *p, size_t n, char **d)
+{
+    size_t digits = 0;
+    while (digits < 6 && 1 + digits < n && waf_hex((unsigned char)p[1 + digits]) >= 0) {
+        digits++;
+    }
+    if (digits != 0) {
+        *(*d)++ = css_char(p + 1, digits);
+        bool is_ended = 1 + digits < n && waf_is_space((unsigned char)p[1 + digits]);
+        return 1 + digits + is_ended;
+    }
+    if (n >= 2 && p[1] != '\n') {
+        *(*d)++ = p[1];
+    }
+    return n >= 2 ? 2 : 1; // the backslash goes, even at the end
+}
+
 static bool css_decode(struct waf_arena *a, struct waf_str in, struct waf_str *out)
 {
-    if (!has(in, '\\')) {
-        return false;
+    return decode(a, in, out, '\\', css_escape);
+}
+
+static size_t c_escape(const char *p, size_t n, char **d)
+{
+    char c = p[0];
+    size_t used = 1;
+    if (n >= 2 && p[1] != '\0' && strchr("abfnrtv", p[1]) != NULL) {
+        c = control_letter(p[1]);
+        used = 2;
+    } else if (n >= 2 && p[1] != '\0' && strchr("\\?'\"", p[1]) != NULL) {
+        c = p[1];
+        used = 2;
+    } else if (n >= 4 && (p[1] | 32) == 'x' && is_hex(p + 2, 2)) {
+        c = (char)hex_pair(p + 2);
+        used = 4;
+    } else {
+        char byte;
+        size_t digits = octal(p + 1, n - 1, &byte);
+        c = digits != 0 ? byte : c;
+        used = 1 + digits;
     }
-    char *buf = waf_alloc(a, in.n + 1), *d = buf;
-    for (size_t i = 0; i < in.n;) {
-        if (in.p[i] != '\\') {
-            *d++ = in.p[i++];
-            continue;
-        }
-        i++; // the backslash goes, even at the end
-        size_t n = 0;
-        while (n < 6 && i + n < in.n && waf_hex((unsigned char)in.p[i + n]) >= 0) {
-            n++;
-        }
-        if (n != 0) {
-            *d++ = css_char(in.p + i, n);
-            i += n;
-            if (i < in.n && waf_is_space((unsigned char)in.p[i])) {
-                i++;
-            }
-        } else if (i < in.n) {
-            if (in.p[i] != '\n') {
-                *d++ = in.p[i];
-            }
-            i++;
-        }
-    }
-    return done(in, buf, d, out);
+    *(*d)++ = c;
+    return used;
 }
 
 static bool escape_seq_decode(struct waf_arena *a, struct waf_str in, struct waf_str *out)
 {
-    if (!has(in, '\\')) {
-        return false;
-    }
-    char *buf = waf_alloc(a, in.n + 1), *d = buf, c;
-    for (size_t i = 0; i < in.n;) {
-        size_t left = in.n - i, used;
-        const char *p = in.p + i;
-        if (p[0] != '\\' || left < 2) {
-            *d++ = p[0];
-            i++;
-        } else if (strchr("abfnrtv", p[1]) != NULL && p[1] != '\0') {
-            *d++ = control_letter(p[1]);
-            i += 2;
-        } else if (p[1] == '\\' || p[1] == '?' || p[1] == '\'' || p[1] == '"') {
-            *d++ = p[1];
-            i += 2;
-        } else if (left >= 4 && (p[1] | 32) == 'x' && is_hex(p + 2, 2)) {
-            *d++ = (char)hex_pair(p + 2);
-            i += 4;
-        } else if ((used = octal(p + 1, left - 1, &c)) != 0) {
-            *d++ = c;
-            i += 1 + used;
-        } else {
-            *d++ = p[0];
-            i++;
-        }
-    }
-    return done(in, buf, d, out);
+    return decode(a, in, out, '\\', c_escape);
 }
+
+// --- blanks, comments, bytes ---------------------------------------------------------------
 
 // What cmdLine does with a byte: 0: drops it, 1: a blank, 2: a blank before it goes; else writes this.
 static const unsigned char *cmd_table(void)

@@ -41,6 +41,7 @@ static void tx_begin(struct waf_tx *tx, struct waf_ruleset *rules,
     tx->highest_severity = 255;
     tx->body_error_msg = WAF_LIT("");
     tx->multipart.name = tx->multipart.filename = WAF_LIT("");
+    tx->watched = waf_zalloc(&tx->arena, sizeof *tx->watched * rules->watch_count);
     tx->cells = waf_zalloc(&tx->arena, sizeof *tx->cells * rules->slot_count);
     waf_transform_use_map(rules->unicode_map);
 }
@@ -97,7 +98,7 @@ void waf_tx_free(struct waf_tx *tx)
 
 static bool refuse(struct waf_tx *tx, int status, struct waf_str why)
 {
-    tx->verdict = (struct waf_verdict){.status = status, .message = why};
+    tx->verdict = (struct waf_verdict){.status = status, .reason = why};
     tx->intercepted = true;
     return true;
 }

@@ -101,6 +101,22 @@ struct waf_text *waf_text_form(struct waf_tx *tx, struct waf_text *text, uint32_
     return text->forms[step];
 }
 
+static inline void add_bits(struct waf_tx *tx, uint64_t **sum, const uint64_t *more,
+                            enum waf_family family)
+{
+    unsigned words = tx->rules->filter_words[family];
+    if (more == tx->rules->nothing[family]) {
+        return;
+    }
+    if (*sum == NULL) {
+        *sum = memcpy(waf_alloc(&tx->arena, words * sizeof **sum), more, words * sizeof **sum);
+        return;
+    }
+    for (unsigned w = 0; w < words; w++) {
+        (*sum)[w] |= more[w];
+    }
+}
+
 // Operators that may match any value of the list, after the transformations of `step`.
 const uint64_t *waf_list_may_match(struct waf_tx *tx, struct waf_list *list, uint32_t step,
                                    enum waf_family family)
@@ -121,24 +137,50 @@ const uint64_t *waf_list_may_match(struct waf_tx *tx, struct waf_list *list, uin
     if (list->by_step[step] != NULL) {
         return list->by_step[step];
     }
-    unsigned words = waf_filter_words(tx->rules->filters[family]);
-    const uint64_t *nothing = waf_filter_nothing(tx->rules->filters[family]);
     uint64_t *all = NULL;
     for (uint32_t i = 0; i < list->n; i++) {
         struct waf_text *t = waf_text_form(tx, list->v[i].text, step);
         if (t->allowed == NULL) {
             waf_text_scan(tx, t);
         }
-        if (t->allowed == nothing) {
-            continue;
+        add_bits(tx, &all, t->allowed, family);
+    }
+    list->by_step[step] = all != NULL ? all : tx->rules->nothing[family];
+    return list->by_step[step];
+}
+
+static void add_target(struct waf_tx *tx, uint64_t **sum, const struct waf_target *t, uint32_t step,
+                       enum waf_family family)
+{
+    if (t->key.p == NULL) {
+        struct waf_list *list = waf_list_of(tx, t->var);
+        if (list->n != 0) {
+            add_bits(tx, sum, waf_list_may_match(tx, list, step, family), family);
         }
-        if (all == NULL) {
-            all = waf_zalloc(&tx->arena, words * sizeof *all);
+        return;
+    }
+    struct waf_span span = waf_target_values(tx, t);
+    for (uint32_t i = 0; i < span.n; i++) {
+        struct waf_text *text = waf_text_form(tx, span.v[i].text, step);
+        if (text->allowed == NULL) {
+            waf_text_scan(tx, text);
         }
-        for (unsigned w = 0; w < words; w++) {
-            all[w] |= t->allowed[w];
+        add_bits(tx, sum, text->allowed, family);
+    }
+}
+
+const uint64_t *waf_watch_may_match(struct waf_tx *tx, uint32_t watch)
+{
+    const struct waf_watch *w = &tx->rules->watches[watch];
+    uint64_t *all = NULL;
+    for (uint32_t step = w->step;; step = tx->rules->steps[step].parent) {
+        for (unsigned i = 0; i < w->target_count; i++) {
+            add_target(tx, &all, &w->targets[i], step, w->family);
+        }
+        if (!w->every_form || step == 0) {
+            break;
         }
     }
-    list->by_step[step] = all != NULL ? all : nothing;
-    return list->by_step[step];
+    tx->watched[watch] = all != NULL ? all : tx->rules->nothing[w->family];
+    return tx->watched[watch];
 }

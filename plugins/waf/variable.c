@@ -24,16 +24,7 @@ bool waf_var_find(struct waf_str name, enum waf_var *out)
 
 struct waf_str waf_digits(struct waf_arena *a, long v)
 {
-    char *end = (char *)waf_alloc(a, 24) + 24, *p = end;
-    unsigned long rest = v < 0 ? 0ul - (unsigned long)v : (unsigned long)v;
-    do {
-        *--p = (char)('0' + rest % 10);
-        rest /= 10;
-    } while (rest != 0);
-    if (v < 0) {
-        *--p = '-';
-    }
-    return (struct waf_str){p, (size_t)(end - p)};
+    return waf_format_long(waf_alloc(a, WAF_DIGITS_MAX), v);
 }
 
 struct waf_str waf_request_header(const struct waf_tx *tx, const char *name)
@@ -517,6 +508,7 @@ void waf_forget_lists(struct waf_tx *tx, unsigned phase)
                                         WAF_VAR_URLENCODED_ERROR,
                                         WAF_VAR_XML,
                                         WAF_VAR_XML_ATTRIBUTES};
+    memset(tx->watched, 0, sizeof *tx->watched * tx->rules->watch_count);
     if (phase != 2) {
         for (int i = 0; i < WAF_VARS; i++) {
             if (waf_var_table[i].family == WAF_RESPONSE) {

@@ -168,6 +168,7 @@ struct waf_rule {
     uint32_t step;                     // transformations
     const struct waf_transform **list; // of this rule, for multiMatch
     unsigned list_count;
+    uint32_t *form_steps;   // .. multiMatch: the step after each of them
     bool list_reset;        // t:none seen
     struct waf_rule *chain; // next rule of the chain
     bool wants_chain;
@@ -179,7 +180,8 @@ struct waf_rule {
     const struct waf_macro *redirect;
     struct waf_str skip_after; // label
     unsigned skip;
-    uint32_t jump; // place in the phase's program to go on at, UINT32_MAX: none
+    uint32_t jump;       // place in the phase's program to go on at, UINT32_MAX: none
+    uint16_t watch, bit; // see waf_entry
     const struct waf_macro *msg, *logdata;
     struct waf_str msg_text;
     struct waf_str ver, rev, label;
@@ -189,8 +191,28 @@ struct waf_rule {
     struct waf_rule *next_loaded;
 };
 
+/// What a rule reads, where that is cached values only and after the same transformations: rules
+/// with the same watch ask one question of a transaction, so it is answered once.
+struct waf_watch {
+    const struct waf_target *targets; // the first such rule's
+    unsigned target_count;
+    uint32_t step;
+    bool every_form; // multiMatch: after each of the transformations, and before them
+    enum waf_family family;
+};
+
+enum { WAF_NO_WATCH = 0xffff };
+
+/// What the walk over a phase needs of a rule to pass it by.
+struct waf_entry {
+    const struct waf_rule *rule;
+    uint32_t index;
+    uint16_t watch; // WAF_NO_WATCH: the rule is always tried
+    uint16_t bit;   // of its operator, among what may match the watched values
+};
+
 struct waf_program {
-    struct waf_rule **rules; // chain starters and markers, in order
+    struct waf_entry *entries; // chain starters, in order
     uint32_t n;
 };
 
@@ -225,9 +247,13 @@ struct waf_ruleset {
     struct waf_rule **rules; // by index; chained ones and markers included
     uint32_t rule_count;
     struct waf_program programs[WAF_PHASES + 1];
+    struct waf_watch *watches;
+    uint32_t watch_count;
     struct waf_step *steps;
     uint32_t step_count;
     struct waf_filter *filters[WAF_FAMILIES];
+    unsigned filter_words[WAF_FAMILIES];   // of what a filter says may match
+    const uint64_t *nothing[WAF_FAMILIES]; // .. when it says that nothing may
     struct waf_op *ops;
     struct waf_str *slot_names;
     uint32_t slot_count;
@@ -389,6 +415,8 @@ struct waf_tx {
     bool inspects_response;
 
     struct waf_list lists[WAF_VARS];
+    const uint64_t *
+        *watched;           // by watch: operators that may match any of its values; NULL: not known
     struct waf_cell *cells; // TX, by slot
     struct waf_vec extra;   // TX names not known at load: struct waf_cell
     struct {
@@ -401,8 +429,7 @@ struct waf_tx {
     const uint64_t *removed_now;
     struct waf_removal **exclusions;
 
-    struct waf_val matched; // last match; .text NULL: none
-    struct waf_str matched_name;
+    struct waf_val matched;     // last match; .text NULL: none
     struct waf_vec matched_all; // struct waf_val, of the running chain
     const struct waf_rule *rule;
     const struct waf_rule *acted; // last
@@ -413,8 +440,6 @@ struct waf_tx {
     struct waf_verdict verdict;
     unsigned allow_phase; // phase that an allow ended
     bool allowed_all, allowed_request;
-    uint64_t regex_us;
-    pcre2_match_data *match;
     bool pcre_limits_exceeded;
     struct waf_tx *next_free;
 };
@@ -442,6 +467,7 @@ static inline bool waf_text_may_match(struct waf_tx *tx, struct waf_text *t,
 }
 const uint64_t *waf_list_may_match(struct waf_tx *tx, struct waf_list *list, uint32_t step,
                                    enum waf_family family);
+const uint64_t *waf_watch_may_match(struct waf_tx *tx, uint32_t watch);
 
 // variable.c
 struct waf_span {
@@ -465,8 +491,11 @@ struct waf_str waf_expand(struct waf_tx *tx, const struct waf_macro *m);
 
 // operator.c
 bool waf_op_run(struct waf_tx *tx, const struct waf_rule *rule, struct waf_str value);
-struct waf_str waf_op_message(struct waf_tx *tx,
-                              const struct waf_rule *rule); // "Pattern match … at"
+/// What the operator of a rule that just matched was compared with: for waf_op_describe.
+struct waf_str waf_op_operand(struct waf_tx *tx, const struct waf_rule *rule);
+struct waf_out;
+/// "Pattern match \"…\" at"
+void waf_op_describe(struct waf_out *out, const struct waf_rule *rule, struct waf_str operand);
 bool waf_op_number(struct waf_tx *tx, const struct waf_op *op, long value);
 bool waf_op_is_numeric(enum waf_op_kind kind);
 bool waf_re_match(struct waf_tx *tx, const pcre2_code *re, struct waf_str s);
@@ -571,5 +600,8 @@ bool waf_record_at(struct waf_record *r, size_t i, int64_t now_s, struct waf_str
                    struct waf_str *value);
 
 // log.c
-struct waf_str waf_escape(struct waf_tx *tx, struct waf_str s, size_t max); // for a line of log
-void waf_fire(struct waf_tx *tx, const struct waf_rule *rule, struct waf_str message, bool denied);
+/// Notes for the log that the chain of `tested`, its last rule, matched.
+void waf_fire(struct waf_tx *tx, const struct waf_rule *tested, bool denied);
+/// ModSecurity's line for one such note, without the newline.
+void waf_error_line(struct waf_out *out, const struct waf_tx *tx, const struct waf_fired *f);
+extern const char *const waf_severities[8];

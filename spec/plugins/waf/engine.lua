@@ -7,9 +7,9 @@ ffi.cdef([[
 struct waf_str { const char *p; size_t n; };
 struct waf_source { int kind; const char *name; const char *text; };
 struct waf_error { char text[1024]; };
-struct waf_verdict { int status; int rule_id; bool drop; struct waf_str redirect; struct waf_str message; };
+struct waf_verdict { int status; int rule_id; bool drop; struct waf_str redirect, reason; };
 struct waf_fired { int id, phase, severity, line; bool denied; const char *file; const char *const *tags;
-  size_t tag_count; struct waf_str message, msg, logdata, variable, value, ver, rev;
+  size_t tag_count; const void *tested; struct waf_str operand, msg, logdata, variable, value, ver, rev;
   int maturity, accuracy, status; };
 void *waf_ruleset_load(const struct waf_source *, size_t, struct waf_error *);
 void *waf_ruleset_shared(const struct waf_source *, size_t, struct waf_error *);
@@ -161,7 +161,7 @@ function M.run(rules, req, respond, opt)
       out.lines[#out.lines + 1] = lua(lib.waf_tx_error_log(tx, i))
       out.fired[#out.fired + 1] = {
         id = f.id, phase = f.phase, msg = lua(f.msg), data = lua(f.logdata),
-        variable = lua(f.variable), value = lua(f.value), message = lua(f.message),
+        variable = lua(f.variable), value = lua(f.value),
       }
     end
   end

@@ -364,6 +364,37 @@ describe("libinjection", function()
   end)
 end)
 
+describe("libinjection's words", function()
+  local ffi = require("ffi")
+  ffi.cdef("int libinjection_sqli(const char *, size_t, char *);")
+
+  it("are remembered as the library itself says them", function()
+    local rules = rules_of('SecRule ARGS:x "@detectSQLi" "id:1,phase:2,pass,capture"')
+    local words = { "1", "'", '"', "or", "OR", "and", "union", "UNION", "select", "Select", "from", "where", "(", ")",
+      "--", "#", "/*", "*/", "a", "name", "garden", "=", "1=1", ";", ",", "sleep", "benchmark", "case", "when", "is",
+      "not", "null", "group by", "order by", "in", "like", "admin", "0x1f", "1e5", "@@version", "`", "into outfile",
+      ("averylongword"):rep(4), "straße", "\0" }
+    math.randomseed(11)
+    local found = 0
+    for _ = 1, 4000 do
+      local text = {}
+      for i = 1, math.random(7) do
+        text[i] = words[math.random(#words)]
+      end
+      local value, print = table.concat(text, math.random(2) == 1 and " " or ""), ffi.new("char[16]")
+      local is_sqli = engine.lib.libinjection_sqli(value, #value, print) ~= 0
+      local escaped = value:gsub("%W", function(c) return ("%%%02X"):format(c:byte()) end)
+      local r = engine.run(rules, request(form("x=" .. escaped)), nil, { quiet = true, get = { "0" } })
+      assert.are.same(is_sqli and { 1 } or {}, r.ids, value)
+      if is_sqli then
+        assert.equal(ffi.string(print), r.vars["0"], value)
+        found = found + 1
+      end
+    end
+    assert.is_true(found > 80, found)
+  end)
+end)
+
 describe("the error log", function()
   it("writes ModSecurity's line", function()
     local r = run('SecRule ARGS:q "@rx bad" "id:42,phase:1,deny,rev:2,msg:\'A \\\'b\\\'\',logdata:\'%{MATCHED_VAR}\','
