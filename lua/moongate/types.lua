@@ -227,6 +227,16 @@ function Ctx:drop_response() end
 ---@field headers? table<string, string|string[]>
 ---@field body? string
 ---@field timeout? number seconds, default 60
+---@field tls? moongate.HttpTls of a URL; a backend has its own
+
+--- Files are seen from the configuration directory.
+---@class moongate.HttpTls
+---@field ca? string PEM file with the authorities that are trusted
+---@field certificate? string PEM file with the certificate that is shown, and
+---@field key? string its key
+---@field sni? string name that the certificate must be for
+---@field verify? boolean default true
+---@field min_version? "1.2"|"1.3"
 
 ---@class moongate.HttpResponse
 ---@field status integer

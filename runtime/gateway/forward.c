@@ -309,8 +309,9 @@ static enum moon_rc forward_backend(struct moon_exchange *x, struct moon_backend
 {
     struct moon_url url;
     if (x->ctx.backend_url.len > 0) {
-        *out = moon_url_parse(x->ctx.backend_url, &url) ? moon_script_origin(x->ctx.script, &url)
-                                                        : NULL;
+        *out = moon_url_parse(x->ctx.backend_url, &url)
+                   ? moon_script_origin(x->ctx.script, &url, NULL)
+                   : NULL;
         return *out == NULL ? MOON_ERR_NO_TARGET : MOON_OK;
     }
     moon_forward_split(x);

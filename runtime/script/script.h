@@ -74,7 +74,8 @@ void moon_script_set_tier(struct moon_script *script, struct moon_cache_tier *ti
 /// The backend for a URL's origin, for requests to where no backend is configured. Made once per
 /// generation. Borrowed: as long as the script. NULL when there are too many.
 struct moon_url;
-struct moon_backend *moon_script_origin(struct moon_script *script, const struct moon_url *url);
+struct moon_backend *moon_script_origin(struct moon_script *script, const struct moon_url *url,
+                                        const struct moon_backend_tls_conf *tls);
 
 /// `moongate explain`: text for people, or JSON. Heap, freed by the caller; NULL on failure.
 ///

@@ -149,6 +149,43 @@ static void http_cancel(void *op)
     http_op_free(op);
 }
 
+// A file's path, as seen from the configuration. Arena.
+static bool http_copy_file(struct http_backend *made, const char *dir, struct moon_slice path,
+                           struct moon_slice *out)
+{
+    if (path.len == 0 || path.data[0] == '/')
+        return moon_arena_copy(&made->arena, path, out);
+    *out = moon_arena_printf(&made->arena, "%s/%.*s", dir, MOON_SLICE_ARG(path));
+    return out->len > 0;
+}
+
+static bool http_copy_tls(struct http_backend *made, const char *dir,
+                          const struct moon_backend_tls_conf *tls)
+{
+    struct moon_backend_tls_conf *own = &made->conf.tls;
+    if (tls == NULL) {
+        own->is_verified = true;
+        return true;
+    }
+    own->is_verified = tls->is_verified;
+    return http_copy_file(made, dir, tls->ca, &own->ca) &&
+           http_copy_file(made, dir, tls->certificate, &own->certificate) &&
+           http_copy_file(made, dir, tls->key, &own->key) &&
+           moon_arena_copy(&made->arena, tls->server_name, &own->server_name) &&
+           moon_arena_copy(&made->arena, tls->min_version, &own->min_version);
+}
+
+// The same origin, spoken to in the same way?
+static bool http_is_same(const struct http_backend *a, const struct http_backend *b)
+{
+    const struct moon_backend_tls_conf *s = &a->conf.tls, *t = &b->conf.tls;
+    return moon_slice_is(a->target.identity, b->target.identity) &&
+           s->is_verified == t->is_verified && moon_slice_is(s->ca, t->ca) &&
+           moon_slice_is(s->certificate, t->certificate) && moon_slice_is(s->key, t->key) &&
+           moon_slice_is(s->server_name, t->server_name) &&
+           moon_slice_is(s->min_version, t->min_version);
+}
+
 static bool http_origin_conf(struct http_backend *made, const struct moon_url *url)
 {
     struct moon_target_conf *target = &made->target;
@@ -169,7 +206,6 @@ static bool http_origin_conf(struct http_backend *made, const struct moon_url *u
         .retry = moon_retry_defaults,
         .idle_connections = 8,
         .idle_timeout_ms = 4000,
-        .tls = {.is_verified = true},
         .targets = target,
         .target_count = 1,
     };
@@ -184,21 +220,22 @@ static void http_backend_free(struct http_backend *made)
     free(made);
 }
 
-struct moon_backend *moon_script_origin(struct moon_script *script, const struct moon_url *url)
+struct moon_backend *moon_script_origin(struct moon_script *script, const struct moon_url *url,
+                                        const struct moon_backend_tls_conf *tls)
 {
     struct http_backend *made = calloc(1, sizeof(*made));
-    char error[256];
+    char error[256] = "";
     size_t count = 0;
     if (made == NULL)
         return NULL;
     moon_list_init(&made->link);
     moon_arena_init(&made->arena, 65536);
-    if (!http_origin_conf(made, url))
+    if (!http_origin_conf(made, url) || !http_copy_tls(made, moon_bundle_dir(script->bundle), tls))
         goto fail;
     MOON_LIST_EACH(at, after, &script->dynamic_backends)
     {
         struct http_backend *known = MOON_LIST_ENTRY(at, struct http_backend, link);
-        if (moon_slice_is(known->target.identity, made->target.identity)) {
+        if (http_is_same(known, made)) {
             http_backend_free(made);
             return known->backend;
         }
@@ -211,6 +248,8 @@ struct moon_backend *moon_script_origin(struct moon_script *script, const struct
     moon_list_push_back(&script->dynamic_backends, &made->link);
     return made->backend;
 fail:
+    if (error[0] != '\0')
+        moon_log_warn("http: " MOON_SLICE_FMT ": %s", MOON_SLICE_ARG(made->target.identity), error);
     http_backend_free(made);
     return NULL;
 }
@@ -258,9 +297,51 @@ static enum moon_rc http_add_headers(lua_State *L, struct http_op *op)
     return MOON_OK;
 }
 
+// A text among the fields of the table on top of the stack; lent by it.
+static struct moon_slice http_tls_text(lua_State *L, const char *name)
+{
+    size_t len = 0;
+    lua_getfield(L, -1, name);
+    if (!lua_isnil(L, -1) && lua_type(L, -1) != LUA_TSTRING)
+        luaL_error(L, "http: tls.%s must be a text", name);
+    const char *text = lua_tolstring(L, -1, &len);
+    lua_pop(L, 1);
+    return text == NULL ? moon_slice(NULL, 0) : moon_slice(text, len);
+}
+
+/// tls = { ca =, certificate =, key =, sni =, verify = true, min_version = }: as of a backend
+/// @lua-raises "http: tls.ca must be a text", "http: tls.certificate and tls.key go together" ...
+/// @return false when there is none
+static bool http_read_tls(lua_State *L, struct moon_backend_tls_conf *tls)
+{
+    lua_getfield(L, 1, "tls");
+    if (lua_isnil(L, -1)) {
+        lua_pop(L, 1);
+        return false;
+    }
+    luaL_checktype(L, -1, LUA_TTABLE);
+    lua_getfield(L, -1, "verify");
+    bool is_verified = lua_isnil(L, -1) || lua_toboolean(L, -1);
+    lua_pop(L, 1);
+    *tls = (struct moon_backend_tls_conf){
+        .is_verified = is_verified,
+        .min_version = http_tls_text(L, "min_version"),
+        .ca = http_tls_text(L, "ca"),
+        .certificate = http_tls_text(L, "certificate"),
+        .key = http_tls_text(L, "key"),
+        .server_name = http_tls_text(L, "sni"),
+    };
+    lua_pop(L, 1);
+    if ((tls->certificate.len > 0) != (tls->key.len > 0))
+        luaL_error(L, "http: tls.certificate and tls.key go together");
+    return true;
+}
+
 // Nothing in here raises: the operation would be lost.
 static struct moon_backend *http_find_backend(lua_State *L, struct moon_script *script,
-                                              struct http_op *op, enum moon_rc *rc)
+                                              struct http_op *op,
+                                              const struct moon_backend_tls_conf *tls,
+                                              enum moon_rc *rc)
 {
     *rc = MOON_ERR_BAD_TARGET;
     struct moon_slice url_text = http_option(L, "url", moon_slice(NULL, 0));
@@ -274,7 +355,7 @@ static struct moon_backend *http_find_backend(lua_State *L, struct moon_script *
                                       url.query.data != NULL ? MOON_S("?") : MOON_S(""), url.query};
         if (!moon_arena_join(&op->arena, parts, 3, &op->path))
             return NULL;
-        return moon_script_origin(script, &url);
+        return moon_script_origin(script, &url, tls);
     }
     if (!moon_arena_copy(&op->arena, http_option(L, "path", MOON_S("/")), &op->path))
         return NULL;
@@ -320,7 +401,9 @@ static double http_number(lua_State *L, const char *name, double absent)
 static struct http_op *http_start(lua_State *L, struct moon_ctx *x, enum moon_rc *rc)
 {
     struct moon_script *script = moon_script_of(L);
+    struct moon_backend_tls_conf tls;
     luaL_checktype(L, 1, LUA_TTABLE);
+    bool has_tls = http_read_tls(L, &tls);
     *rc = MOON_ERR_MEMORY;
     struct http_op *op = calloc(1, sizeof(*op));
     if (op == NULL)
@@ -333,7 +416,7 @@ static struct http_op *http_start(lua_State *L, struct moon_ctx *x, enum moon_rc
     moon_buf_init(&op->answer, (size_t)http_number(L, "max_bytes", HTTP_BODY_BYTES));
     moon_call_init(&op->call, script->env.upstreams, &op->arena, &http_events, op);
     moon_timer_init(&op->deadline, script->env.loop, http_deadline, op);
-    struct moon_backend *backend = http_find_backend(L, script, op, rc);
+    struct moon_backend *backend = http_find_backend(L, script, op, has_tls ? &tls : NULL, rc);
     if (backend != NULL)
         *rc = http_fill(L, op, backend);
     if (backend != NULL && *rc == MOON_OK)
@@ -348,8 +431,10 @@ static struct http_op *http_start(lua_State *L, struct moon_ctx *x, enum moon_rc
     return op;
 }
 
-/// http.request{ url= | backend=, path=, method=, headers=, body=, timeout=, max_bytes= }
+/// http.request{ url= | backend=, path=, method=, headers=, body=, timeout=, max_bytes=, tls= }
 ///   -> { status=, headers=, body= } | nil, reason
+///
+/// A backend is spoken to as its own settings say; `tls` is for a URL.
 static int http_request(lua_State *L)
 {
     enum moon_rc rc;

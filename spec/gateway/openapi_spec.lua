@@ -140,6 +140,22 @@ describe("an API by its definition", function()
     assert.equal(502, gw:get("/v1/pets").status)
   end)
 
+  it("checks fields of answers that the definition does not have, where it shall", function()
+    local fields = { ["Content-Type"] = "application/json", ["X-Total"] = "1", ["Cache-Control"] = "no-store" }
+    gw = start([[
+local p = require("moongate.policies")
+return { name = "pets", paths = { "/v1" }, backend = "pets", openapi = "openapi/pets.yaml",
+  policies = { outbound = { p.validate_headers { unspecified_action = "prevent",
+    overrides = { ["X-Known"] = "ignore" } } } } }]], function()
+      return 200, fields, "[]"
+    end)
+    assert.equal(200, gw:get("/v1/pets").status)
+    fields["X-Known"] = "1"
+    assert.equal(200, gw:get("/v1/pets").status)
+    fields["X-Leak"] = "1"
+    assert.equal(502, gw:get("/v1/pets").status)
+  end)
+
   it("only tells where it shall detect", function()
     gw = start([[
 local p = require("moongate.policies")

@@ -8,6 +8,32 @@ local json = require("cjson")
 local has_node = gateway.run("command -v node"):find("node", 1, true) ~= nil
 
 local CONFIG = [[
+local reply = require("moongate.reply")
+local CLIENT = { certificate = "DIR/client.pem", key = "DIR/client.key" }
+local function policy_calls(ctx)
+  local how = ctx.request.query.how
+  local request = { url = "https://localhost:9001/", timeout = 5 }
+  if how == "backend" then
+    request = { backend = "good", path = "/" }
+  elseif how == "mutual" then
+    request.tls = { ca = "ca.pem", sni = "origin.test", certificate = CLIENT.certificate, key = CLIENT.key }
+  elseif how == "bare" then
+    request.tls = { ca = "DIR/ca.pem", sni = "origin.test" }
+  elseif how == "other" then
+    request.tls = { ca = "DIR/ca.pem", sni = "other.test", certificate = CLIENT.certificate, key = CLIENT.key }
+  elseif how == "unverified" then
+    request.tls = { verify = false, certificate = CLIENT.certificate, key = CLIENT.key }
+  elseif how == "missing" then
+    request.tls = { ca = "nowhere.pem" }
+  elseif how == "half" then
+    request.tls = { certificate = CLIENT.certificate }
+  end
+  local answer, err = ctx.http:request(request)
+  if not answer then
+    return reply.text(502, err)
+  end
+  return reply.text(answer.status, answer.body)
+end
 local function mutual(tls)
   return { targets = { "https://127.0.0.1:9001" }, retries = 0, keepalive = { idle = 0 }, tls = tls }
 end
@@ -30,7 +56,8 @@ return {
     { path = "/good", backend = "good" }, { path = "/modern", backend = "modern" },
     { path = "/bare", backend = "bare" }, { path = "/default", backend = "default" },
     { path = "/other_name", backend = "other_name" }, { path = "/unverified", backend = "unverified" },
-    { path = "/proxied", backend = "proxied" } } } },
+    { path = "/proxied", backend = "proxied" },
+    { path = "/policy", backend = "good", policies = { inbound = { policy_calls } } } } } },
 }
 ]]
 
@@ -67,7 +94,7 @@ describe("TLS to a backend", function()
       end
       gateway.run("sleep 0.05")
     end
-    gateway.run("mkdir -p '" .. dir .. "/config'")
+    gateway.run(("mkdir -p '%s/config' && cp '%s/ca.pem' '%s/config'"):format(dir, dir, dir))
     local file = assert(io.open(dir .. "/config/gateway.lua", "wb"))
     file:write(CONFIG)
     file:close()
@@ -144,6 +171,21 @@ describe("TLS to a backend", function()
   it("keeps to the oldest version that is configured", function()
     local _, seen = get("/modern")
     assert.equal("TLSv1.3", seen.protocol)
+  end)
+
+  it("is what a policy's own requests speak too: as a backend does, or as they say themselves", function()
+    for _, how in ipairs({ "backend", "mutual", "mutual", "unverified" }) do
+      local status, seen = get("/policy?how=" .. how)
+      assert.equal(200, status, how)
+      assert.equal("client", seen.client)
+      assert.equal(how == "unverified" and "localhost" or "origin.test", seen.servername)
+    end
+    for _, how in ipairs({ "bare", "other", "missing", "none" }) do
+      assert.equal(502, (get("/policy?how=" .. how)), how)
+    end
+    assert.equal(500, (get("/policy?how=half")))
+    assert.truthy(gw:log():find("tls.certificate and tls.key go together", 1, true))
+    assert.truthy(gw:log():find("nowhere.pem", 1, true))
   end)
 
   it("comes behind the PROXY header", function()

@@ -12,7 +12,7 @@ M.__index = M
 -- Modules of ours that user code may require; the other names are in DIR/lib/.
 local modules = {}
 for name in
-  ([[clock counters crypto expression geo http json jsonschema jwt log net policies regex
+  ([[clock counters crypto csharp expression geo http json jsonschema jwt log net policies regex
   reply]]):gmatch("%a+")
 do
   modules["moongate." .. name] = true

@@ -1,294 +1,734 @@
 -- SPDX-License-Identifier: Apache-2.0
---- Azure's policy expressions (C#) as Lua: the part of them that is a plain look at the request.
+--- Azure's policy expressions (C#) as Lua. What is understood of them is what policies do: looks at the
+--- request, texts, conditions, JSON, tokens, a few statements. What is not is named, never guessed.
+--- Where Lua means something else than C#, calls of `moongate.csharp` (`cs`) stand.
+
+local lexer = require("moongate.import.csharp.lexer")
+local members = require("moongate.import.csharp.members")
 
 local M = {}
 
-local function quote(text)
-  return (("%q"):format(text):gsub("\\\n", "\\n"))
-end
+local node, within, head = members.node, members.within, members.head
+local give_up, quote = members.give_up, members.quote
+local KINDS = members.KINDS
 M.quote = quote
 
-local WORDS = { ["true"] = "true", ["false"] = "false", ["null"] = "nil" }
-local OPERATORS = { ["=="] = "==", ["!="] = "~=", ["&&"] = "and", ["||"] = "or", ["<"] = "<",
-  [">"] = ">", ["<="] = "<=", [">="] = ">=", ["??"] = "or", ["+"] = "+", ["-"] = "-", ["*"] = "*",
-  ["/"] = "/", ["%"] = "%" }
-local ESCAPES = { n = "\n", t = "\t", r = "\r", ["0"] = "\0" }
-
--- Paths without arguments.
-local PLAIN = {
-  ["context.Request.Method"] = "ctx.request.method",
-  ["context.Request.IpAddress"] = "ctx.request.client_ip",
-  ["context.Request.Url.Path"] = "ctx.request.path",
-  ["context.Request.Url.Host"] = "ctx.request.host",
-  ["context.Request.Url.Scheme"] = "ctx.request.scheme",
-  ["context.Request.Url.QueryString"] = "ctx.request.query_string",
-  ["context.Request.OriginalUrl.Host"] = "ctx.request.host",
-  ["context.Request.OriginalUrl.Scheme"] = "ctx.request.scheme",
-  ["context.Response.StatusCode"] = "ctx.response.status",
-  ["context.RequestId"] = "ctx.id",
-  ["context.Subscription.Id"] = "(ctx.subscription and ctx.subscription.id)",
-  ["context.Subscription.Name"] = "(ctx.subscription and ctx.subscription.name)",
-  ["context.Product.Name"] = "(ctx.product and ctx.product.name)",
-  ["context.Product.Id"] = "(ctx.product and ctx.product.name)",
-  ["context.Api.Name"] = "(ctx.api and ctx.api.name)",
-  ["context.Api.Id"] = "(ctx.api and ctx.api.name)",
-  ["context.Operation.Name"] = "(ctx.operation and ctx.operation.name)",
-  ["context.Operation.Id"] = "(ctx.operation and ctx.operation.name)",
-  ["context.Deployment.Region"] = "ctx.deployment.region",
-  ["context.Deployment.ServiceName"] = "ctx.deployment.name",
-  ["context.LastError.Message"] = "ctx.error.message",
-  ["context.LastError.Reason"] = "ctx.error.reason",
-  ["context.LastError.Source"] = "ctx.error.source",
-  ["context.LastError.Section"] = "ctx.error.section",
-}
-
--- Collections: what `[name]` and `.GetValueOrDefault(name, other)` look into.
-local COLLECTIONS = {
-  ["context.Request.Headers"] = "ctx.request.headers",
-  ["context.Response.Headers"] = "ctx.response.headers",
-  ["context.Request.Url.Query"] = "ctx.request.query",
-  ["context.Request.OriginalUrl.Query"] = "ctx.request.query",
-  ["context.Request.MatchedParameters"] = "ctx.request.params",
-  ["context.Request.OriginalUrl.MatchedParameters"] = "ctx.request.params",
-  ["context.Variables"] = "ctx.vars",
-}
-
--- Methods of texts.
-local METHODS = {
-  ToLower = "(%s):lower()", ToLowerInvariant = "(%s):lower()", ToUpper = "(%s):upper()",
-  ToUpperInvariant = "(%s):upper()", ToString = "tostring(%s)", Trim = '(%s):match("^%%s*(.-)%%s*$")',
-  Contains = "((%s):find(%s, 1, true) ~= nil)",
-  StartsWith = "((%s):sub(1, #%s) == %s)", EndsWith = "((%s):sub(-#%s) == %s)",
-}
+local RESERVED = {}
+for word in ([[and break do else elseif end false for function if in local nil not or repeat return
+  then true until while ctx cs p base math assert error ipairs]]):gmatch("%S+") do
+  RESERVED[word] = true
+end
 
 local Parser = {}
 Parser.__index = Parser
+M.Parser = Parser
 
-local function give_up(what)
-  error({ csharp = what }, 0)
-end
+-- ---- tokens ------------------------------------------------------------------------------------
 
 function Parser:next()
-  local text = self.text
-  local at = text:find("%S", self.at) or #text + 1
-  local rest = text:sub(at, at + 1)
-  local stop
-  if at > #text then
-    self.kind, self.value, stop = "end", "", at - 1
-  elseif text:find("^[%a_]", at) then
-    stop, self.value = select(2, text:find("^([%w_]+)", at))
-    self.kind = "name"
-  elseif text:find("^%d", at) then
-    stop, self.value = select(2, text:find("^([%d.]+)", at))
-    self.kind = "number"
-  elseif text:sub(at, at) == '"' then
-    local out, i = {}, at + 1
-    while text:sub(i, i) ~= '"' do
-      if i > #text then
-        give_up("a string without its end")
-      end
-      local c = text:sub(i, i)
-      if c == "\\" then
-        i = i + 1
-        c = text:sub(i, i)
-        c = ESCAPES[c] or c
-      end
-      out[#out + 1] = c
-      i = i + 1
-    end
-    self.kind, self.value, stop = "string", table.concat(out), i
-  elseif OPERATORS[rest] then
-    self.kind, self.value, stop = "operator", rest, at + 1
-  else
-    self.value, stop = text:sub(at, at), at
-    self.kind = OPERATORS[self.value] and "operator" or self.value
+  self.i = self.i + 1
+  self.token = self.tokens[self.i]
+  self.kind, self.value = self.token.kind, self.token.value
+end
+
+function Parser:peek(n)
+  local token = self.tokens[self.i + (n or 1)]
+  return token and token.kind or "end", token and token.value
+end
+
+function Parser:take(kind)
+  if self.kind == kind then
+    self:next()
+    return true
   end
-  self.at = stop + 1
+  return false
 end
 
 function Parser:expect(kind)
   if self.kind ~= kind then
-    give_up(("expected %s before %q"):format(kind, self.value))
+    give_up(("expected %s before %s"):format(kind, tostring(self.value)))
   end
+  local value = self.value
   self:next()
+  return value
 end
 
-function Parser:arguments()
+--- `<string>` of a generic call: the type's name, or nil and nothing is taken.
+function Parser:generic()
+  if self.kind ~= "<" then
+    return nil
+  end
+  local at, depth, parts = self.i, 0, {}
+  while true do
+    local token = self.tokens[at]
+    if token.kind == "<" then
+      depth = depth + 1
+    elseif token.kind == ">" then
+      depth = depth - 1
+    elseif token.kind ~= "name" and token.kind ~= "." and token.kind ~= "," and token.kind ~= "["
+      and token.kind ~= "]" then
+      return nil
+    end
+    at = at + 1
+    if depth == 0 then
+      break
+    end
+    parts[#parts + 1] = token.value
+  end
+  self.i = at - 1
+  self:next()
+  return (table.concat(parts, "", 2):match("[^.]*$"))
+end
+
+-- ---- arguments and lambdas ---------------------------------------------------------------------
+
+--- `x => expression`, as a function of Lua.
+function Parser:lambda(item)
+  local name
+  if self:take("(") then
+    name = self:expect("name")
+    self:expect(")")
+  else
+    name = self:expect("name")
+  end
+  self:expect("=>")
+  local outer = self.scope
+  self.scope = setmetatable({}, { __index = outer })
+  local parameter = self:declare(name, node("", item or "any"))
+  local result = self:expression()
+  self.scope = outer
+  return { text = ("function(%s) return %s end"):format(parameter, result.text), kind = "function",
+    power = members.CALL, result = result.kind }
+end
+
+function Parser:is_lambda()
+  return self.kind == "name" and self:peek() == "=>"
+    or self.kind == "(" and self:peek() == "name" and self:peek(2) == ")" and self:peek(3) == "=>"
+end
+
+function Parser:arguments(item)
   local list = {}
   self:expect("(")
   while self.kind ~= ")" do
-    list[#list + 1] = self:expression(1)
-    if self.kind == "," then
+    if self.kind == "name" and self:peek() == ":" then -- named
       self:next()
+      self:next()
+    end
+    list[#list + 1] = self:is_lambda() and self:lambda(item) or self:expression()
+    if self.kind ~= ")" then
+      self:expect(",")
     end
   end
   self:next()
   return list
 end
 
---- `<string>` of a generic call.
-function Parser:skip_generic()
-  if self.kind == "operator" and self.value == "<" then
-    local stop = self.text:match("^%s*[%w_.]+%s*>()", self.at)
-    if not stop then
-      give_up("a generic type")
+-- ---- members -----------------------------------------------------------------------------------
+
+--- An expression that may be written twice.
+local function is_simple(text)
+  return text:find("^[%a_][%w_.]*$") ~= nil or text:find('^[%a_][%w_.]*%["[%w_ .:-]*"%]$') ~= nil
+end
+
+local function cast(one, kind, name)
+  if kind == one.kind or kind == "any" then
+    return one
+  elseif one.kind == "json" or one.kind == "any" then
+    local by = ({ text = "string", int = "int", double = "double", bool = "bool" })[kind]
+    if by and not (one.kind == "any" and kind == "text") then
+      return node(("cs.%s(%s)"):format(by, one.text), kind, kind == "text")
+    elseif kind == "jwt" and one.kind == "any" then
+      return node(("cs.jwt(%s)"):format(one.text), kind, one.maybe)
     end
-    self.at = stop
-    self:next()
+  elseif kind == "int" and one.kind == "double" then
+    return node(("cs.int(%s)"):format(one.text), kind)
+  elseif not (kind == "double" and one.kind == "int") and one.kind ~= "null" then
+    give_up(("a cast to %s"):format(name))
   end
+  return { text = one.text, kind = kind, maybe = one.maybe, power = one.power }
 end
 
-function Parser:method(subject, name)
-  self:skip_generic()
-  local arguments = self:arguments()
-  local known = METHODS[name]
-  local _, wanted = (known or ""):gsub("%%s", "")
-  if not known or (wanted > 1 and not arguments[1]) then
-    give_up("." .. name .. "()")
+function Parser:index(one, key)
+  local kind = one.kind
+  if kind == "headers" or kind == "map" then
+    local out = node(("%s[%s]"):format(head(one), key.text), "text", true)
+    out.is_field = true -- of which C# makes a list
+    return out
+  elseif kind == "answer_headers" then
+    return members.METHODS.answer_headers.GetValueOrDefault(one, { key })
+  elseif kind == "variables" then
+    return node(("%s[%s]"):format(head(one), key.text), "any", true)
+  elseif kind == "claims" then
+    return node(("cs.claim_list(%s, %s)"):format(one.text, key.text), "list")
+  elseif kind == "groups" then
+    return node(("%s[%s]"):format(head(one), key.text), "group", true)
+  elseif one.is_field and key.kind == "int" then
+    return one
+  elseif kind == "text" then
+    return node(("cs.substring(%s, %s, 1)"):format(one.text, key.text), "text")
+  elseif kind == "json" or kind == "list" or kind == "any" then
+    local item = kind == "list" and (one.item or "text") or kind
+    if key.kind == "text" then
+      return node(("%s[%s]"):format(head(one), key.text), item, true)
+    elseif key.kind == "int" then
+      local place = key.whole and ("%d"):format(key.whole + 1)
+        or within(key, members.PLUS) .. " + 1"
+      return node(("%s[%s]"):format(head(one), place), item, true)
+    end
+    return node(("cs.at(%s, %s)"):format(one.text, key.text), item, true)
   end
-  local one = arguments[1] and "(" .. arguments[1] .. ")"
-  if wanted == 1 then
-    return { text = known:format(subject.text), is_text = true }
-  elseif wanted == 2 then
-    return { text = known:format(subject.text, one) }
-  end
-  return { text = known:format(subject.text, one, one) }
+  give_up(("[…] of %s"):format(kind))
 end
 
---- A path from `context` on.
-function Parser:path()
-  local path = self.value
-  self:next()
+function Parser:property(one, name)
+  local known = (members.PROPERTIES[one.kind] or {})[name]
+  if one.is_field and name == "Length" then
+    return node(("(%s and 1 or 0)"):format(one.text), "int")
+  elseif not known then
+    give_up(("%s.%s"):format(one.spelled or one.kind, name))
+  end
+  local text = head(one)
+  local out = node(known[1]:gsub("%%s", (text:gsub("%%", "%%%%"))), known[2], known[3])
+  if out.text:sub(1, 1) == "#" then
+    out.power = members.UNARY
+  end
+  if one.maybe and members.FORGIVING[one.kind] then
+    out.text = ("(%s and %s)"):format(text, out.text)
+  end
+  out.spelled = (one.spelled or one.kind) .. "." .. name
+  return out
+end
+
+function Parser:method(one, name)
+  local generic = self:generic()
+  local methods = members.METHODS[one.kind]
+  if one.is_field and (name == "First" or name == "FirstOrDefault") then
+    self:arguments()
+    return one
+  elseif one.kind == "any" and not methods then
+    methods = name == "ToString" and members.METHODS.json
+      or (members.METHODS.list[name] and not members.METHODS.text[name]) and members.METHODS.list
+      or members.METHODS.text
+  elseif name == "ToString" and not (methods and methods.ToString) then
+    methods = members.METHODS.text
+  end
+  local method = methods and methods[name]
+    or give_up(("%s.%s()"):format(one.spelled or one.kind, name))
+  local out = method(one, self:arguments(one.item or (one.kind == "json" and "json")), generic)
+  if out.index_of then -- Value<T>(key), ToObject<T>()
+    local value = out.key and self:index(out.index_of, out.key) or out.index_of
+    return out.cast and cast(value, KINDS[out.cast] or "any", out.cast) or value
+  end
+  return out
+end
+
+--- What follows an expression: members, calls, indexes.
+function Parser:postfix(one)
   while true do
-    if self.kind == "?" then
+    if self.kind == "." then
       self:next()
-    end
-    if COLLECTIONS[path] and self.kind == "[" then
+      local name = self:expect("name")
+      if self.kind == "(" or self.kind == "<" and self:peek(3) == "(" or
+        self.kind == "<" and self:peek(2) == "[" then
+        one = self:method(one, name)
+      else
+        one = self:property(one, name)
+      end
+    elseif self.kind == "[" then
       self:next()
-      local key = self:expression(1)
+      local key = self:expression()
       self:expect("]")
-      return { text = ("%s[%s]"):format(COLLECTIONS[path], key) }
+      one = self:index(one, key)
+    elseif self.kind == "?." or self.kind == "?[" then
+      return self:conditional_access(one)
+    elseif self.kind == "!" and self:peek() == "." then
+      self:next() -- "is never null"
+    else
+      return one
     end
-    if self.kind ~= "." then
-      break
+  end
+end
+
+--- `a?.b.c`: null where `a` is, with all that follows.
+function Parser:conditional_access(one)
+  self.token.kind, self.kind = self.kind:sub(2), self.kind:sub(2)
+  if not one.maybe and one.kind ~= "any" and one.kind ~= "json" then
+    return self:postfix(one)
+  elseif members.FORGIVING[one.kind] then
+    local out = self:postfix(one)
+    out.maybe = true
+    return out
+  end
+  local is_short = is_simple(one.text)
+  local inner = { text = is_short and one.text or "v", kind = one.kind, maybe = false,
+    power = members.CALL, item = one.item }
+  local rest = self:postfix(inner)
+  local test = inner.text
+  if one.kind == "json" or one.kind == "any" then
+    test = ("not cs.is_null(%s)"):format(inner.text)
+  end
+  local text = ("(%s and %s or nil)"):format(test, within(rest, members.AND))
+  if rest.kind == "bool" then
+    text = ("(function() if %s then return %s end end)()"):format(test, rest.text)
+  elseif test == inner.text then
+    text = ("(%s and %s)"):format(test, within(rest, members.AND))
+  end
+  if not is_short then
+    text = ("(function(v) return %s end)(%s)"):format(text, one.text)
+  end
+  local out = node(text, rest.kind, true)
+  out.item = rest.item
+  return out
+end
+
+-- ---- primaries ---------------------------------------------------------------------------------
+
+local function literal(text)
+  local out = node(quote(text), "text", false, members.LITERAL)
+  out.literal = text
+  return out
+end
+
+--- Named values in a text of an expression: they are read from a variable, which is set before.
+function Parser:text_literal(text)
+  if not text:find("{{[%w_. -]+}}") then
+    return literal(text)
+  end
+  local parts, at = {}, 1
+  for from, name, stop in text:gmatch("(){{%s*([%w_.-]+)%s*}}()") do
+    if from > at then
+      parts[#parts + 1] = quote(text:sub(at, from - 1))
+    end
+    self.named[name] = true
+    parts[#parts + 1] = ('ctx.vars["named.%s"]'):format(name)
+    at = stop
+  end
+  if at <= #text then
+    parts[#parts + 1] = quote(text:sub(at))
+  end
+  return node(table.concat(parts, " .. "), "text", false,
+    #parts > 1 and members.JOIN or members.CALL)
+end
+
+function Parser:interpolated(parts)
+  local out = {}
+  for _, part in ipairs(parts) do
+    if type(part) == "table" then
+      local inner = setmetatable({ tokens = lexer.scan(part.hole), i = 0, scope = self.scope,
+        named = self.named }, Parser)
+      inner:next()
+      local one = inner:expression()
+      if inner.kind ~= "end" then
+        give_up("a format within an interpolation")
+      end
+      out[#out + 1] = members.joined(one)
+    elseif part ~= "" then
+      local one = self:text_literal(part)
+      out[#out + 1] = one.text
+    end
+  end
+  if #out == 0 then
+    return literal("")
+  end
+  return node(table.concat(out, " .. "), "text", false, #out > 1 and members.JOIN or members.CALL)
+end
+
+--- `new …`.
+function Parser:creation()
+  if self.kind == "[" then -- new[] { … }
+    self:next()
+    self:expect("]")
+    return self:list_of_items("any")
+  end
+  local name = self:dotted()
+  if self:take("[") then
+    self:expect("]")
+    return self:list_of_items(KINDS[name] or "any")
+  end
+  local digest = members.DIGESTS[name]
+  if name == "JObject" or name == "JArray" then
+    return self:document(name)
+  elseif name == "Random" then
+    self:arguments()
+    return node("", "random")
+  elseif digest then
+    local key = self:arguments()[1] or give_up("new " .. name .. "()")
+    local out = node(digest, "digest")
+    out.key = key.text
+    return out
+  elseif name:find("Exception$") then
+    local message = self:arguments()[1]
+    return node(message and message.text or '"exception"', "exception")
+  end
+  give_up("new " .. name)
+end
+
+function Parser:list_of_items(kind)
+  local items = {}
+  self:expect("{")
+  while self.kind ~= "}" do
+    items[#items + 1] = self:expression().text
+    if self.kind ~= "}" then
+      self:expect(",")
+    end
+  end
+  self:next()
+  local out = node("{ " .. table.concat(items, ", ") .. " }", "list", false, members.LITERAL)
+  out.item = kind
+  return out
+end
+
+--- `new JObject(new JProperty(…), …)`, `new JObject { ["a"] = b, { "c", d } }`, `new JArray(…)`.
+function Parser:document(name)
+  local list, count = {}, 0
+  local function add(one)
+    count = count + 1
+    list[count] = one.text
+  end
+  if self:take("(") then
+    while self.kind ~= ")" do
+      if self.kind == "name" and self.value == "new" and self:peek() == "name"
+        and select(2, self:peek()) == "JProperty" then
+        self:next()
+        self:next()
+        local pair = self:arguments()
+        if #pair ~= 2 then
+          give_up("new JProperty")
+        end
+        add(pair[1])
+        add(pair[2])
+      elseif name == "JObject" then
+        give_up("new JObject of something else than properties")
+      else
+        add(self:expression())
+      end
+      if self.kind ~= ")" then
+        self:expect(",")
+      end
     end
     self:next()
-    local name = self.value
-    self:expect("name")
-    if COLLECTIONS[path] and name == "GetValueOrDefault" then
-      self:skip_generic()
-      local arguments = self:arguments()
-      local text = ("%s[%s]"):format(COLLECTIONS[path], arguments[1] or give_up(name))
-      return { text = arguments[2] and ("(%s or %s)"):format(text, arguments[2]) or text }
-    elseif COLLECTIONS[path] and name == "ContainsKey" then
-      return { text = ("(%s[%s] ~= nil)"):format(COLLECTIONS[path], self:arguments()[1]) }
-    elseif PLAIN[path] and self.kind == "(" then
-      return self:method({ text = PLAIN[path] }, name)
+  end
+  if self:take("{") then
+    while self.kind ~= "}" do
+      local is_indexed = self:take("[")
+      local is_pair = not is_indexed and name == "JObject" and self:expect("{")
+      add(self:expression())
+      if is_indexed then
+        self:expect("]")
+        self:expect("=")
+        add(self:expression())
+      elseif is_pair then
+        self:expect(",")
+        add(self:expression())
+        self:expect("}")
+      end
+      if self.kind ~= "}" then
+        self:expect(",")
+      end
     end
-    path = path .. "." .. name
+    self:next()
   end
-  if path == "string.Empty" or path == "String.Empty" then
-    return { text = '""', is_text = true }
-  end
-  return { text = PLAIN[path] or give_up(path) }
+  local what = name == "JObject" and "object" or "array"
+  table.insert(list, 1, tostring(count))
+  return node(("cs.%s(%s)"):format(what, table.concat(list, ", ")), "json")
 end
+
+--- A name with its dots: "System.Math.Min" is "Math.Min".
+function Parser:dotted()
+  local name = self:expect("name")
+  while self.kind == "." and self:peek() == "name" do
+    self:next()
+    name = name .. "." .. self:expect("name")
+  end
+  for _, space in ipairs(members.SPACES) do
+    name = name:gsub("^" .. space, "")
+  end
+  return name
+end
+
+--- A static member: the longest known name counts, the rest are members of it.
+function Parser:static()
+  local from = self.i
+  local spelled = self:dotted()
+  local name, taken = spelled, self.i
+  while true do
+    local short = name:gsub("^String%.", "string."):gsub("^Int32%.", "int."):gsub("^Boolean%.", "bool.")
+      :gsub("^Double%.", "double.")
+    local value, call = members.STATIC_VALUES[short], members.STATIC_CALLS[short]
+    if value or call then
+      self.i = taken - 1
+      self:next()
+      if value then
+        return value()
+      end
+      self:generic()
+      return call(self:arguments())
+    end
+    if not name:find("%.") then
+      self.i = from - 1
+      self:next()
+      give_up(spelled)
+    end
+    name, taken = name:gsub("%.[^.]*$", ""), taken - 2
+  end
+end
+
+--- `(string)x`: the kind and the name, or nil where the bracket holds an expression.
+function Parser:cast_ahead()
+  local parts, at = {}, self.i + 1
+  while true do
+    local token = self.tokens[at]
+    if token.kind == ")" then
+      break
+    elseif token.kind ~= "name" and token.kind ~= "." and token.kind ~= "<" and token.kind ~= ">"
+      and token.kind ~= "[" and token.kind ~= "]" and token.kind ~= "?" then
+      return nil
+    end
+    parts[#parts + 1] = token.value
+    at = at + 1
+  end
+  local name = table.concat(parts):gsub("%?$", ""):gsub("^.*%.", "")
+  local follows = self.tokens[at + 1].kind
+  if KINDS[name] and (follows == "name" or follows == "(" or follows == "string"
+    or follows == "number" or follows == "interpolated" or follows == "!") then
+    self.i = at
+    self:next()
+    return KINDS[name], name
+  end
+  return nil
+end
+
+local WORDS = { ["true"] = { "true", "bool" }, ["false"] = { "false", "bool" },
+  ["null"] = { "nil", "null", true } }
 
 function Parser:primary()
-  local kind, value = self.kind, self.value
+  local kind, value, token = self.kind, self.value, self.token
   if kind == "string" then
     self:next()
-    return { text = quote(value), is_text = true }
+    return self:text_literal(value)
+  elseif kind == "interpolated" then
+    self:next()
+    return self:interpolated(token.parts)
   elseif kind == "number" then
     self:next()
-    return { text = value }
-  elseif kind == "!" then
-    self:next()
-    return { text = "not " .. self:postfix().text }
+    local out = node(value, token.is_whole and "int" or "double", false, members.LITERAL)
+    out.literal_number = value
+    out.whole = token.is_whole and tonumber(value) or nil
+    return out
   elseif kind == "(" then
-    self:next()
-    local cast = self.kind == "name" and self.text:match("^%s*%)()", self.at)
-    if cast and (self.value == "string" or self.value == "int" or self.value == "bool"
-      or self.value == "String") then
-      self.at = cast
-      self:next()
-      return self:postfix()
+    local to, name = self:cast_ahead()
+    if to then
+      return cast(self:unary(), to, name)
     end
-    local inner = self:expression(1)
+    self:next()
+    local inner = self:expression()
     self:expect(")")
-    return { text = "(" .. inner .. ")" }
+    return inner
   elseif kind == "name" and WORDS[value] then
     self:next()
-    return { text = WORDS[value] }
+    local word = WORDS[value]
+    return node(word[1], word[2], word[3], members.LITERAL)
+  elseif kind == "name" and value == "new" then
+    self:next()
+    return self:creation()
+  elseif kind == "name" and value == "context" then
+    self:next()
+    local out = node("ctx", "context")
+    out.spelled = "context"
+    return out
+  elseif kind == "name" and self.scope[value] then
+    self:next()
+    local known = self.scope[value]
+    local out = node(known.text, known.kind, known.maybe)
+    out.item = known.item
+    return out
   elseif kind == "name" then
-    return self:path()
+    return self:static()
   end
-  give_up(("%q"):format(value))
+  give_up(("%s"):format(tostring(value)))
 end
 
-function Parser:postfix()
-  local one = self:primary()
-  while self.kind == "." do
+function Parser:unary()
+  if self.kind == "!" then
     self:next()
-    local name = self.value
-    self:expect("name")
-    if name == "Length" and self.kind ~= "(" then
-      one = { text = ("#(%s)"):format(one.text) }
-    else
-      one = self:method(one, name)
-    end
+    return node("not " .. within(self:unary(), members.UNARY), "bool", false, members.UNARY)
+  elseif self.kind == "-" then
+    self:next()
+    local one = self:unary()
+    return node("-" .. within(one, members.LITERAL), one.kind, false, members.UNARY)
+  end
+  local one = self:postfix(self:primary())
+  if self.kind == "name" and self.value == "as" then
+    self:next()
+    local name = self:dotted()
+    return self:postfix(cast(one, KINDS[name] or give_up("as " .. name), name))
   end
   return one
 end
 
-local POWER = { ["||"] = 1, ["??"] = 1, ["&&"] = 2, ["=="] = 3, ["!="] = 3, ["<"] = 3, [">"] = 3,
-  ["<="] = 3, [">="] = 3, ["+"] = 4, ["-"] = 4, ["*"] = 5, ["/"] = 5, ["%"] = 5 }
+-- ---- operators ---------------------------------------------------------------------------------
+
+local POWER = { ["||"] = 1, ["&&"] = 2, ["=="] = 3, ["!="] = 3, ["<"] = 4, [">"] = 4, ["<="] = 4,
+  [">="] = 4, ["+"] = 5, ["-"] = 5, ["*"] = 6, ["/"] = 6, ["%"] = 6 }
+local NUMERIC = { int = true, double = true, span = true, time = true }
+
+local function equality(operator, left, right)
+  local lua = operator == "==" and "==" or "~="
+  local other = left.kind == "null" and right or right.kind == "null" and left
+  if other and (other.kind == "json" or other.kind == "any") then
+    local text = ("cs.is_null(%s)"):format(other.text)
+    return operator == "==" and node(text, "bool") or node("not " .. text, "bool", false, members.UNARY)
+  end
+  return node(("%s %s %s"):format(within(left, members.PLUS), lua, within(right, members.PLUS)),
+    "bool", false, members.COMPARE)
+end
+
+local function plus(left, right)
+  if left.kind == "text" or right.kind == "text" then
+    return node(members.joined(left) .. " .. " .. members.joined(right), "text", false, members.JOIN)
+  elseif NUMERIC[left.kind] and NUMERIC[right.kind] then
+    return node(("%s + %s"):format(within(left, members.PLUS), within(right, members.TIMES)),
+      left.kind == "int" and right.kind or left.kind, false, members.PLUS)
+  end
+  return node(("cs.add(%s, %s)"):format(left.text, right.text), "any")
+end
+
+local function binary(operator, left, right)
+  if operator == "||" then
+    return node(("%s or %s"):format(within(left, members.OR), within(right, members.OR + 1)), "bool",
+      false, members.OR)
+  elseif operator == "&&" then
+    return node(("%s and %s"):format(within(left, members.AND), within(right, members.AND + 1)),
+      "bool", false, members.AND)
+  elseif operator == "==" or operator == "!=" then
+    return equality(operator, left, right)
+  elseif POWER[operator] == 4 then
+    return node(("%s %s %s"):format(within(left, members.PLUS), operator, within(right, members.PLUS)),
+      "bool", false, members.COMPARE)
+  elseif operator == "+" then
+    return plus(left, right)
+  elseif operator == "/" and left.kind == "int" and right.kind == "int" then
+    return node(("cs.quotient(%s, %s)"):format(left.text, right.text), "int")
+  elseif operator == "%" and left.kind ~= "double" and right.kind ~= "double" then
+    return node(("math.fmod(%s, %s)"):format(left.text, right.text), "int")
+  end
+  local power = operator == "-" and members.PLUS or members.TIMES
+  local kind = left.kind == "time" and right.kind == "time" and "span" or left.kind
+  if kind == "int" then
+    kind = right.kind
+  end
+  return node(("%s %s %s"):format(within(left, power), operator, within(right, power + 1)), kind,
+    false, power)
+end
 
 function Parser:binary(least)
-  local left = self:postfix()
-  while self.kind == "operator" and POWER[self.value] >= least do
-    local operator = self.value
+  local left = self:unary()
+  while POWER[self.kind] and POWER[self.kind] >= least do
+    local operator = self.kind
     self:next()
-    local right = self:binary(POWER[operator] + 1)
-    local lua = OPERATORS[operator]
-    local is_text = false
-    if operator == "+" and (left.is_text or right.is_text) then
-      lua, is_text = "..", true
-      left.text, right.text = "tostring(" .. left.text .. ")", "tostring(" .. right.text .. ")"
-    end
-    left = { text = ("%s %s %s"):format(left.text, lua, right.text), is_text = is_text }
+    left = binary(operator, left, self:binary(POWER[operator] + 1))
   end
   return left
 end
 
-function Parser:expression(least)
-  return self:binary(least).text
+function Parser:coalesced()
+  local left = self:binary(1)
+  if not self:take("??") then
+    return left
+  end
+  local right = self:coalesced()
+  local kind = left.kind == "any" and right.kind ~= "null" and right.kind or left.kind
+  local out
+  if left.kind == "any" or left.kind == "json" or left.kind == "bool" then
+    out = node(("cs.default(%s, %s)"):format(left.text, right.text), kind, right.maybe)
+  else
+    out = node(("%s or %s"):format(within(left, members.OR), within(right, members.OR + 1)), kind,
+      right.maybe, members.OR)
+  end
+  out.item = left.item
+  return out
 end
 
---- An expression as Lua.
----@param text string "@(context.Request.Method == \"GET\")", or what stands between
----@return string? lua
----@return string? err what cannot be translated
-function M.translate(text)
-  local inner = text:match("^%s*@%((.*)%)%s*$")
-  if not inner then
-    inner = text:match("^%s*@{%s*return%s+(.-);%s*}%s*$")
-    if not inner then
-      return nil, "statements"
-    end
+local ALWAYS_TRUE = { text = true, int = true, double = true, list = true, time = true, span = true }
+
+--- With its choice by `?` and `:`.
+function Parser:expression()
+  local test = self:coalesced()
+  if not self:take("?") then
+    return test
   end
-  local parser = setmetatable({ text = inner, at = 1 }, Parser)
+  local yes = self:expression()
+  self:expect(":")
+  local no = self:expression()
+  local kind = yes.kind == "null" and no.kind or yes.kind
+  if no.kind ~= kind and no.kind ~= "null" then
+    kind = NUMERIC[kind] and NUMERIC[no.kind] and "double" or "any"
+  end
+  local maybe = yes.maybe or no.maybe
+  if ALWAYS_TRUE[yes.kind] and not yes.maybe then
+    return node(("%s and %s or %s"):format(within(test, members.AND), within(yes, members.AND + 1),
+      within(no, members.OR + 1)), kind, maybe, members.OR)
+  end
+  return node(("(function() if %s then return %s end return %s end)()"):format(test.text, yes.text,
+    no.text), kind, maybe)
+end
+
+-- ---- translations ------------------------------------------------------------------------------
+
+--- A name of Lua's for a name of theirs, known from here on.
+function Parser:declare(name, one)
+  local own = RESERVED[name] and name .. "_" or name
+  self.scope[name] = { text = own, kind = one.kind, maybe = one.maybe, item = one.item }
+  return own
+end
+
+local function new_parser(text)
+  local parser = setmetatable({ tokens = lexer.scan(text), i = 0, scope = {}, named = {} }, Parser)
+  parser:next()
+  return parser
+end
+
+local function reason(err)
+  return type(err) == "table" and err.csharp or tostring(err)
+end
+
+---@class moongate.CsharpTranslation
+---@field expression? string as one expression of Lua, or
+---@field body? string[] as the lines of a function of `ctx`
+---@field named string[] named values that must be in `ctx.vars["named.NAME"]`
+
+--- An expression or a block of statements as Lua.
+---@param text string `@(context.Request.Method == "GET")`, `@{ … return x; }`
+---@return moongate.CsharpTranslation?
+---@return string? err what cannot be translated
+function M.read(text)
+  local inner = text:match("^%s*@%((.*)%)%s*$")
+  local block = not inner and text:match("^%s*@(%b{})%s*$")
+  if not inner and not block then
+    return nil, "no expression"
+  end
   local ok, result = pcall(function()
-    parser:next()
-    local lua = parser:expression(1)
-    if parser.kind ~= "end" then
-      give_up(("%q"):format(parser.value))
+    local parser = new_parser(inner or block)
+    local out = { named = {} }
+    if inner then
+      out.expression = parser:expression().text
+    else
+      out.body = require("moongate.import.csharp.statements").block(parser)
+      out.expression = #out.body == 1 and out.body[1]:match("^return (.*)$") or nil
     end
-    return lua
+    if parser.kind ~= "end" then
+      give_up(("%s"):format(tostring(parser.value)))
+    end
+    for name in pairs(parser.named) do
+      out.named[#out.named + 1] = name
+    end
+    table.sort(out.named)
+    return out
   end)
   if ok then
     return result
   end
-  return nil, type(result) == "table" and result.csharp or tostring(result)
+  return nil, reason(result)
 end
 
 function M.is_expression(text)

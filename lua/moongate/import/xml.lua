@@ -99,6 +99,7 @@ local function read_element(text, at, depth)
   if not is_empty then
     at = read_children(text, at, node, depth)
   end
+  node.source = text:sub(node.from, at - 1)
   return node, at
 end
 
