@@ -93,6 +93,14 @@ static enum moon_rc h1_parse_head(struct moon_call *call, size_t head_len)
     return rc;
 }
 
+// RFC 9110 §7.8: a server says what it switches to, and that must be what it was asked for.
+static bool h1_is_switch_asked(const struct moon_call *call)
+{
+    return call->is_upgrade_asked &&
+           moon_slice_is_nocase(moon_fields_joined(&call->response.fields, MOON_S("upgrade")),
+                                moon_fields_joined(&call->request->fields, MOON_S("upgrade")));
+}
+
 // Reads heads until the final one is whole: interim answers are passed over (RFC 9110 §15.2).
 static enum moon_rc h1_read_head(struct moon_call *call)
 {
@@ -109,7 +117,7 @@ static enum moon_rc h1_read_head(struct moon_call *call)
             return rc == MOON_ERR_MEMORY ? rc : MOON_ERR_UPSTREAM_PROTOCOL;
         call->scan = (struct moon_h1_scan){.is_response = true};
         if (call->response.status == 101)
-            return call->is_upgrade_asked ? MOON_OK : MOON_ERR_UPSTREAM_PROTOCOL;
+            return h1_is_switch_asked(call) ? MOON_OK : MOON_ERR_UPSTREAM_PROTOCOL;
         if (call->response.status >= 200)
             return MOON_OK;
         if (call->response.status != 100 && call->events->on_interim != NULL)

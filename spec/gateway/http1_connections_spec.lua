@@ -266,6 +266,19 @@ describe("an HTTP/1.1 upgrade", function()
     assert.equal("GET /2 HTTP/1.1|", got.answers[2].body)
   end)
 
+  for what, fields in pairs { ["to another protocol"] = "Upgrade: h2c\r\nConnection: Upgrade\r\n",
+    ["to nothing"] = "", ["to two protocols"] = "Upgrade: websocket, h2c\r\nConnection: Upgrade\r\n",
+    ["with a body"] = "Upgrade: websocket\r\nConnection: Upgrade\r\nContent-Length: x\r\n" } do
+    it("that switches " .. what .. " is a 502, and what follows is HTTP", function()
+      local got = exchange({ request .. get("/2") }, { answers = 2, origin = { answer = function(r)
+        return r.line:find("/ws") and "HTTP/1.1 101 Switching Protocols\r\n" .. fields .. "\r\nhello" or echo(r)
+      end } })
+      assert.equal(502, got.answers[1] and got.answers[1].status, got.bytes)
+      assert.equal("GET /2 HTTP/1.1|", got.answers[2].body)
+      assert.not_matches("hello", got.bytes)
+    end)
+  end
+
   it("is not smuggled past: what comes with it waits for the switch", function()
     local got = exchange({ request .. get("/inside") }, { answers = 2,
       origin = { answer = function() return "HTTP/1.1 426 Upgrade Required\r\nContent-Length: 0\r\n\r\n" end } })
