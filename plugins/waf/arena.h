@@ -22,6 +22,9 @@ void waf_arena_fini(struct waf_arena *a);
 void waf_arena_reset(struct waf_arena *a);
 void *waf_arena_more(struct waf_arena *a, size_t n);
 
+/// What takes long at load time calls it now and then (waf_set_pace).
+void waf_pace(void);
+
 #if defined(__SANITIZE_ADDRESS__)
 #define WAF_ARENA_APART 1
 #elif defined(__has_feature)

@@ -39,6 +39,10 @@ struct waf_error {
 /// Country of an address for `@geoLookup`: fills `country` (two letters and NUL), false if unknown.
 typedef bool (*waf_geo_fn)(void *arg, const char *address, char country[3]);
 
+/// Calls `pace` again and again while sources are compiled, which may take a tenth of a second: other
+/// rule sets are used meanwhile. NULL: nobody is called.
+void waf_set_pace(void (*pace)(void));
+
 /// Compiles the sources in order. @return counted reference, NULL with `error` filled on failure.
 struct waf_ruleset *waf_ruleset_load(const struct waf_source *sources, size_t n,
                                      struct waf_error *error);

@@ -411,6 +411,9 @@ static void fill_automaton(struct waf_filter_builder *b, struct waf_filter *f)
         for (uint32_t c = b->nodes[node].child; c != 0; c = b->nodes[c].sibling) {
             row[f->bytes[b->nodes[c].byte].column] = (uint16_t)state[c];
         }
+        if (i % 64 == 0) {
+            waf_pace();
+        }
     }
     fill_hits(b, f, by_state);
     free(order);

@@ -206,6 +206,7 @@ static void build_filters(struct waf_compiler *c)
         if (r->op == NULL || waf_op_is_numeric(r->op->kind)) {
             continue;
         }
+        waf_pace();
         use_families(r, used);
         for (int f = 0; f < WAF_FAMILIES; f++) {
             if (!used[f] || r->op->bit[f] != WAF_NO_BIT) {
@@ -413,11 +414,14 @@ bool waf_link(struct waf_compiler *c)
                 return false;
             }
         }
+        waf_pace();
     }
     build_filters(c);
+    waf_pace();
     build_watches(c);
     for (unsigned phase = 1; phase <= WAF_PHASES; phase++) {
         build_program(c, phase);
+        waf_pace();
     }
     return true;
 }

@@ -570,6 +570,7 @@ static void waf_attach(lua_State *L)
 static int waf_open(const struct moon_host *given)
 {
     host = given;
+    waf_set_pace(host->pace);
     return 0;
 }
 

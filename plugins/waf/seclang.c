@@ -537,6 +537,20 @@ static bool read_line(struct waf_compiler *c, struct waf_str line)
     return waf_fail(c, "unknown directive '%.*s'", (int)name.n, name.p);
 }
 
+static void (*pace_fn)(void);
+
+void waf_set_pace(void (*pace)(void))
+{
+    pace_fn = pace;
+}
+
+void waf_pace(void)
+{
+    if (pace_fn != NULL) {
+        pace_fn();
+    }
+}
+
 // A line ends at a newline that no backslash stands before.
 static bool read_text(struct waf_compiler *c, struct waf_str text)
 {
@@ -574,6 +588,7 @@ static bool read_text(struct waf_compiler *c, struct waf_str text)
         if (!read_line(c, (struct waf_str){buf, n})) {
             return false;
         }
+        waf_pace();
     }
     return !c->failed;
 }

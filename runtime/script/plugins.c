@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/pace.h"
 #include "script/internal.h"
 
 #define PLUGIN(name) extern const struct moon_plugin moon_plugin_##name;
@@ -120,6 +121,7 @@ static const struct moon_host plugins_host = {
     .charge = host_charge,
     .wall_ms = moon_clock_wall_ms,
     .read_file = host_read_file,
+    .pace = moon_pace,
 };
 
 static void plugins_open_all(void)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/// The border between the runtime and native plugins. ABI version 2.
+/// The border between the runtime and native plugins. ABI version 3.
 ///
 /// A plugin is a folder with one registration. It links to nothing of the runtime: what it needs of
 /// the host comes through `struct moon_host`, given to `open`. Its functions become the Lua module
@@ -9,6 +9,7 @@
 ///
 /// Version 1: log, exchange views, budgets, completions.
 /// Version 2: log_object.
+/// Version 3: pace.
 
 #include "moongate/plugin_log.h"
 #include "moongate/types.h"
@@ -16,7 +17,7 @@
 #include <lauxlib.h>
 #include <lua.h>
 
-#define MOON_PLUGIN_ABI 2
+#define MOON_PLUGIN_ABI 3
 
 /// One request and its response as a plugin sees them. Lent: valid until the calling Lua function
 /// returns. Slices lie in the exchange's arena.
@@ -77,6 +78,10 @@ struct moon_host {
     /// Reads a file through the generation's snapshot of the configuration directory, else from
     /// disk. Lent until the calling Lua function returns; false when it cannot be read.
     bool (*read_file)(lua_State *L, const char *path, struct moon_slice *out);
+
+    /// Called every hundred microseconds or so by what takes long while a configuration is loaded:
+    /// requests of the generation before are served meanwhile, by this plugin, too. NULL: nobody waits.
+    void (*pace)(void);
 };
 
 struct moon_plugin {
