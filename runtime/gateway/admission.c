@@ -15,8 +15,9 @@ enum {
     ADMISSION_HANDSHAKE_MS = 10000, // that handshakes_per_address speaks of
     ADMISSION_LAG_US = 1000000,     // over which the lag is averaged
     ADMISSION_LONG_US = 50000,      // a turn that is looked at closely
-    ADMISSION_LOOK = 64,            // oldest connections that are looked at for an idle one
-    ADMISSION_IPV6_BYTES = 8,       // a /64
+    ADMISSION_LONGEST_US = 10000000,
+    ADMISSION_LOOK = 64,      // oldest connections that are looked at for an idle one
+    ADMISSION_IPV6_BYTES = 8, // a /64
 };
 
 static const struct {
@@ -42,6 +43,10 @@ void moon_admission_init(struct moon_gateway *gateway)
             "Connections closed by the gateway: over a limit, or hostile.",
             moon_slice(label, (size_t)n));
     }
+    admission->turn_series = moon_metrics_series(
+        gateway->env.metrics, MOON_METRIC_HISTOGRAM, "moongate_loop_turn_seconds",
+        "How long a turn of a worker's loop took: what else was ready waited for it.",
+        moon_slice("", 0));
     admission->shed_series = moon_metrics_series(
         gateway->env.metrics, MOON_METRIC_COUNTER, "moongate_requests_shed_total",
         "Requests answered 503 because the worker was overrun.", moon_slice("", 0));
@@ -156,6 +161,9 @@ void moon_admission_turned(struct moon_gateway *gateway, int64_t turn_us, int64_
 {
     struct moon_admission *admission = &gateway->admission;
     int64_t since = now_us - admission->turned_at_us;
+    moon_metrics_observe(gateway->env.metrics, admission->turn_series, turn_us);
+    if (turn_us > admission->longest_us[0])
+        admission->longest_us[0] = turn_us;
     admission->turned_at_us = now_us;
     admission->turn_requests = 0;
     admission->is_turn_long = false;
@@ -258,8 +266,24 @@ static void admission_log_shed(struct moon_admission *admission)
     admission->shed = 0;
 }
 
+static void admission_tell_longest(struct moon_gateway *gateway)
+{
+    struct moon_admission *admission = &gateway->admission;
+    int64_t *longest_us = admission->longest_us, now_us = moon_clock_real_us();
+    if (gateway->env.slot != NULL)
+        atomic_store_explicit(&gateway->env.slot->longest_us,
+                              longest_us[0] > longest_us[1] ? longest_us[0] : longest_us[1],
+                              memory_order_relaxed);
+    if (now_us - admission->longest_since_us < ADMISSION_LONGEST_US)
+        return;
+    admission->longest_since_us = now_us;
+    longest_us[1] = longest_us[0];
+    longest_us[0] = 0;
+}
+
 void moon_admission_tick(struct moon_gateway *gateway)
 {
+    admission_tell_longest(gateway);
     admission_watch_memory(gateway);
     admission_log_refused(&gateway->admission);
     admission_log_shed(&gateway->admission);

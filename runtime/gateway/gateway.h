@@ -7,6 +7,7 @@
 /// Thread: one worker.
 
 #include "gateway/router.h"
+#include "net/background.h"
 #include "net/listener.h"
 #include "script/script.h"
 
@@ -28,16 +29,20 @@ struct moon_generation {
     struct moon_tls_server *tls[MOON_GATEWAY_LISTENERS]; // by listener; NULL: plain
     struct moon_sharing *sharing; // what it counts by, which its maker knows; NULL: nothing
     void (*on_free)(struct moon_generation *generation); // NULL: nobody asks
+    struct moon_background *background; // frees it when its last user is gone; NULL: at once
+    struct moon_job freeing;
 };
 
-/// Builds a generation off to the side.
+/// Builds a generation off to the side; gives way (base/pace.h) where somebody waits.
 /// @param error  text for people; heap; written on failure
 MUST_CHECK enum moon_rc moon_generation_new(const struct moon_script_env *env,
                                             const struct moon_bundle *bundle, uint32_t number,
                                             struct moon_tls_tickets *tickets, char **error,
                                             struct moon_generation **out);
 void moon_generation_acquire(struct moon_generation *generation);
-void moon_generation_release(struct moon_generation *generation); // accepts NULL
+
+/// The last one frees it, in the background where it has one. Accepts NULL.
+void moon_generation_release(struct moon_generation *generation);
 
 /// A listening socket that this worker accepts on.
 struct moon_gateway_listener {
@@ -76,6 +81,9 @@ struct moon_admission {
     int shed_series;
     uint64_t shed; // requests
     int64_t lag_us;
+    int64_t longest_us[2]; // turn of the present ten seconds, and of those before
+    int64_t longest_since_us;
+    int turn_series;
     int64_t turned_at_us;
     uint32_t turn_requests; // begun in this turn of the loop
     bool is_turn_long;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/log.h"
+#include "base/pace.h"
 #include "gateway/gateway.h"
 
 // "place.field: what"; a heap text.
@@ -20,6 +21,7 @@ static enum moon_rc generation_make_tls(struct moon_generation *generation,
     for (size_t i = 0; i < plan->listener_count; i++) {
         if (!plan->listeners[i].has_tls)
             continue;
+        moon_pace();
         enum moon_rc rc = moon_tls_server_new(&plan->listeners[i].tls, tickets, text, sizeof(text),
                                               &generation->tls[i]);
         if (rc != MOON_OK) {
@@ -56,6 +58,7 @@ static enum moon_rc generation_make_backends(struct moon_generation *generation,
         const struct moon_backend_conf *conf = i < n ? &plan->backends[i] : &plan->disguises[i - n];
         if (i >= n && conf->target_count == 0)
             continue; // it speaks no TLS, so there is nothing to show a certificate to
+        moon_pace();
         enum moon_rc rc = generation_make_backend(env, conf, error, &generation->backends[i]);
         if (rc != MOON_OK)
             return rc;
@@ -90,6 +93,7 @@ enum moon_rc moon_generation_new(const struct moon_script_env *env,
     if (rc != MOON_OK)
         goto fail;
     moon_script_set_backends(generation->script, generation->backends);
+    moon_pace();
     generation->router = moon_router_new(generation->plan);
     rc = MOON_ERR_MEMORY;
     if (generation->router == NULL)
@@ -108,18 +112,31 @@ void moon_generation_acquire(struct moon_generation *generation)
     generation->users++;
 }
 
-void moon_generation_release(struct moon_generation *generation)
+static void generation_free(struct moon_job *job)
 {
-    if (generation == NULL || --generation->users > 0)
-        return;
+    struct moon_generation *generation = MOON_CONTAINER_OF(job, struct moon_generation, freeing);
     for (size_t i = 0; i < MOON_GATEWAY_LISTENERS; i++)
         moon_tls_server_release(generation->tls[i]);
-    for (size_t i = 0; generation->backends != NULL && i < generation->backend_count; i++)
+    for (size_t i = 0; generation->backends != NULL && i < generation->backend_count; i++) {
         moon_backend_free(generation->backends[i]);
+        moon_pace();
+    }
     free(generation->backends);
     moon_router_free(generation->router);
+    moon_pace();
     moon_script_free(generation->script);
     if (generation->on_free != NULL)
         generation->on_free(generation);
     free(generation);
+}
+
+void moon_generation_release(struct moon_generation *generation)
+{
+    if (generation == NULL || --generation->users > 0)
+        return;
+    generation->freeing.run = generation_free;
+    if (generation->background != NULL)
+        moon_background_post(generation->background, &generation->freeing);
+    else
+        generation_free(&generation->freeing);
 }

@@ -61,6 +61,7 @@ static void management_workers(struct moon_json *json, const struct moon_board *
         moon_json_number(json, "requests", atomic_load(&slot->requests));
         moon_json_number(json, "lua_bytes", atomic_load(&slot->lua_bytes));
         moon_json_number(json, "loop_lag_us", atomic_load(&slot->lag_us));
+        moon_json_number(json, "loop_longest_us", atomic_load(&slot->longest_us));
         moon_json_number(json, "restarts", (int64_t)atomic_load(&slot->restarts));
         moon_json_bool(json, "draining", atomic_load(&slot->is_draining) != 0);
         moon_json_end(json);

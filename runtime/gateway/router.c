@@ -2,6 +2,7 @@
 #include "gateway/router.h"
 
 #include "base/hash.h"
+#include "base/pace.h"
 #include "http/uri.h"
 
 enum {
@@ -227,6 +228,7 @@ struct moon_router *moon_router_new(const struct moon_plan *plan)
         struct router_host *host = router_add_host(router, plan->leaves[i].host);
         if (host->root == NULL || !router_add_leaf(router, host->root, &plan->leaves[i]))
             goto fail;
+        moon_pace();
     }
     if (!router_index_hosts(router))
         goto fail;

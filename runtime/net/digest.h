@@ -7,4 +7,8 @@
 
 enum { MOON_DIGEST_BYTES = 32 };
 
+/// Has the library read what it needs of its own, which takes a millisecond: processes that are forked
+/// afterwards need not do it again.
+void moon_digest_prepare(void);
+
 void moon_digest_sha256(struct moon_slice bytes, uint8_t out[MOON_DIGEST_BYTES]);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/pace.h"
 #include "net/tls_impl.h"
 #include "net/tls_names.h"
 
@@ -218,6 +219,7 @@ static bool state_load_certificates(struct tls_state *state,
     state->expires_wall_ms = INT64_MAX;
     for (size_t i = 0; is_loaded && i < conf->certificate_count; i++) {
         struct tls_certificate *c = &state->certificates[i];
+        moon_pace();
         state->certificate_count = i + 1;
         is_loaded = certificate_load(c, &conf->certificates[i], error, error_cap) &&
                     moon_tls_names_add(&state->names, c->pair.leaf, (int)i);

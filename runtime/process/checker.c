@@ -1,14 +1,30 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "process/checker.h"
 
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/pace.h"
 #include "process/loading.h"
 
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
-enum { CHECKER_SECONDS = 30 };
+enum {
+    CHECKER_SECONDS = 30,
+    // A kernel gives whoever has work a few milliseconds at a time, and so long a worker's requests
+    // would wait on a core that both share. Who sleeps in between comes in between.
+    CHECKER_PORTION_US = 250,
+    CHECKER_REST_US = 500,
+    CHECKER_PORTIONS = 2000, // as in net/background.c: the longer it takes, the longer the portions
+};
+
+struct checker_pacer {
+    struct moon_pacer pacer;
+    int64_t began_us;
+};
 
 struct moon_check_result *moon_check_new(void)
 {
@@ -23,8 +39,25 @@ void moon_check_free(struct moon_check_result *result)
         (void)munmap(result, sizeof(*result));
 }
 
-void moon_check_run(const struct moon_bundle *bundle, struct moon_check_result *result)
+static void checker_rest(struct moon_pacer *pacer)
 {
+    const struct checker_pacer *checker = MOON_CONTAINER_OF(pacer, struct checker_pacer, pacer);
+    struct timespec rest = {.tv_nsec = CHECKER_REST_US * 1000};
+    (void)nanosleep(&rest, NULL);
+    int64_t now_us = moon_clock_real_us();
+    int64_t portion_us = (now_us - checker->began_us) / CHECKER_PORTIONS;
+    pacer->portion_ends_us =
+        now_us + (portion_us > CHECKER_PORTION_US ? portion_us : CHECKER_PORTION_US);
+}
+
+void moon_check_run(const struct moon_bundle *bundle, struct moon_check_result *result,
+                    bool is_gentle)
+{
+    struct checker_pacer pacer = {.pacer = {.give_way = checker_rest},
+                                  .began_us = moon_clock_real_us()};
+    moon_log_set_process("checker");
+    if (is_gentle)
+        (void)moon_pacer_set(&pacer.pacer);
     struct moon_loading *loading = NULL;
     char *error = NULL;
     (void)alarm(CHECKER_SECONDS); // nobody else may be there to end it
@@ -42,8 +75,7 @@ void moon_check_run(const struct moon_bundle *bundle, struct moon_check_result *
                        error == NULL ? moon_rc_text(rc) : error);
     result->is_valid = rc == MOON_OK;
     result->is_complete = true;
-    free(error);
-    moon_loading_free(loading);
+    _exit(EXIT_SUCCESS); // the kernel frees it all at once
 }
 
 bool moon_check_settle(struct moon_check_result *result, int status)

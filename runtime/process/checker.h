@@ -24,8 +24,10 @@ struct moon_check_result {
 struct moon_check_result *moon_check_new(void);
 void moon_check_free(struct moon_check_result *result); // accepts NULL
 
-/// Does the work, and writes the result. Process: checker.
-void moon_check_run(const struct moon_bundle *bundle, struct moon_check_result *result);
+/// Does the work, writes the result, and ends the process. Process: checker.
+/// @param is_gentle  requests are served meanwhile, maybe on the same core: works in small portions
+void moon_check_run(const struct moon_bundle *bundle, struct moon_check_result *result,
+                    bool is_gentle) MOON_NORETURN;
 
 /// What to tell when the checker ended with `status` (as waitpid says). Writes `error` where it
 /// could not do so itself. @return true when the configuration can be served

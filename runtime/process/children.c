@@ -89,6 +89,10 @@ static void child_heard(struct moon_child *child, const struct moon_message *mes
             child->loaded = child->loading = 0;
         moon_reload_child_flipped(child);
         break;
+    case MOON_MESSAGE_DRAINS:
+        child->is_draining = true;
+        moon_reload_child_drains(child);
+        break;
     case MOON_MESSAGE_RELOAD:
         moon_reload_request(child->supervisor, "the management API");
         break;
@@ -139,6 +143,8 @@ static void child_clear_slot(struct moon_child *child)
     atomic_store(&slot->lua_bytes, 0);
     atomic_store(&slot->requests, 0);
     atomic_store(&slot->busy_us, 0);
+    atomic_store(&slot->lag_us, 0);
+    atomic_store(&slot->longest_us, 0);
     child->rate = (struct moon_child_rate){0};
     child->loading = child->loaded = child->serving = 0;
     child->placed_beat_us = child->warned_beat_us = child->asked_beat_us = 0;
@@ -234,7 +240,7 @@ void moon_child_died(struct moon_child *child, int status)
     moon_reload_child_died(child);
     child_clear_slot(child);
     bool was_to_end = child->is_leaving;
-    child->is_leaving = false;
+    child->is_leaving = child->is_draining = false;
     if (supervisor->is_stopping || child->number >= supervisor->worker_count)
         return;
     if (was_to_end) { // and is wanted again meanwhile

@@ -28,6 +28,7 @@ enum moon_message_kind {
     MOON_MESSAGE_READY,   // loaded
     MOON_MESSAGE_FAILED,  // not loaded; `text` says why
     MOON_MESSAGE_FLIPPED, // serves it
+    MOON_MESSAGE_DRAINS,  // accepts nothing any more
     MOON_MESSAGE_RELOAD,  // somebody asked for a reload
 };
 

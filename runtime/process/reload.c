@@ -11,12 +11,9 @@
 
 #include <signal.h>
 #include <stdlib.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 enum { RELOAD_TIMEOUT_MS = 30000, RELOAD_TEXT = 2048, RELOAD_DEATHS_FORGIVEN = 1 };
-// Requests come first where the cores are taken: a quarter of one is left for the checker.
-enum { RELOAD_CHECKER_NICE = 5 };
 
 static void reload_clear(struct moon_supervisor *supervisor)
 {
@@ -107,12 +104,8 @@ static void reload_start(struct moon_supervisor *supervisor)
     reload->state = MOON_RELOAD_CHECKING;
     moon_timer_set(&reload->timeout, RELOAD_TIMEOUT_MS);
     pid_t pid = moon_supervisor_fork(supervisor, MOON_FORK_CHECKER, NULL);
-    if (pid == 0) {
-        moon_log_set_process("checker");
-        (void)setpriority(PRIO_PROCESS, 0, RELOAD_CHECKER_NICE);
-        moon_check_run(reload->bundle, reload->result);
-        exit(EXIT_SUCCESS); // NOLINT(concurrency-mt-unsafe)
-    }
+    if (pid == 0)
+        moon_check_run(reload->bundle, reload->result, true);
     if (pid == -1 || reload->bundle_fd == -1) {
         reload_failed(supervisor, "no checker could be started");
         return;
@@ -158,6 +151,12 @@ static void reload_flipped(struct moon_supervisor *supervisor)
         const struct moon_child *child = &supervisor->children[i];
         if (child->pid != 0 && child->loaded == supervisor->generation)
             return; // was told to flip
+    }
+    // Whoever is told that the reload is over meets no worker that serves the old generation.
+    for (int i = supervisor->worker_count; i < supervisor->child_count; i++) {
+        const struct moon_child *child = &supervisor->children[i];
+        if (child->pid != 0 && child->is_leaving && !child->is_draining)
+            return;
     }
     atomic_store(&supervisor->state.board->generation, supervisor->generation);
     (void)snprintf(text, sizeof(text), "generation %u is served", supervisor->generation);
@@ -339,6 +338,12 @@ void moon_reload_child_flipped(struct moon_child *child)
         reload_flipped(supervisor);
     else if (supervisor->reload.state == MOON_RELOAD_IDLE)
         reload_catch_up(supervisor);
+}
+
+void moon_reload_child_drains(struct moon_child *child)
+{
+    if (child->supervisor->reload.state == MOON_RELOAD_FLIPPING)
+        reload_flipped(child->supervisor);
 }
 
 void moon_reload_child_died(struct moon_child *child)

@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "net/digest.h"
 #include "process/notify.h"
 #include "process/ready.h"
 #include "process/serve.h"
@@ -215,12 +216,8 @@ static bool supervisor_check(struct moon_supervisor *supervisor)
     supervisor->bundle_fd = moon_bundle_to_fd(bundle);
     int status = 0;
     pid_t pid = moon_supervisor_fork(supervisor, MOON_FORK_CHECKER, NULL);
-    if (pid == 0) {
-        moon_log_set_process("checker");
-        moon_check_run(bundle, result);
-        moon_bundle_free(bundle);
-        exit(EXIT_SUCCESS); // NOLINT(concurrency-mt-unsafe)
-    }
+    if (pid == 0)
+        moon_check_run(bundle, result, false);
     moon_bundle_free(bundle);
     if (pid == -1 || waitpid(pid, &status, 0) == -1 || supervisor->bundle_fd == -1) {
         (void)fprintf(stderr, "moongate: the checker cannot be started: %m\n");
@@ -338,6 +335,7 @@ int moon_supervise(const struct moon_cli *cli)
     supervisor->reload.result = moon_check_new();
     (void)signal(SIGPIPE, SIG_IGN);
     moon_log_set_process("supervisor");
+    moon_digest_prepare();
     bool is_checked = supervisor->reload.result != NULL && supervisor_check(supervisor);
     supervisor->worker_count =
         is_checked ? moon_facts_workers(&supervisor->facts, cli->workers) : 0;

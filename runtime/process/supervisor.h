@@ -40,6 +40,7 @@ struct moon_child {
     uint32_t loaded;  // generation it has ready; 0: none
     uint32_t serving; // 0: not yet
     bool is_leaving;  // there are to be fewer: it finishes what is under way
+    bool is_draining; // and accepts nothing any more
     int64_t loading_since_ms;
     int64_t placed_beat_us; // turn that was slow: the policy's name was asked for
     int64_t warned_beat_us; // and it was reported
@@ -155,6 +156,7 @@ void moon_reload_checked(struct moon_supervisor *supervisor, int status); // the
 void moon_reload_child_ready(struct moon_child *child, uint32_t generation);
 void moon_reload_child_failed(struct moon_child *child, uint32_t generation, const char *text);
 void moon_reload_child_flipped(struct moon_child *child);
+void moon_reload_child_drains(struct moon_child *child);
 void moon_reload_child_died(struct moon_child *child);
 
 /// logger.c: the process that writes the access log.

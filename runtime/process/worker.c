@@ -74,6 +74,12 @@ enum moon_rc moon_worker_init(struct moon_worker *worker, struct moon_state *sta
         moon_loop_free(worker->loop);
         return MOON_ERR_MEMORY;
     }
+    worker->background = moon_background_new(worker->loop);
+    if (worker->background == NULL) {
+        moon_dns_free(worker->dns);
+        moon_loop_free(worker->loop);
+        return MOON_ERR_MEMORY;
+    }
     moon_metrics_bind(state->metrics, number);
     moon_leases_bind(state->leases, number);
     moon_healths_bind(state->healths, number);
@@ -107,6 +113,7 @@ void moon_worker_fini(struct moon_worker *worker)
     moon_timer_stop(&worker->tick);
     moon_worker_abort_load(worker);
     moon_gateway_fini(&worker->gateway);
+    moon_background_free(worker->background);
     moon_sharing_trim(worker);
     moon_flights_fini(&worker->flights);
     moon_store_seat_free(worker->seat);
@@ -117,8 +124,8 @@ void moon_worker_fini(struct moon_worker *worker)
     moon_buf_trim();
 }
 
-// A configuration may take long to load, or to free. What the turn took so far then says nothing of
-// how overrun the worker is: requests that are behind it in this turn must not be shed for it.
+// A configuration that is loaded in one piece takes long. What the turn took so far then says nothing
+// of how overrun the worker is: requests that are behind it in this turn must not be shed for it.
 static void worker_begin_turn_anew(struct moon_worker *worker)
 {
     struct moon_board_slot *slot = worker->env.slot;
@@ -133,38 +140,95 @@ static void worker_generation_freed(struct moon_generation *generation)
     moon_sharing_release(generation->sharing);
 }
 
-static enum moon_rc worker_load(struct moon_worker *worker, const struct moon_bundle *bundle,
-                                uint32_t number, char **error)
+static enum moon_rc worker_build(struct moon_worker *worker, const struct moon_bundle *bundle,
+                                 uint32_t number, char **error, struct moon_generation **out)
 {
-    moon_worker_abort_load(worker);
+    struct moon_generation *generation;
     enum moon_rc rc = moon_generation_new(&worker->env, bundle, number, worker->state->tickets,
-                                          error, &worker->next);
-    if (rc != MOON_OK || worker->env.is_checking)
+                                          error, &generation);
+    if (rc != MOON_OK)
         return rc;
+    generation->background = worker->background;
+    *out = generation;
+    if (worker->env.is_checking)
+        return MOON_OK;
     struct moon_sharing *sharing;
     char text[512] = "";
-    rc = moon_sharing_acquire(worker, worker->next->plan, text, sizeof(text), &sharing);
+    rc = moon_sharing_acquire(worker, generation->plan, text, sizeof(text), &sharing);
     if (rc != MOON_OK) {
         char where[600];
         (void)snprintf(where, sizeof(where), "gateway.lua: redis.url: %s",
                        text[0] == '\0' ? moon_rc_text(rc) : text);
         *error = strdup(where);
-        moon_worker_abort_load(worker);
+        *out = NULL;
+        moon_generation_release(generation);
         return rc;
     }
-    worker->next->sharing = sharing;
-    worker->next->on_free = worker_generation_freed;
-    moon_script_set_limits(worker->next->script, moon_sharing_limits(sharing));
-    moon_script_set_tier(worker->next->script, moon_sharing_tier(sharing));
+    generation->sharing = sharing;
+    generation->on_free = worker_generation_freed;
+    moon_script_set_limits(generation->script, moon_sharing_limits(sharing));
+    moon_script_set_tier(generation->script, moon_sharing_tier(sharing));
     return MOON_OK;
 }
 
 enum moon_rc moon_worker_load(struct moon_worker *worker, const struct moon_bundle *bundle,
                               uint32_t number, char **error)
 {
-    enum moon_rc rc = worker_load(worker, bundle, number, error);
+    moon_worker_abort_load(worker);
+    enum moon_rc rc = worker_build(worker, bundle, number, error, &worker->next);
     worker_begin_turn_anew(worker);
     return rc;
+}
+
+struct moon_worker_load {
+    struct moon_job job;
+    struct moon_worker *worker;
+    struct moon_bundle *bundle;
+    uint32_t number;
+    moon_worker_loaded_fn *loaded;
+    bool is_given_up;
+};
+
+static void worker_load_run(struct moon_job *job)
+{
+    struct moon_worker_load *load = MOON_CONTAINER_OF(job, struct moon_worker_load, job);
+    struct moon_worker *worker = load->worker;
+    struct moon_generation *generation = NULL;
+    char *error = NULL;
+    enum moon_rc rc = MOON_OK;
+    if (!load->is_given_up)
+        rc = worker_build(worker, load->bundle, load->number, &error, &generation);
+    if (load->is_given_up) { // meanwhile, it may be
+        moon_generation_release(generation);
+    } else {
+        worker->loading = NULL;
+        worker->next = generation;
+        load->loaded(worker, load->number, rc, error == NULL ? moon_rc_text(rc) : error);
+    }
+    free(error);
+    moon_bundle_free(load->bundle);
+    free(load);
+}
+
+void moon_worker_start_load(struct moon_worker *worker, struct moon_bundle *bundle, uint32_t number,
+                            moon_worker_loaded_fn *loaded)
+{
+    struct moon_worker_load *load = calloc(1, sizeof(*load));
+    moon_worker_abort_load(worker);
+    if (load == NULL) {
+        moon_bundle_free(bundle);
+        loaded(worker, number, MOON_ERR_MEMORY, moon_rc_text(MOON_ERR_MEMORY));
+        return;
+    }
+    *load = (struct moon_worker_load){.job = {.run = worker_load_run},
+                                      .worker = worker,
+                                      .bundle = bundle,
+                                      .number = number,
+                                      .loaded = loaded};
+    worker->loading = load;
+    moon_background_post(worker->background, &load->job);
+    if (worker->gateway.generation == NULL) // nobody waits for anything else
+        moon_background_finish(worker->background);
 }
 
 void moon_worker_flip(struct moon_worker *worker)
@@ -180,6 +244,9 @@ void moon_worker_flip(struct moon_worker *worker)
 
 void moon_worker_abort_load(struct moon_worker *worker)
 {
+    if (worker->loading != NULL)
+        worker->loading->is_given_up = true;
+    worker->loading = NULL;
     moon_generation_release(worker->next);
     worker->next = NULL;
 }

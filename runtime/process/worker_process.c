@@ -163,11 +163,18 @@ static void worker_say(struct worker_process *process, enum moon_message_kind ki
         moon_log_error("the supervisor does not listen: %m");
 }
 
+static void worker_loaded(struct moon_worker *worker, uint32_t generation, enum moon_rc rc,
+                          const char *error)
+{
+    struct worker_process *process = MOON_CONTAINER_OF(worker, struct worker_process, worker);
+    worker_say(process, rc == MOON_OK ? MOON_MESSAGE_READY : MOON_MESSAGE_FAILED, generation,
+               rc == MOON_OK ? "" : error);
+}
+
 static void worker_load(struct worker_process *process, const int *fds, size_t fd_count)
 {
     uint32_t generation = process->message.generation;
     struct moon_bundle *bundle = NULL;
-    char *error = NULL;
     process->next_has_log = process->message.has_access_log != 0;
     if (fd_count != process->message.socket_count + 1) {
         for (size_t i = 0; i < fd_count; i++)
@@ -179,14 +186,9 @@ static void worker_load(struct worker_process *process, const int *fds, size_t f
     enum moon_rc rc = moon_bundle_from_fd(fds[0], &bundle);
     (void)close(fds[0]);
     if (rc == MOON_OK)
-        rc = moon_worker_load(&process->worker, bundle, generation, &error);
-    moon_bundle_free(bundle);
-    if (rc == MOON_OK)
-        worker_say(process, MOON_MESSAGE_READY, generation, "");
+        moon_worker_start_load(&process->worker, bundle, generation, worker_loaded);
     else
-        worker_say(process, MOON_MESSAGE_FAILED, generation,
-                   error == NULL ? moon_rc_text(rc) : error);
-    free(error);
+        worker_say(process, MOON_MESSAGE_FAILED, generation, moon_rc_text(rc));
 }
 
 static void worker_abort(struct worker_process *process)
@@ -260,6 +262,7 @@ static void worker_drain(struct worker_process *process)
     moon_gateway_drain(gateway);
     struct worker_sockets none = {.count = 0};
     sockets_close(&process->sockets, &none);
+    worker_say(process, MOON_MESSAGE_DRAINS, 0, "");
 }
 
 static void worker_obey(struct worker_process *process, const int *fds, size_t fd_count)
@@ -286,6 +289,7 @@ static void worker_obey(struct worker_process *process, const int *fds, size_t f
     case MOON_MESSAGE_READY:
     case MOON_MESSAGE_FAILED:
     case MOON_MESSAGE_FLIPPED:
+    case MOON_MESSAGE_DRAINS:
     case MOON_MESSAGE_RELOAD:
         break; // ours to say
     }

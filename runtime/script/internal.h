@@ -89,7 +89,8 @@ struct moon_script {
     int64_t deadline_us; // real time at which the running section has used up its budget
     bool is_spent;
     size_t lua_bytes;
-    size_t memory_floor; // after loading; the limit counts from here
+    uint32_t allocations; // while it is loaded
+    size_t memory_floor;  // after loading; the limit counts from here
     size_t memory_limit;
     bool is_memory_spent;
     void *(*real_alloc)(void *ud, void *ptr, size_t osize, size_t nsize);
@@ -103,6 +104,9 @@ enum { MOON_FUEL_QUANTUM = 10000, MOON_FUEL_PORTION = 500 }; // as lua/moongate/
 
 /// The script that owns a state.
 struct moon_script *moon_script_of(lua_State *L);
+
+/// Gives way (base/pace.h) while the configuration is loaded; that time is not taken off its budget.
+void moon_script_pace(struct moon_script *script);
 
 /// Registers the modules that C gives: one function per file.
 void moon_script_open_fuel(lua_State *L);

@@ -5,6 +5,7 @@
 
 #include "script/plan.h"
 
+#include "base/pace.h"
 #include "http/chars.h"
 #include "net/digest.h"
 #include "script/internal.h"
@@ -490,6 +491,7 @@ static void plan_read_leaves(struct plan_reader *r)
         plan_element(r, i);
         plan_leaf(r, &plan->leaves[i]);
         plan_leave(r);
+        moon_pace();
     }
     plan_leave(r);
 }
@@ -570,6 +572,7 @@ static void plan_read_subscriptions(struct plan_reader *r)
             plan_element(r, i);
             plan_subscription(r, &plan->subscriptions[i]);
             plan_leave(r);
+            moon_pace();
         }
         plan_leave(r);
     }
@@ -709,8 +712,10 @@ struct moon_plan *moon_plan_read(lua_State *L, int index, const char *dir, char 
         plan_read_logs,      plan_read_dns,      plan_read_redis,  plan_read_networks,
         plan_read_listeners, plan_read_backends, plan_read_leaves, plan_read_subscriptions,
     };
-    for (size_t i = 0; !r.has_failed && i < MOON_COUNT(readers); i++)
+    for (size_t i = 0; !r.has_failed && i < MOON_COUNT(readers); i++) {
         readers[i](&r);
+        moon_pace();
+    }
     lua_settop(L, top + 1);
     lua_remove(L, 1);
     if (r.has_failed) {

@@ -29,6 +29,8 @@ static int fuel_refill(lua_State *L)
 {
     struct moon_script *script = moon_script_of(L);
     struct moon_ctx *x = script->current;
+    if (x == NULL)
+        moon_script_pace(script);
     if (x == NULL && script->deadline_us == 0) {
         script->fuel = MOON_FUEL_QUANTUM; // no budget was begun
         return 0;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/pace.h"
 #include "script/internal.h"
 
 #include <fcntl.h>
@@ -8,6 +9,8 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+enum { STATE_LOOK = 32 }; // allocations between two looks at the clock
 
 static const char state_key = 0; // its address is the registry key of the script
 
@@ -38,6 +41,42 @@ static void *state_alloc(void *ud, void *ptr, size_t osize, size_t nsize)
     if (p != NULL || nsize == 0)
         script->lua_bytes += nsize - osize;
     return p;
+}
+
+void moon_script_pace(struct moon_script *script)
+{
+    if (!moon_pace_is_due())
+        return;
+    int64_t began_us = moon_clock_real_us();
+    moon_pace();
+    if (script->deadline_us != 0)
+        script->deadline_us += moon_clock_real_us() - began_us;
+}
+
+static void state_give_way(lua_State *L, lua_Debug *at)
+{
+    (void)at;
+    (void)lua_sethook(L, NULL, 0, 0);
+    moon_script_pace(moon_script_of(L));
+}
+
+// While the configuration is loaded: whatever Lua does, it allocates. Here it is seen that a portion
+// is used up; it is ended by a hook before Lua's next instruction, where no C function is half done.
+static void *state_alloc_loading(void *ud, void *ptr, size_t osize, size_t nsize)
+{
+    struct moon_script *script = ud;
+    if (++script->allocations % STATE_LOOK == 0 && moon_pace_is_due())
+        (void)lua_sethook(script->L, state_give_way, LUA_MASKCOUNT, 1);
+    return state_alloc(ud, ptr, osize, nsize);
+}
+
+// A whole collection, in steps.
+static void state_collect(lua_State *L)
+{
+    for (int cycle = 0; cycle < 2; cycle++) { // the first one may be half done already
+        while (lua_gc(L, LUA_GCSTEP, 1) == 0)
+            moon_pace();
+    }
 }
 
 void moon_preload(lua_State *L, const char *name, lua_CFunction open)
@@ -263,6 +302,7 @@ static void state_open_libraries(struct moon_script *script)
 {
     lua_State *L = script->L;
     luaL_openlibs(L);
+    moon_pace();
     lua_pushlightuserdata(L, (void *)(uintptr_t)&state_key);
     lua_pushlightuserdata(L, script);
     lua_rawset(L, LUA_REGISTRYINDEX);
@@ -439,16 +479,19 @@ enum moon_rc moon_script_load(const struct moon_script_env *env, const struct mo
     if (script->L == NULL)
         goto fail;
     script->real_alloc = lua_getallocf(script->L, &script->real_alloc_ud);
-    lua_setallocf(script->L, state_alloc, script);
+    lua_setallocf(script->L, state_alloc_loading, script);
     state_open_libraries(script);
+    moon_pace();
     rc = state_load_config(script, error);
     if (rc == MOON_OK)
         rc = state_install_runtime(script, error);
     if (rc != MOON_OK)
         goto fail;
     state_find_describe(script);
-    lua_gc(script->L, LUA_GCCOLLECT, 0);
+    state_collect(script->L);
     lua_gc(script->L, LUA_GCSETPAUSE, 250);
+    (void)lua_sethook(script->L, NULL, 0, 0);
+    lua_setallocf(script->L, state_alloc, script);
     state_release_embedded();
     script->memory_floor = script->lua_bytes;
     script->memory_limit = script->plan->limits.policy_memory_bytes;
@@ -457,6 +500,47 @@ enum moon_rc moon_script_load(const struct moon_script_env *env, const struct mo
 fail:
     moon_script_free(script);
     return rc;
+}
+
+// Takes out of a table what is ours: references, modules, the plan. Metatables of what has a
+// finalizer stay, which looks them up by their names.
+static void state_forget(lua_State *L, int index)
+{
+    for (lua_pushnil(L); lua_next(L, index) != 0; lua_pop(L, 1)) {
+        bool is_ours = lua_type(L, -2) == LUA_TNUMBER;
+        if (lua_type(L, -2) == LUA_TSTRING) {
+            struct moon_slice key = moon_slice_text(lua_tostring(L, -2));
+            is_ours = moon_slice_starts(key, MOON_S("moongate.")) ||
+                      moon_slice_starts(key, MOON_S("policies."));
+        }
+        if (is_ours && lua_istable(L, -1)) {
+            lua_pushliteral(L, "__gc");
+            lua_rawget(L, -2);
+            is_ours = lua_isnil(L, -1);
+            lua_pop(L, 1);
+        }
+        if (is_ours) {
+            lua_pushvalue(L, -2);
+            lua_pushnil(L);
+            lua_rawset(L, index);
+        }
+    }
+}
+
+// lua_close frees all objects in one piece: nearly all of them are collected before, in steps.
+static void state_close(struct moon_script *script)
+{
+    lua_State *L = script->L;
+    lua_settop(L, 0);
+    lua_pushvalue(L, LUA_REGISTRYINDEX);
+    lua_getfield(L, 1, "_LOADED");
+    if (lua_istable(L, 2))
+        state_forget(L, 2);
+    state_forget(L, 1);
+    lua_settop(L, 0);
+    state_collect(L);
+    lua_setallocf(L, script->real_alloc, script->real_alloc_ud);
+    lua_close(L);
 }
 
 void moon_script_free(struct moon_script *script)
@@ -470,10 +554,8 @@ void moon_script_free(struct moon_script *script)
         script->idle_runners = runner->next;
         free(runner);
     }
-    if (script->L != NULL) {
-        lua_setallocf(script->L, script->real_alloc, script->real_alloc_ud);
-        lua_close(script->L);
-    }
+    if (script->L != NULL)
+        state_close(script);
     moon_script_close_place(script);
     moon_plan_free(script->plan);
     moon_bundle_free(script->bundle);

@@ -25,10 +25,11 @@ struct moon_board_slot {
     _Atomic int64_t connections;        // gauges
     _Atomic int64_t exchanges;
     _Atomic int64_t lua_bytes;
-    _Atomic int64_t requests;  // that have ended
-    _Atomic int64_t busy_us;   // sum of all turns, without the waits between them
-    _Atomic int64_t lag_us;    // how far the loop is behind, averaged
-    _Atomic uint64_t restarts; // of this slot, counted by the supervisor
+    _Atomic int64_t requests;   // that have ended
+    _Atomic int64_t busy_us;    // sum of all turns, without the waits between them
+    _Atomic int64_t lag_us;     // how far the loop is behind, averaged
+    _Atomic int64_t longest_us; // turn of the last ten to twenty seconds
+    _Atomic uint64_t restarts;  // of this slot, counted by the supervisor
 };
 
 struct moon_board {

@@ -219,10 +219,7 @@ describe("a reload", function()
       own:write_file("gateway.lua", with(wanted))
       local said, status = own:command("reload")
       assert.equal(0, status, said)
-      -- A worker that goes still answers the connections that it had accepted.
-      assert.truthy(process.eventually(function()
-        return select(2, process.get(port, "/number")) == tostring(wanted)
-      end), own:log())
+      assert.equal(tostring(wanted), (select(2, process.get(port, "/number"))))
       assert.truthy(process.eventually(function()
         local workers = own:status().workers
         for _, worker in ipairs(workers) do
@@ -248,6 +245,135 @@ describe("a reload", function()
     assert.equal(first, own:workers()[0])
     assert.equal(pid, own.pid)
     assert.is_nil(own:log():find("died by", 1, true))
+  end)
+
+  it("has a worker that goes finish what it has, close what is idle, and accept nothing", function()
+    local wait = [[
+local M = { name = "wait", summary = "Takes its time." }
+M.schema = { type = "object", properties = {} }
+function M.inbound(self, ctx)
+  ctx:sleep(3)
+end
+return M
+]]
+    local function with(workers)
+      return (config(workers):gsub("name = \"reloaded\"", "%0, workers = " .. workers)
+        :gsub("sites = { { hosts = { \"%*\" }, routes = {", [[%0
+    { path = "/slow", reply = { status = 200, body = "slow" },
+      policies = { inbound = { p.wait {} } } },]]))
+    end
+    local own = process.start { files = { ["gateway.lua"] = with(2),
+      ["policies/stamp.lua"] = stamp(), ["policies/wait.lua"] = wait }, arguments = "--no-watch" }
+    finally(function()
+      own:stop()
+    end)
+    local port = own:port("http")
+    local function connect(path)
+      local client = assert(socket.connect("127.0.0.1", port))
+      client:settimeout(20)
+      client:send(("GET %s HTTP/1.1\r\nHost: any\r\n\r\n"):format(path))
+      return client
+    end
+    --- Status, whether it is the last answer, body; nothing where the connection was closed.
+    local function answer(client)
+      local line = client:receive("*l")
+      if not line then
+        return nil
+      end
+      local length, is_last = 0, false
+      for field in function() return client:receive("*l") end do
+        length = tonumber(field:lower():match("^content%-length: (%d+)")) or length
+        is_last = is_last or field:lower():match("^connection: close") ~= nil
+        if field == "" then
+          break
+        end
+      end
+      return tonumber(line:match(" (%d+) ")), is_last, client:receive(length)
+    end
+    -- As many connections as make sure that both workers have some.
+    local idle, slow = {}, {}
+    for i = 1, 24 do
+      idle[i], slow[i] = connect("/number"), connect("/slow")
+      assert.same({ 200, false, "2" }, { answer(idle[i]) })
+    end
+    assert.truthy(process.eventually(function()
+      local status, under_way = own:status(), 0
+      for _, worker in ipairs(status.workers) do
+        under_way = under_way + worker.exchanges
+      end
+      return under_way == #slow
+    end))
+    local leaving = own:workers()[1]
+    own:write_file("gateway.lua", with(1))
+    assert.equal(0, (select(2, own:command("reload"))))
+    -- From now on it accepts nothing: whoever comes meets the new generation.
+    for _ = 1, 24 do
+      local client = connect("/number")
+      assert.same({ 200, false, "1" }, { answer(client) })
+      client:close()
+    end
+    assert.equal(leaving, own:status().workers[2].pid, "it was to have requests under way still")
+    local finished, closed = 0, 0
+    for i = 1, #slow do
+      local status, is_last, body = answer(slow[i])
+      assert.same({ 200, "slow" }, { status, body })
+      if is_last then
+        finished = finished + 1
+        assert.is_nil((slow[i]:receive(1)), "it went on after `Connection: close`")
+      end
+      idle[i]:send("GET /number HTTP/1.1\r\nHost: any\r\n\r\n")
+      status, is_last, body = answer(idle[i])
+      if status then
+        assert.same({ 200, false, "1" }, { status, is_last, body })
+      else
+        closed = closed + 1
+      end
+    end
+    assert.is_true(finished > 0 and finished < #slow, finished .. " were finished by it")
+    assert.is_true(closed > 0 and closed < #idle, closed .. " were idle with it")
+    assert.truthy(process.eventually(function()
+      return #own:status().workers == 1
+    end), own:log())
+  end)
+
+  it("leaves the loop to the requests, however long it takes to load", function()
+    local own = process.start { files = { ["gateway.lua"] = config(1),
+      ["policies/stamp.lua"] = stamp() }, workers = 1, arguments = "--no-watch" }
+    finally(function()
+      own:stop()
+    end)
+    -- CPU time: in one piece, a turn of the loop would take as long.
+    own:write_file("gateway.lua", config(2))
+    own:write_file("policies/stamp.lua",
+      stamp("local e = os.clock() + 0.8 while os.clock() < e do end"))
+    local outcome = own.root .. "/outcome"
+    process.run(("(%s '%s' reload '%s'; echo \"status=$?\") >'%s' 2>&1 & echo"):format(
+      own.environment, own.binary, own.dir, outcome))
+    local port, answers = own:port("http"), 0
+    while not process.read(outcome):find("status=", 1, true) do
+      assert.equal(200, (process.get(port, "/number")))
+      answers = answers + 1
+    end
+    assert.matches("status=0", process.read(outcome))
+    assert.equal("2", (select(2, process.get(port, "/number"))))
+    assert.is_true(answers > 10, answers .. " requests were answered meanwhile")
+    assert.truthy(process.eventually(function() -- told once a second
+      return own:status().workers[1].loop_longest_us > 0
+    end))
+    local longest_us = own:status().workers[1].loop_longest_us
+    assert.is_true(longest_us < 500000, "the loop was held for " .. longest_us .. " us")
+    -- And it ends in time while it loads.
+    own:write_file("gateway.lua", config(3))
+    local pid = own:workers()[0]
+    local function cpu_ns()
+      return tonumber(process.read(("/proc/%d/schedstat"):format(pid)):match("^%d+"))
+    end
+    local before = cpu_ns()
+    own:signal("HUP")
+    assert.truthy(process.eventually(function()
+      return cpu_ns() - before > 200e6
+    end, 20), own:log())
+    assert.is_true(own:stop(), own:log())
   end)
 
   it("goes on when a worker dies while it loads", function()
