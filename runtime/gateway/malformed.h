@@ -8,7 +8,8 @@
 
 #include "gateway/exchange.h"
 
-/// @param head  what came, in the exchange's arena; nothing is done where it is empty
+/// @param head  what came of an HTTP/1.x head, in the exchange's arena; nothing is done where it is
+///              empty. An HTTP/2 head is in x->request where its form was good
 void moon_malformed_inspect(struct moon_exchange *x, enum moon_rc rc, struct moon_slice head);
 
 /// The same for a well-formed CONNECT, which no route takes.

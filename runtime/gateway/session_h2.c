@@ -281,9 +281,12 @@ static void stream_closed(struct session_stream *stream)
     struct moon_exchange *x = stream->exchange;
     if (x == NULL || x->is_response_done)
         return; // what is left of it goes on by itself
-    if (stream->h2.is_reset_by_us)
-        moon_log_info("malformed HTTP/2 request client=%.*s request=%.*s", (int)x->client->ip_len,
+    if (stream->h2.is_reset_by_us) {
+        struct moon_slice why = moon_h2_complaint(&stream->h2);
+        moon_log_info("malformed HTTP/2 request%s%.*s client=%.*s request=%.*s",
+                      why.len > 0 ? ": " : "", MOON_SLICE_ARG(why), (int)x->client->ip_len,
                       x->client->ip_text, MOON_SLICE_ARG(x->ctx.id));
+    }
     moon_exchange_on_client_gone(x, stream->h2.is_reset_by_us ? MOON_ERR_H2_PROTOCOL
                                                               : MOON_ERR_CLIENT_CLOSED);
 }

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "http/h1.h"
 #include "http/target.h"
-#include "http/uri.h"
 
 // The next line without its end; lines may end in LF alone here.
 static bool glimpse_line(struct moon_slice *rest, struct moon_slice *line)
@@ -45,21 +44,6 @@ static void glimpse_request_line(struct moon_request *request, struct moon_slice
     request->target = moon_slice_trim(target);
 }
 
-static void glimpse_place(struct moon_request *request)
-{
-    struct moon_authority authority;
-    const struct moon_field *host = moon_fields_find_id(&request->fields, MOON_FIELD_HOST);
-    if (host != NULL && moon_uri_parse_authority(host->value, &authority)) {
-        request->authority = host->value;
-        if (moon_target_set_host(request, authority.host) != MOON_OK)
-            request->host = moon_slice(NULL, 0);
-    }
-    if (request->target.len > 0 && request->target.data[0] == '/')
-        moon_target_split(request, request->target);
-    if (request->path_raw.len == 0 || moon_target_set_path(request) != MOON_OK)
-        request->path = MOON_S("/");
-}
-
 void moon_h1_glimpse(struct moon_request *request, struct moon_slice head)
 {
     struct moon_slice rest = head, line = {NULL, 0};
@@ -78,5 +62,6 @@ void moon_h1_glimpse(struct moon_request *request, struct moon_slice head)
     }
     if (moon_fields_find_id(&request->fields, MOON_FIELD_TRANSFER_ENCODING) != NULL)
         moon_fields_remove(&request->fields, MOON_S("Content-Length")); // RFC 9112 §6.3: overridden
-    glimpse_place(request);
+    const struct moon_field *host = moon_fields_find_id(&request->fields, MOON_FIELD_HOST);
+    moon_target_glimpse(request, host != NULL ? host->value : moon_slice(NULL, 0));
 }

@@ -57,6 +57,7 @@ static void h2_fail(struct moon_h2 *h2, const char *why)
 static int h2_on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame, void *user)
 {
     struct moon_h2 *h2 = user;
+    h2->head_id = frame->hd.stream_id;
     if (frame->hd.type != NGHTTP2_HEADERS || frame->headers.cat != NGHTTP2_HCAT_REQUEST)
         return 0;
     struct moon_h2_stream *stream = h2->open(h2->owner);
@@ -69,6 +70,28 @@ static int h2_on_begin_headers(nghttp2_session *session, const nghttp2_frame *fr
     moon_buf_init(&stream->in, h2->limits.stream_window_bytes + MOON_BUF_BLOCK_BYTES);
     moon_buf_init(&stream->out, SIZE_MAX / 2); // bounded by the run that the owner gives
     return nghttp2_session_set_stream_user_data(session, stream->id, stream);
+}
+
+// Values are left out: they may be secret.
+static int h2_on_error(nghttp2_session *session, int code, const char *text, size_t len, void *user)
+{
+    struct moon_h2 *h2 = user;
+    (void)session;
+    if (code != NGHTTP2_ERR_HTTP_HEADER)
+        return 0;
+    const char *value = memmem(text, len, ", value:", 8);
+    struct moon_slice kept = moon_slice(text, value != NULL ? (size_t)(value - text) : len);
+    kept.len = moon_min_size(kept.len, sizeof(h2->complaint) - 1);
+    memcpy(h2->complaint, kept.data, kept.len);
+    h2->complaint[kept.len] = '\0';
+    h2->complaint_id = h2->head_id;
+    return 0;
+}
+
+struct moon_slice moon_h2_complaint(const struct moon_h2_stream *stream)
+{
+    const struct moon_h2 *h2 = stream->h2;
+    return moon_slice_text(h2->complaint_id == stream->id ? h2->complaint : "");
 }
 
 static int h2_on_header(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *name,
@@ -279,6 +302,7 @@ static bool h2_prepare(void)
     nghttp2_session_callbacks_set_on_begin_headers_callback(c, h2_on_begin_headers);
     nghttp2_session_callbacks_set_on_header_callback(c, h2_on_header);
     nghttp2_session_callbacks_set_on_invalid_header_callback(c, h2_on_invalid_header);
+    nghttp2_session_callbacks_set_error_callback2(c, h2_on_error);
     nghttp2_session_callbacks_set_on_frame_recv_callback(c, h2_on_frame);
     nghttp2_session_callbacks_set_on_data_chunk_recv_callback(c, h2_on_data);
     nghttp2_session_callbacks_set_on_stream_close_callback(c, h2_on_close);

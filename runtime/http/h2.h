@@ -100,6 +100,10 @@ uint64_t moon_h2_frames(const struct moon_h2 *h2);
 /// Why the connection was ended by us; NULL: it was not. Static text.
 const char *moon_h2_failure(const struct moon_h2 *h2);
 
+/// Which field had a stream reset for its form, in nghttp2's words; empty where that is not known (any
+/// more). Lent: until the next moon_h2_receive.
+struct moon_slice moon_h2_complaint(const struct moon_h2_stream *stream);
+
 /// GOAWAY in two steps (RFC 9113 §6.8): the notice lets streams under way arrive; the final one
 /// names the last that is answered.
 void moon_h2_notice(struct moon_h2 *h2);

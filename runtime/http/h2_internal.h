@@ -44,6 +44,8 @@ struct h2_guard {
     unsigned dependency_len; // its bytes: 0 to 4
 };
 
+enum { H2_COMPLAINT_BYTES = 120 };
+
 struct moon_h2 {
     nghttp2_session *session;
     moon_h2_open_fn *open;
@@ -54,6 +56,9 @@ struct moon_h2 {
     size_t out_most;
     struct h2_guard guard;
     const char *failure;
+    char complaint[H2_COMPLAINT_BYTES]; // what nghttp2 said last of a field that it refused
+    int32_t complaint_id;               // of its stream; 0: nothing was said
+    int32_t head_id;                    // of the header block that is read
     bool is_tls;
     bool is_final_sent; // GOAWAY, the last one
     bool is_failed;     // nghttp2 gave up, or memory is short

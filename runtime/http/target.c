@@ -43,3 +43,20 @@ enum moon_rc moon_target_set_path(struct moon_request *request)
     request->path = request->path_raw; // "*", or nothing for CONNECT
     return MOON_OK;
 }
+
+void moon_target_glimpse(struct moon_request *request, struct moon_slice text)
+{
+    struct moon_authority authority;
+    if (moon_uri_parse_authority(text, &authority)) {
+        request->authority = text;
+        if (moon_target_set_host(request, authority.host) != MOON_OK) {
+            request->host = moon_slice(NULL, 0);
+        }
+    }
+    if (request->target.len > 0 && request->target.data[0] == '/') {
+        moon_target_split(request, request->target);
+    }
+    if (request->path_raw.len == 0 || moon_target_set_path(request) != MOON_OK) {
+        request->path = MOON_S("/");
+    }
+}

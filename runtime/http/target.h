@@ -12,5 +12,9 @@ MUST_CHECK enum moon_rc moon_target_set_host(struct moon_request *request, struc
 /// Cuts "/path?query" into path_raw and query.
 void moon_target_split(struct moon_request *request, struct moon_slice target);
 
+/// What a request that is refused was for, as far as that can be read: host, path ("/" where it is
+/// malformed), query.
+void moon_target_glimpse(struct moon_request *request, struct moon_slice authority);
+
 /// request->path from path_raw: the normal form, "*", or nothing for CONNECT.
 MUST_CHECK enum moon_rc moon_target_set_path(struct moon_request *request);

@@ -354,6 +354,16 @@ describe("HTTP/2", function()
   end)
 
   describe("refuses malformed requests (8.1.1)", function()
+    it("and logs each with its reason", function()
+      local before = #gw:access_log()
+      for _, field in ipairs { { "connection", "close" }, { "X-Upper", "a" }, { "te", "gzip" }, { "x", "a\0b" } } do
+        local frames = exchange(h2.get(1, "/", { field }))
+        assert.equal("PROTOCOL_ERROR", h2.answer(frames, 1).reset)
+        assert.equal("h2_protocol", gw:last_log().error)
+      end
+      assert.equal(before + 4, #gw:access_log())
+    end)
+
     local function with(...)
       return h2.get(1, "/small", { ... })
     end

@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- luacheck: no max line length (a rule a line)
 --- The firewall in a running gateway.
+local h2 = require("spec.support.h2")
 local moongate = require("moongate.test")
 
 local function site(policies, more)
@@ -8,7 +9,7 @@ local function site(policies, more)
 local p = require("moongate.policies")
 return {
   name = "spec",
-  listeners = { { name = "http", address = "127.0.0.1:0" } },
+  listeners = { { name = "http", address = "127.0.0.1:0", http2 = true } },
   sites = { { name = "all", hosts = { "*" }, policies = { inbound = { %s } },
     routes = { { path = "/*", reply = { status = 200, body = "inside" }, %s } } } },
 }
@@ -33,7 +34,7 @@ end
 
 describe("waf and requests that the HTTP layer refuses", function()
   local rules = [[p.waf { ruleset = "none", audit_log = { file = LOG, format = "modsecurity" }, directives = [=[
-SecRule REQUEST_PROTOCOL "!@rx ^HTTP/1" "id:1,phase:1,deny,msg:'protocol'"
+SecRule REQUEST_PROTOCOL "!@rx ^HTTP/[12]" "id:1,phase:1,deny,msg:'protocol'"
 SecRule ARGS "@rx \xc3\xa9" "id:2,phase:2,deny,msg:'accent'"
 SecRule REQUEST_METHOD "@streq CONNECT" "id:3,phase:1,pass,log,msg:'tunnel'"
 SecRule REQUEST_HEADERS:X-Probe "@streq 1" "id:4,phase:1,pass,log,msg:'probe'"
@@ -54,6 +55,24 @@ SecRule REQUEST_HEADERS:X-Probe "@streq 1" "id:4,phase:1,pass,log,msg:'probe'"
       local answer = gw:raw(case[2])
       assert.equal(case[3], tonumber(answer:match("^HTTP/1%.1 (%d%d%d)")))
       assert.truthy(log():find('[id "' .. case[4] .. '"]', 1, true), log())
+    end)
+  end
+
+  for what, case in pairs({
+    ["a path that leaves the root"] = { { { ":path", "/../a" }, { ":authority", "a.test" } }, 400, "4" },
+    ["an escaped slash and an odd argument"] = { { { ":path", "/a%2fb?a=%c3%a9" }, { ":authority", "a.test" } }, 400, "2" },
+    ["another Host"] = { { { ":path", "/" }, { ":authority", "a.test" }, { "host", "b.test" } }, 400, "4" },
+  }) do
+    it("logs what its rules find in one of HTTP/2 with " .. what, function()
+      local gw, log = gateway(rules)
+      local fields = { { ":method", "GET" }, { ":scheme", "http" } }
+      for _, field in ipairs(case[1]) do
+        fields[#fields + 1] = field
+      end
+      fields[#fields + 1] = { "x-probe", "1" }
+      local answer = h2.answer(h2.read((gw:raw(h2.START .. h2.headers(1, fields), { wait = 0.05 }))), 1)
+      assert.equal(case[2], answer.status)
+      assert.truthy(log():find('[id "' .. case[3] .. '"]', 1, true), log())
     end)
   end
 
