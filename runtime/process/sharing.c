@@ -3,6 +3,7 @@
 
 #include "net/digest.h"
 #include "net/tls.h"
+#include "upstream/flood_share.h"
 #include "upstream/limits.h"
 #include "upstream/redis.h"
 
@@ -17,6 +18,7 @@ struct moon_sharing {
     struct moon_redis *redis;
     struct moon_limits *limits;
     struct moon_cache_tier *tier;
+    struct moon_flood_share *flood;
 };
 
 static void sharing_free(struct moon_sharing *sharing)
@@ -24,6 +26,7 @@ static void sharing_free(struct moon_sharing *sharing)
     moon_list_remove(&sharing->link);
     moon_limits_free(sharing->limits);
     moon_cache_tier_free(sharing->tier);
+    moon_flood_share_free(sharing->flood);
     moon_redis_free(sharing->redis);
     free(sharing);
 }
@@ -133,6 +136,10 @@ static enum moon_rc sharing_open(struct moon_sharing *sharing, struct moon_worke
         moon_tls_client_release(conf.tls);
         if (sharing->redis == NULL)
             return MOON_ERR_MEMORY;
+        sharing->flood = moon_flood_share_new(worker->loop, sharing->redis, worker->state->flood,
+                                              worker->env.slot, options.prefix);
+        if (sharing->flood == NULL)
+            return MOON_ERR_MEMORY;
         if (worker->seat != NULL) {
             sharing->tier =
                 moon_cache_tier_new(worker->loop, sharing->redis, worker->seat, plan->redis_url,
@@ -188,6 +195,11 @@ struct moon_limits *moon_sharing_limits(const struct moon_sharing *sharing)
 struct moon_cache_tier *moon_sharing_tier(const struct moon_sharing *sharing)
 {
     return sharing->tier;
+}
+
+struct moon_flood_share *moon_sharing_flood(const struct moon_sharing *sharing)
+{
+    return sharing->flood;
 }
 
 void moon_sharing_lead(struct moon_worker *worker, struct moon_sharing *sharing)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/// What a configuration counts by and shares with other nodes: a Redis, the limits over it and the
-/// cache's second tier. Found by all that the configuration says of it (address, who we are there,
+/// What a configuration counts by and shares with other nodes: a Redis, the limits over it, the
+/// cache's second tier and who floods. Found by all that the configuration says of it (address, who we are there,
 /// TLS and its files, deadlines, prefix), so that a reload takes over what has changed and keeps
 /// what has not; without a Redis it is limits of this node alone.
 ///
@@ -20,7 +20,8 @@ MUST_CHECK enum moon_rc moon_sharing_acquire(struct moon_worker *worker,
 void moon_sharing_release(struct moon_sharing *sharing);
 
 struct moon_limits *moon_sharing_limits(const struct moon_sharing *sharing);
-struct moon_cache_tier *moon_sharing_tier(const struct moon_sharing *sharing); // NULL: none
+struct moon_cache_tier *moon_sharing_tier(const struct moon_sharing *sharing);   // NULL: none
+struct moon_flood_share *moon_sharing_flood(const struct moon_sharing *sharing); // NULL: none
 
 /// The present configuration's: it alone tells the store what this node has counted.
 void moon_sharing_lead(struct moon_worker *worker, struct moon_sharing *sharing);

@@ -168,6 +168,7 @@ static enum moon_rc worker_build(struct moon_worker *worker, const struct moon_b
     generation->on_free = worker_generation_freed;
     moon_script_set_limits(generation->script, moon_sharing_limits(sharing));
     moon_script_set_tier(generation->script, moon_sharing_tier(sharing));
+    moon_script_set_flood_share(generation->script, moon_sharing_flood(sharing));
     return MOON_OK;
 }
 

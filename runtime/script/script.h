@@ -28,12 +28,13 @@ struct moon_script_env {
     struct moon_counters *counters;
     struct moon_flights *flights; // with the worker's seat at the store; NULL in the checker
     struct moon_metrics *metrics;
-    struct moon_flood *flood;     // NULL in the checker
-    struct moon_board_slot *slot; // NULL in the checker
-    struct moon_leases *leases;   // NULL in the checker
-    int worker;                   // number of this worker
-    struct moon_cache_tier *tier; // of the cache (upstream/cache_tier.h); NULL: none
-    void *limits;                 // struct moon_limits: limits shared by nodes; NULL: none
+    struct moon_flood *flood;             // NULL in the checker
+    struct moon_board_slot *slot;         // NULL in the checker
+    struct moon_leases *leases;           // NULL in the checker
+    int worker;                           // number of this worker
+    struct moon_cache_tier *tier;         // of the cache (upstream/cache_tier.h); NULL: none
+    struct moon_flood_share *flood_share; // upstream/flood_share.h; NULL: none
+    void *limits;                         // struct moon_limits: limits shared by nodes; NULL: none
     void (*patch_plan)(struct moon_plan *plan,
                        void *arg); // specs: changes what was loaded; or NULL
     void *patch_arg;
@@ -67,6 +68,9 @@ void moon_script_set_backends(struct moon_script *script, struct moon_backend **
 
 /// The limits that policies count by (upstream/limits.h). Borrowed: as long as the script.
 void moon_script_set_limits(struct moon_script *script, void *limits);
+
+/// Whom floods by other nodes are heard from. Borrowed: as long as the script; NULL: nobody.
+void moon_script_set_flood_share(struct moon_script *script, struct moon_flood_share *share);
 
 /// The cache's second tier; NULL: there is none. Borrowed: as long as the script.
 void moon_script_set_tier(struct moon_script *script, struct moon_cache_tier *tier);

@@ -5,15 +5,21 @@
 #include "base/clock.h"
 #include "script/internal.h"
 #include "shared/flood.h"
+#include "upstream/flood_share.h"
 
 static const char flood_guard_name[] = "moongate.flood.guard";
 
-enum { FLOOD_REPORT_MS = 5000 }; // how often the gauges are brought up to date
+enum {
+    FLOOD_REPORT_MS = 5000, // how often the gauges are brought up to date
+    FLOOD_NAME_BYTES = 256, // a longer name's site tells other nodes nothing
+};
 
 enum flood_gauge { FLOOD_BOXED, FLOOD_RATE, FLOOD_THRESHOLD, FLOOD_GAUGES };
 
 struct flood_guard {
     int site;
+    char name[FLOOD_NAME_BYTES]; // of the site, as other nodes know it
+    size_t name_len;
     struct moon_flood_conf conf;
     int held, refused; // series
     int gauges[FLOOD_GAUGES];
@@ -79,6 +85,8 @@ static int flood_guard(lua_State *L)
         if (guard->site < 0)
             return luaL_error(L, "flood.guard: there are too many sites");
     }
+    if (moon_slice_copy_text(name, guard->name, sizeof(guard->name)))
+        guard->name_len = name.len;
     if (script->env.metrics != NULL)
         flood_make_series(script->env.metrics, guard, name);
     lua_pop(L, 2);
@@ -119,7 +127,11 @@ static int guard_check(lua_State *L)
     enum moon_flood_verdict verdict =
         moon_flood_check(script->env.flood, guard->site, &guard->conf, &ip,
                          lua_toboolean(L, 3) != 0, now_ms, moon_clock_wall_ms(), &retry_ms);
+    moon_flood_sweep(script->env.flood, now_ms);
     flood_tell(script, guard, now_ms);
+    if (verdict == MOON_FLOOD_HELD && script->env.flood_share != NULL && guard->name_len > 0)
+        moon_flood_share_tell(script->env.flood_share, moon_slice(guard->name, guard->name_len),
+                              &ip, retry_ms);
     if (verdict == MOON_FLOOD_HELD && guard->held >= 0)
         moon_metrics_add(script->env.metrics, guard->held, 1);
     if (verdict != MOON_FLOOD_PASS && guard->held >= 0)

@@ -598,6 +598,11 @@ void moon_script_set_tier(struct moon_script *script, struct moon_cache_tier *ti
     script->env.tier = tier;
 }
 
+void moon_script_set_flood_share(struct moon_script *script, struct moon_flood_share *share)
+{
+    script->env.flood_share = share;
+}
+
 void moon_script_set_limits(struct moon_script *script, void *limits)
 {
     script->env.limits = limits;

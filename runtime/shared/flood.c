@@ -15,10 +15,19 @@ enum {
     FLOOD_GAP_S = 3600,      // a longer silence is one of this length
     FLOOD_MEMORY_S = 1800,   // over which a site's mean is taken
     FLOOD_TELLER_MS = 15000, // silent that long, another takes over
+    FLOOD_READER_MS = 3000,
+    FLOOD_SLICE_MS = 300, // after so long the next part of the addresses is counted
+    FLOOD_SLICES = 16,
     FLOOD_CLIENT_MEMORY = 500, // windows over which the callers' mean is taken
 };
 
 enum { FLOOD_BEING_MADE = 1 }; // a key that no address has
+
+// What one worker at a time does.
+struct flood_office {
+    _Atomic uintptr_t holder;
+    _Atomic int64_t used_ms;
+};
 
 struct flood_client {
     _Alignas(64) _Atomic uint64_t key; // 0: free
@@ -44,11 +53,15 @@ struct flood_site {
     _Atomic double hours[24]; // mean by hour of the day (UTC)
     _Atomic double threshold; // last computed
     _Atomic uint64_t held, refused;
-    _Atomic uintptr_t teller; // who tells the gauges
-    _Atomic int64_t told_ms;
+    _Atomic uint32_t boxed;     // addresses in the box, at the last count
+    _Atomic uint32_t counting;  // .. in the one that is under way
+    struct flood_office teller; // of the gauges
 };
 
 struct moon_flood {
+    struct flood_office reader; // of what other nodes tell
+    _Atomic int64_t swept_ms;
+    _Atomic uint32_t slice; // that is counted next
     struct flood_site sites[MOON_FLOOD_SITES];
     struct flood_client clients[FLOOD_CLIENTS + FLOOD_RUN];
 };
@@ -81,18 +94,25 @@ struct moon_flood *moon_flood_new(struct moon_region *region)
     return moon_region_carve(region, "flood", sizeof(struct moon_flood));
 }
 
-int moon_flood_site(struct moon_flood *flood, struct moon_slice name)
+// @return the site's number; -1: there is none, and none is made or there is no room for it
+static int flood_find_site(struct moon_flood *flood, uint64_t key, bool may_make)
 {
-    uint64_t key = moon_hash(name) | 2;
     for (size_t i = 0; i < MOON_FLOOD_SITES; i++) {
         size_t at = (key + i) % MOON_FLOOD_SITES;
-        uint64_t free_key = 0;
-        if (atomic_load(&flood->sites[at].key) == key ||
-            atomic_compare_exchange_strong(&flood->sites[at].key, &free_key, key) ||
-            free_key == key)
+        uint64_t found = atomic_load(&flood->sites[at].key);
+        if (found == 0 && !may_make)
+            return -1;
+        if (found == key ||
+            (found == 0 &&
+             (atomic_compare_exchange_strong(&flood->sites[at].key, &found, key) || found == key)))
             return (int)at;
     }
     return -1;
+}
+
+int moon_flood_site(struct moon_flood *flood, struct moon_slice name)
+{
+    return flood_find_site(flood, moon_hash(name) | 2, true);
 }
 
 // ---- what is usual at a site -------------------------------------------------------------------
@@ -326,6 +346,42 @@ enum moon_flood_verdict moon_flood_check(struct moon_flood *flood, int number,
     return MOON_FLOOD_HELD;
 }
 
+void moon_flood_hold(struct moon_flood *flood, struct moon_slice name, const struct moon_ip *ip,
+                     int64_t now_ms, int64_t penalty_ms)
+{
+    int number = flood_find_site(flood, moon_hash(name) | 2, false);
+    struct flood_client *client = number == -1 ? NULL : flood_client(flood, number, ip, now_ms);
+    if (client == NULL)
+        return;
+    int64_t until_ms = now_ms + penalty_ms;
+    int64_t before = atomic_load(&client->boxed_until_ms);
+    atomic_store_explicit(&client->used_ms, now_ms, memory_order_relaxed);
+    while (before < until_ms &&
+           !atomic_compare_exchange_weak(&client->boxed_until_ms, &before, until_ms))
+        continue;
+}
+
+void moon_flood_sweep(struct moon_flood *flood, int64_t now_ms)
+{
+    int64_t before = atomic_load_explicit(&flood->swept_ms, memory_order_relaxed);
+    if (now_ms - before < FLOOD_SLICE_MS ||
+        !atomic_compare_exchange_strong(&flood->swept_ms, &before, now_ms))
+        return;
+    enum { CELLS = MOON_COUNT(flood->clients), PART = (CELLS + FLOOD_SLICES - 1) / FLOOD_SLICES };
+    uint32_t slice = atomic_load(&flood->slice) % FLOOD_SLICES;
+    size_t end = moon_min_size((size_t)(slice + 1) * PART, CELLS);
+    for (size_t i = (size_t)slice * PART; i < end; i++) {
+        struct flood_client *client = &flood->clients[i];
+        if (atomic_load_explicit(&client->boxed_until_ms, memory_order_relaxed) > now_ms) {
+            uint32_t site = atomic_load_explicit(&client->site, memory_order_relaxed);
+            atomic_fetch_add(&flood->sites[site % MOON_FLOOD_SITES].counting, 1);
+        }
+    }
+    atomic_store(&flood->slice, (slice + 1) % FLOOD_SLICES);
+    for (size_t i = 0; slice + 1 == FLOOD_SLICES && i < MOON_FLOOD_SITES; i++)
+        atomic_store(&flood->sites[i].boxed, atomic_exchange(&flood->sites[i].counting, 0));
+}
+
 void moon_flood_read(struct moon_flood *flood, int number, int64_t now_ms,
                      struct moon_flood_report *out)
 {
@@ -339,25 +395,31 @@ void moon_flood_read(struct moon_flood *flood, int number, int64_t now_ms,
         .is_flooded = flood_is_on(site, now_ms),
         .held = atomic_load(&site->held),
         .refused = atomic_load(&site->refused),
+        .boxed = atomic_load(&site->boxed),
     };
-    for (size_t i = 0; i < MOON_COUNT(flood->clients); i++) {
-        struct flood_client *client = &flood->clients[i];
-        if (atomic_load_explicit(&client->boxed_until_ms, memory_order_relaxed) > now_ms &&
-            atomic_load_explicit(&client->site, memory_order_relaxed) == (uint32_t)number)
-            out->boxed++;
+}
+
+// Whether the asker holds the office, or gets it: from nobody, or from one who was silent for `ms`.
+static bool office_is_held(struct flood_office *office, const void *asker, int64_t now_ms,
+                           int64_t ms)
+{
+    uintptr_t holder = atomic_load(&office->holder);
+    if (holder != (uintptr_t)asker) {
+        if (holder != 0 && now_ms - atomic_load(&office->used_ms) < ms)
+            return false;
+        if (!atomic_compare_exchange_strong(&office->holder, &holder, (uintptr_t)asker))
+            return false;
     }
+    atomic_store(&office->used_ms, now_ms);
+    return true;
+}
+
+bool moon_flood_is_reader(struct moon_flood *flood, const void *asker, int64_t now_ms)
+{
+    return office_is_held(&flood->reader, asker, now_ms, FLOOD_READER_MS);
 }
 
 bool moon_flood_is_teller(struct moon_flood *flood, int number, const void *asker, int64_t now_ms)
 {
-    struct flood_site *site = &flood->sites[number];
-    uintptr_t teller = atomic_load(&site->teller);
-    if (teller != (uintptr_t)asker) {
-        if (teller != 0 && now_ms - atomic_load(&site->told_ms) < FLOOD_TELLER_MS)
-            return false;
-        if (!atomic_compare_exchange_strong(&site->teller, &teller, (uintptr_t)asker))
-            return false;
-    }
-    atomic_store(&site->told_ms, now_ms);
-    return true;
+    return office_is_held(&flood->sites[number].teller, asker, now_ms, FLOOD_TELLER_MS);
 }

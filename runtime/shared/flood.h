@@ -56,6 +56,11 @@ enum moon_flood_verdict moon_flood_check(struct moon_flood *flood, int site,
                                          const struct moon_ip *ip, bool is_suspect, int64_t now_ms,
                                          int64_t wall_ms, int64_t *retry_ms);
 
+/// Puts an address into a site's penalty box because another node says so; a stay that is longer
+/// already stands. Does nothing for a site that this node does not have.
+void moon_flood_hold(struct moon_flood *flood, struct moon_slice site, const struct moon_ip *ip,
+                     int64_t now_ms, int64_t penalty_ms);
+
 struct moon_flood_report {
     double rate;         // requests of the last whole second
     double usual;        // mean per second
@@ -63,12 +68,20 @@ struct moon_flood_report {
     double client_usual; // of an address, per second while it is active
     int64_t learnt_ms;
     bool is_flooded;
-    size_t boxed;           // addresses in the box
+    size_t boxed;           // addresses in the box, when they were last counted
     uint64_t held, refused; // ever: entered the box; refused in all
 };
 
 void moon_flood_read(struct moon_flood *flood, int site, int64_t now_ms,
                      struct moon_flood_report *out);
+
+/// Counts a part of the addresses in boxes, when it is time for it: all of them within five seconds.
+/// Cheap to call often.
+void moon_flood_sweep(struct moon_flood *flood, int64_t now_ms);
+
+/// Whether this asker reads what other nodes tell: one worker does, until it has been silent for a
+/// while.
+bool moon_flood_is_reader(struct moon_flood *flood, const void *asker, int64_t now_ms);
 
 /// Whether this asker tells the site's gauges: one worker does, until it has been silent for a while.
 ///
