@@ -12,10 +12,16 @@ local LAST = "setvar:'tx.anomaly_score_pl1=+%{tx.critical_anomaly_score}',"
 -- id, variables, name of the attack, patterns of which one must match. Case never matters; a quote is \x22, a comma \x2c.
 local RULES = {
   { 9800100, VALUES, "NoSQL injection", {
-    [==[[\x22'\[{,]?\s*\$(?:where|n?or|and|ne|n?in|[gl]te?|regex|exists|expr|function)\b[\x22']?\s*[\]:=]]==],
+    [==[^\s*\{\s*['\x22]?\$(?:where|n?or|and|ne|n?in|[gl]te?|regex|exists|expr|function)\b]==],
+    [==[\[\$(?:where|n?or|ne|regex|exists|expr)\]]==],
+    [==[\$where\b['\x22]?\s*[:=]]==],
+    [==[^[^'\x22]*['\x22]\s*[,}\]]+\s*['\x22]?\$\w+['\x22]?\s*:]==],
+    [==[(?:pass\w*|user\w*|e?mail|login|token)['\x22]?\s*:\s*\{\s*['\x22]?\$]==],
     [==[^[^']*'\s*(?:\|\||&&)\s*'?[^']{0,20}'?\s*[!=]=]==],
     [==[^[^'\x22]*['\x22];\s*return\b]==],
     [==[\bdb\.\w[\w.]*\.(?:insert|find|remove|delete|update|drop|aggregate|mapreduce)\w*\s*\(]==],
+    [==[\bthis\.\w+.{0,40}\|\|\s*['\x22]?1['\x22]?\s*==]==],
+    [==[^(?:json\.)?(?:\w+\.)*(?:pass\w*|user\w*|e?mail|login|token)\.\$(?:[gl]te?|ne|n?in|regex|exists)$]==],
   } },
   { 9800101, VALUES, "JavaScript loop", {
     [==[;\s*(?:var|let|const)\s+\w+\s*=\s*new\s+date\s*\(]==],
@@ -42,6 +48,7 @@ local RULES = {
     [==[#set\s*\(\s*\$\w+\s*=.{0,80}(?:class|inspect|forname|exec)]==],
     [==[^@\(\d+\s*[*+-]\s*\d+\)]==],
     [==[\{php\}]==],
+    [==[\{\{[^}]{0,80}\|\s*attr\s*\(]==],
   } },
   { 9800140, ANY, "Code for another machine", {
     [==[^\s*<%[=@!]?\s*(?:\d+\s*[*+-]\s*\d|[^%]{0,200}\b(?:system|exec|eval|runtime|process|popen|spawn|file\.|io\.|request\s*[.(]|response\.write|server\.|createobject))]==],
@@ -53,6 +60,8 @@ local RULES = {
     [==[^c(?:os|posix|builtins)\n(?:system|eval|exec)\n]==],
     [==[\bserver\.(?:scripttimeout|createobject)]==],
     [==[\bon\s+error\s+resume\s+next\b]==],
+    [==[^gasv[\w+/]{8}]==],
+    [==[\bcom\.sun\.rowset\.|\b(?:jdbcrowset|templates)impl\b|\borg\.apache\.commons\.collections\.functors\.]==],
   } },
   { 9800150, VALUES, "Command injection", {
     [==[\x60\s*(?:id|whoami|uname|pwd|ls|cat|curl|wget|ping|nslookup|dig|sleep|env|hostname|ifconfig)\b[^\x60]{0,200}\x60]==],
@@ -67,10 +76,15 @@ local RULES = {
     [==[^\s*(?:ls|cat)\s+(?:-\w+\s+)?/(?:etc|root)\b]==],
     [==[^\(\)\s*\{]==],
     [==[[\r\n]\s*(?:wget|curl|nc|cat|bash)\s+(?:[-/]|https?:)\S*]==],
+    [==[^\s*[;|]\s*[a-z]{4,}\s*$]==],
+    [==[^\d+\s*[&|;]{1,2}\s*[a-z]{2,12}\s+[-/]\w]==],
+    [==[[\r\n]\s*(?:id|whoami|ls|pwd|uname)\s*(?:[\r\n]|$)]==],
+    [==[^\s*cmd(?:\.exe)?\s+/c\s]==],
   } },
   { 9800151, VALUES, "Expression of a Unix shell", {
     [==[\$\(\s*(?:id|whoami|uname|pwd|ls|cat|curl|wget|ping|nslookup|dig|sleep|env|hostname|ifconfig|printf|echo|expr|bash|sh|nc|python\d?|perl|php|type|dir)\b[^)]*\)]==],
     [==[\$\([</{]]==],
+    [==[\$\(\s*[a-z][\w-]*\s+/]==],
     [==[<\(\s*(?:cat|curl|wget|echo|ls|id|bash|sh)\b]==],
     [==[\$\{?ifs\b]==],
     [==[\$\{@?(?:system|exec|print|phpinfo|eval|passthru|alert)\s*\(]==],
@@ -80,7 +94,7 @@ local RULES = {
     [==[\{[a-z]{1,16},[^}\s]{1,80}\}\s*[;|&]]==],
   } },
   { 9800152, VALUES, "Program of a Unix shell", {
-    [==[(?:^|[;|&\x60(=\s])/?(?:usr/)?(?:local/)?s?bin/(?:(?:ba|da|z|k|c|tc)?sh|cat|ls|id|nc|netcat|ncat|curl|wget|ping|whoami|uname|head|tail|more|less|nl|base64|xxd|telnet|printenv|echo)\s*(?:[;|&<>\x60]|\s-[a-z]|\s['\x22]?[/$])]==],
+    [==[(?:^|[;|&\x60(=\s])/?(?:usr/)?(?:local/)?s?bin/(?:(?:ba|da|z|k|c|tc)?sh|cat|ls|id|nc|netcat|ncat|curl|wget|ping|whoami|uname|head|tail|more|less|nl|base64|xxd|telnet|printenv|echo)\s*(?:[;|&<>\x60]|\s-[a-z]|\s['\x22]?(?:/(?:etc|proc|root|flag|home|var/www)|\$))]==],
     [==[(?:^|[;|&\x60(\s])/dev/(?:tcp|udp)/]==],
   } },
   { 9800153, VALUES, "Call of PHP", { [==[(?<![\w.>])(?:system|exec|passthru|shell_exec|popen|proc_open|pcntl_exec|assert|phpinfo|eval|call_user_func|create_function|file_(?:get|put)_contents|fopen|readfile|fsockopen|base64_decode|gzinflate|str_rot13|preg_replace|unserialize|move_uploaded_file|chmod|unlink)\s*\(\s*(?:['\x22$@)]|[a-z_]+\s*\()]==] } },
@@ -104,8 +118,11 @@ local RULES = {
     [==[^[^(]{0,60}(?:\d|^[^a-z]{0,8})['\x22]?\)+\s*(?:and|or)\b.{1,80}(?:[=<>]|\blike\b)]==],
     [==[\bprocedure\s+analyse\s*\(]==],
     [==[\bjson_(?:depth|extract|keys|length|valid|contains)\s*\(\s*['\x22]]==],
+    [==[^[^'\x22]{0,80}['\x22]\)*[\s/*+]*(?:(?:x?or|and)\b|\|\||&&).{0,100}\(\s*select\b]==],
+    [==[^[^'\x22]{0,80}['\x22]\)*\s*;\s*(?:copy|declare|exec|create|alter|drop|insert|update|delete|truncate|grant|shutdown|call)\s+\w]==],
+    [==[^[\d\s,]*\(\s*select\b]==],
   } },
-  { 9800170, VALUES, "Cross-site scripting", {
+  { 9800170, VALUES .. "|REQUEST_HEADERS:User-Agent|REQUEST_HEADERS:Referer", "Cross-site scripting", {
     [==[<script\b[^>]*>]==],
     [==[(?:[\s/'\x22>]|^)on[a-z]{3,20}(?:=|\s*&equals;)\s*[^\s=]*(?:alert|confirm|prompt|eval|fetch|location|document)\b]==],
     [==[\b(?:alert|confirm|prompt|eval)\s*(?:\?\.\s*\(|\??\.\s*(?:call|apply|bind)\s*\()]==],
@@ -131,7 +148,7 @@ local RULES = {
   } },
   { 9800200, VALUES, "Header injection", { [==[(?:[\r\n]|\xe5\x98[\x8a\x8d])\s*(?:(?:set-cookie|location|content-(?:type|length)|http/1)\b\s*[:.]|(?:get|post|head|put|options|delete|patch|trace|connect)\s+\S+\s+http/\d)]==] } },
   { 9800210, "ARGS|ARGS_PROSE|XML:/*|REQUEST_HEADERS:User-Agent|REQUEST_HEADERS:Referer", "Look-up or callback of a scanner", {
-    [==[\$\{jndi\s*:]==],
+    [==[\$\{jndi\s*:\s*\w+:(?://)?[\w$\[{#]]==],
     [==[\$\{(?:lower|upper):\S\}]==],
     [==[\$\{::-]==],
     [==[\$\{(?:env|sys):[^}]{1,40}:-]==],
@@ -155,7 +172,7 @@ local RULES = {
     [==[^(?:\.?[/\x5c])*\.\.[/\x5c]\.\w]==],
   } },
   { 9800232, ANY, "File of the system", {
-    [==[^\s*(?:file:[/\x5c]*|[a-z]:)?[/\x5c.]*(?:etc[/\x5c.]+(?:passwd|shadow|gshadow|group|sudoers|issue|hosts|master\.passwd)|proc/(?:self|\d+)/|(?:[a-z]:)?[/\x5c]*(?:windows|winnt)[/\x5c]+(?:win|system)\.ini|(?:windows|winnt)[/\x5c]+system32[/\x5c]+(?:cmd\.exe|drivers[/\x5c]+etc[/\x5c]+hosts|config[/\x5c])|boot\.ini|(?:~|root|home/\w+|users/\w+)[/\x5c]+\.(?:ssh[/\x5c]+id_\w+|aws[/\x5c]+credentials|bash_history)|web-inf/web\.xml|var/log/(?:apache2?|httpd|auth\.log|secure))(?![\w./-]*\.(?:pub|d/))]==],
+    [==[^\s*(?:file:[/\x5c]*(?:localhost/+)?|[a-z]:)?[/\x5c.]*(?:etc[/\x5c.]+(?:passwd|shadow|gshadow|group|sudoers|issue|hosts|master\.passwd)|proc/(?:self|\d+)/|(?:[a-z]:)?[/\x5c]*(?:windows|winnt)[/\x5c]+(?:win|system)\.ini|(?:windows|winnt)[/\x5c]+system32[/\x5c]+(?:cmd\.exe|drivers[/\x5c]+etc[/\x5c]+hosts|config[/\x5c])|boot\.ini|(?:~|root|home/\w+|users/\w+)[/\x5c]+\.(?:ssh[/\x5c]+id_\w+|aws[/\x5c]+credentials|bash_history)|web-inf/web\.xml|var/log/(?:apache2?|httpd|auth\.log|secure))(?![\w./-]*\.(?:pub|d/))]==],
     [==[^[^\s]*[=|;&`]\s*(?:\w+\s+)?/etc/(?:passwd|shadow|group|hosts|issue)\b]==],
   } },
   { 9800233, "REQUEST_FILENAME", "File that no site serves", {
@@ -164,8 +181,9 @@ local RULES = {
     [==[/web-inf/]==],
     [==[/(?:etc/(?:passwd|shadow)|proc/self/)]==],
   } },
-  { 9800240, ANY, "Scheme that only servers read", { [==[^\s*(?:gopher|dict|jar|netdoc|expect|php|phar|zip|glob|ogg|rar|compress\.zlib)://]==] } },
-  { 9800241, ANY, "Address that only the server reaches", { [==[^\s*(?:https?|ftp|ldaps?|tftp|wss?)://(?:[^/?#@]*@)?(?:169\.254\.\d|0x[\da-f]{2}|\d{8,10}(?:[:/]|$)|0+\d+\.|0(?:[:/]|$)|0\.0\.0\.0|\[(?:::1|::ffff:|::\])|metadata\.google\.internal|(?:127\.\d+\.\d+\.\d+|localhost)(?:/|$|:(?:\d{1,3}|11211|6379|2375)(?:/|$)))]==] } },
+  { 9800240, ANY, "Scheme that only servers read", { [==[^\s*(?:gopher|rmi|iiop|corbaname|dict|jar|netdoc|expect|php|phar|zip|glob|ogg|rar|compress\.zlib)://]==] } },
+  { 9800241, ANY, "Address that only the server reaches", { [==[^\s*(?:https?|ftp|ldaps?|tftp|wss?)://(?:[^/?#@]*@)?(?:169\.254\.\d|100\.100\.100\.200|127\.\d+(?:[:/]|$)|0x[\da-f]{2}|\d{8,10}(?:[:/]|$)|0+\d+\.|0(?:[:/]|$)|0\.0\.0\.0|\[(?:::1|::ffff:|::\])|metadata\.google\.internal|(?:127\.\d+\.\d+\.\d+|localhost)(?:/|$|:(?:\d{1,3}|11211|6379|2375)(?:/|$)))]==] } },
+  { 9800242, "ARGS_GET|ARGS_PROSE", "Inclusion of a remote file", { [==[^\s*(?:ht|f)tps?://[^?#]*\.(?:txt|php\d?|phtml|inc)\?+\s*$]==] } },
   { 9800250, VALUES, "XPath injection", {
     [==[\bcount\s*\(\s*/]==],
     [==[['\x22]\]\s*\|\s*/]==],
@@ -175,12 +193,16 @@ local RULES = {
     [==[\b(?:sqlmap|nikto|nuclei|openvas|ffuf|fuzz faster|gobuster|dirbuster|wpscan|masscan|zgrab|acunetix|nessus|w3af|arachni|commix|havij|netsparker|jaeles)]==],
     [==[\.nasl\b]==],
   } },
-  { 9800270, "FILES", "Script as an upload", { [==[\.ph(?:p\d?|tml|ar|ps)\.*\s*(?:$|[\x00;])]==] } },
+  { 9800270, "FILES", "Script as an upload", {
+    [==[\.ph(?:p\d?|tml|ar|ps)\.*\s*(?:$|[\x00;])]==],
+    [==[\.ph(?:p\d?|tml|ar)\.(?:jpe?g|png|gif|pdf|txt)$]==],
+  } },
   { 9800271, "FILES|FILES_NAMES", "File name that breaks out", {
     [==[[\x22\x00]]==],
     [==[;\s*\w+\s*=]==],
+    [==[\.\.[/\x5c]]==],
   } },
-  { 9800310, "ARGS_PROSE", "SQL injection behind words", { [==[^[^'\x22]*['\x22]\)*\s*(?:union\s+(?:all\s+|distinct\s+)?select\b|(?:or|and)\s+(?:not\s+)?['\x22]?\w{1,30}['\x22]?\s*(?:=|<|>|like\b)\s*['\x22]?\w|;\s*(?:drop|delete|insert|update|select)\s)]==] } },
+  { 9800310, "ARGS_PROSE", "SQL injection behind words", { [==[^[^'\x22]*[\w)%.]['\x22]\)*\s*(?:union\s+(?:all\s+|distinct\s+)?select\b|(?:or|and)\s+(?:not\s+)?(?:['\x22]?\w{1,30}['\x22]?\s*(?:=|<|>|like\b)\s*['\x22]?\w|\w{1,30}\(['\x22{\d])|;\s*(?:drop|delete|insert|update|select)\s)]==] } },
   { 9800300, "ARGS_PROSE", "SQL injection among words", { [==[^\W*(?:[\w.-]+\W+){0,2}union\s+(?:all\s+|distinct\s+)?select\s+(?:[\w.@(*]+\s*,|null\b|.{1,60}\bfrom\b|\d|@@|\w+\()]==] } },
 }
 
@@ -219,7 +241,8 @@ end
 
 --- Before the rule set. The methods are those of `allowed_methods` where it is said.
 function M.before()
-  local lines = { "SecMoonValues On", "SecMoonCorroborate 930000 944999 2" }
+  local lines = { "SecMoonValues On", "SecMoonCorroborate 930000 940999 1", "SecMoonCorroborate 941000 941999 2",
+    "SecMoonCorroborate 942000 944999 1" }
   for _, r in ipairs(RULES) do
     lines[#lines + 1] = rule(r)
   end

@@ -25,10 +25,14 @@ static bool is_score(const struct waf_tx *tx, const struct waf_action *a)
 static struct waf_str points(struct waf_tx *tx, const struct waf_action *a, struct waf_str value)
 {
     const struct waf_options *o = &tx->rules->options;
-    int id = tx->rule == NULL ? 0 : tx->rule->id;
-    bool is_weak = o->weak_most > 0 && id >= o->weak_first && id <= o->weak_last && is_score(tx, a);
-    return is_weak && waf_to_long(value) > o->weak_most ? waf_digits(&tx->arena, o->weak_most)
-                                                        : value;
+    int id = tx->rule == NULL || !is_score(tx, a) ? 0 : tx->rule->id;
+    for (unsigned i = 0; id > 0 && i < o->weak_count; i++) {
+        const struct waf_weak *w = &o->weak[i];
+        if (id >= w->first && id <= w->last && waf_to_long(value) > w->most) {
+            return waf_digits(&tx->arena, w->most);
+        }
+    }
+    return value;
 }
 
 static void set_tx(struct waf_tx *tx, const struct waf_action *a)

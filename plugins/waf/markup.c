@@ -27,7 +27,10 @@ static const char ELEMENTS[] =
     "meta "
     "link noscript dialog progress meter slot template svg g path rect circle ellipse line "
     "polyline polygon text tspan defs "
-    "lineargradient radialgradient stop clippath mask desc ";
+    "lineargradient radialgradient stop clippath mask desc symbol use image marker pattern filter "
+    "animate animatetransform animatemotion mpath fegaussianblur feoffset femerge femergenode "
+    "feflood "
+    "fecolormatrix feblend fecomposite fedropshadow ";
 
 static bool is_name_byte(char c)
 {
@@ -132,16 +135,26 @@ static bool is_harmless_attribute(struct markup *m, struct waf_str element, stru
                                   struct waf_str value)
 {
     static const char REFERENCES[] = " href src cite poster longdesc background xlink:href action ";
-    static const char LOADS[] = " stylesheet import preload modulepreload prefetch manifest ";
-    static const char RUNS[] = " srcdoc srcset formaction data code codebase "
-                               "archive classid ping dynsrc lowsrc attributename values to from ";
+    static const char LINKS[] = " icon canonical alternate author license next prev help index up "
+                                "start chapter contents home search top bookmark ";
+    static const char RUNS[] = " srcdoc srcset formaction data code codebase archive classid ping "
+                               "dynsrc lowsrc ";
+    static const char MOVES[] = " attributename values to from by ";
+    if (is_listed(MOVES, sizeof MOVES - 1, name)) { // of what is drawn, not of where it leads
+        return begins(element, "animate") && !begins(value, "on") && !begins(value, "href") &&
+               memchr(value.p, ':', value.n) == NULL && memchr(value.p, '&', value.n) == NULL;
+    }
+    if (waf_ieq(element, WAF_LIT("use")) && is_listed(REFERENCES, sizeof REFERENCES - 1, name)) {
+        return begins(value, "#");
+    }
     if (waf_ieq(name, WAF_LIT("http-equiv"))) {
         return waf_ieq(value, WAF_LIT("content-type")) ||
                waf_ieq(value, WAF_LIT("x-ua-compatible")) ||
                waf_ieq(value, WAF_LIT("content-language"));
     }
     if (waf_ieq(element, WAF_LIT("link")) && waf_ieq(name, WAF_LIT("rel"))) {
-        return !is_listed(LOADS, sizeof LOADS - 1, value);
+        return is_listed(LINKS, sizeof LINKS - 1, value) ||
+               waf_ieq(value, WAF_LIT("shortcut icon"));
     }
     if (begins(name, "on") || is_listed(RUNS, sizeof RUNS - 1, name)) {
         return false;

@@ -238,6 +238,20 @@ bool waf_has_target(struct waf_str s)
     return false;
 }
 
+// What a statement does beyond its tables.
+static bool runs_out(struct waf_str s)
+{
+    static const char *const CALLS[] = {
+        "xp_",    "load_file(", "into outfile", "into dumpfile", "pg_sleep", "waitfor delay",
+        "sleep(", "benchmark(", "@@",           "utl_",          "dbms_"};
+    for (size_t i = 0; i < sizeof CALLS / sizeof CALLS[0]; i++) {
+        if (has_text(s, CALLS[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
 // One statement of SQL from its first word on: it breaks out of nothing.
 static bool is_statement(struct waf_str s)
 {
@@ -248,7 +262,8 @@ static bool is_statement(struct waf_str s)
     for (size_t i = 0; i < sizeof VERBS / sizeof VERBS[0]; i++) {
         size_t n = strlen(VERBS[i][0]);
         if (s.n > n && has_text((struct waf_str){s.p, n}, VERBS[i][0])) {
-            return has_text(s, VERBS[i][1]) && !has_text(s, "password") && !has_text(s, "--");
+            return has_text(s, VERBS[i][1]) && !has_text(s, "password") && !has_text(s, "--") &&
+                   !runs_out(s);
         }
     }
     return false;
@@ -267,11 +282,11 @@ static bool is_document(struct waf_str s)
     if (first.n == 0 && !is_single) {
         return false;
     }
-    if (waf_has_target(s)) {
-        return false;
-    }
     if (is_statement(rest)) {
         return true;
+    }
+    if (waf_has_target(s)) {
+        return false;
     }
     char after = first.n < rest.n ? rest.p[first.n] : ' ';
     char next = first.n + 1 < rest.n ? rest.p[first.n + 1] : ' ';

@@ -192,12 +192,15 @@ static bool d_update_action(struct waf_compiler *c, const struct waf_str *w, uns
 static bool d_corroborate(struct waf_compiler *c, const struct waf_str *w, unsigned n, int arg)
 {
     struct waf_options *o = &c->rules->options;
+    struct waf_weak r = {.first = (int)waf_to_long(w[0]),
+                         .last = (int)waf_to_long(w[1]),
+                         .most = (int)waf_to_long(w[2])};
     (void)n, (void)arg;
-    o->weak_first = (int)waf_to_long(w[0]);
-    o->weak_last = (int)waf_to_long(w[1]);
-    o->weak_most = (int)waf_to_long(w[2]);
-    return (o->weak_first > 0 && o->weak_last >= o->weak_first && o->weak_most > 0) ||
-           waf_fail(c, "SecMoonCorroborate wants the first rule, the last, and points");
+    if (r.first <= 0 || r.last < r.first || r.most <= 0 || o->weak_count == WAF_WEAK_MAX) {
+        return waf_fail(c, "SecMoonCorroborate wants the first rule, the last, and points");
+    }
+    o->weak[o->weak_count++] = r;
+    return true;
 }
 
 static bool d_engine(struct waf_compiler *c, const struct waf_str *w, unsigned n, int arg)

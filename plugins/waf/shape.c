@@ -410,7 +410,7 @@ bool waf_is_directory_filter(struct waf_str s)
         depth += s.p[i] == '(';
         depth -= s.p[i] == ')';
         bool is_early = depth == 0 && i + 1 < s.n;
-        if (is_early || s.p[i] == '\0' || strchr("'\"`;<{$", s.p[i]) != NULL) {
+        if (is_early || s.p[i] == '\0' || strchr("\"`;<{$", s.p[i]) != NULL) {
             return false;
         }
     }

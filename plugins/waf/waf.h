@@ -218,11 +218,19 @@ struct waf_program {
 
 struct waf_store;
 
+enum { WAF_WEAK_MAX = 8 };
+
+// Rules from `first` to `last` that add at most `most` to a score.
+struct waf_weak {
+    int first, last, most;
+};
+
 struct waf_options {
     int engine; // enum waf_mode
     bool request_body, response_body;
-    bool values;                          // context.c
-    int weak_first, weak_last, weak_most; // rules that add at most so much to a score; 0: none
+    bool values; // context.c
+    struct waf_weak weak[WAF_WEAK_MAX];
+    unsigned weak_count;
     size_t request_limit, request_nofiles_limit, response_limit;
     bool request_partial, response_partial;
     size_t json_depth, arguments_limit, file_limit;
