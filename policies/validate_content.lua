@@ -75,8 +75,8 @@ end
 
 local SEEN_MOST, SEEN_BYTES = 64, 100
 
---- What bodies may be, by media type; and what was found for a Content-Type field, as clients repeat
---- themselves.
+--- What bodies may be, by media type; and what was found for a Content-Type field, as clients
+--- repeat themselves.
 local function new_content(by_media)
   return { by_media = by_media, seen = {}, count = 0 }
 end

@@ -1,7 +1,6 @@
 -- SPDX-License-Identifier: Apache-2.0
---- Composes the policies of nested scopes into one function per section: generated source, one
---- call a
---- line, nothing allocated per request. Leaves with the same policies share their chains.
+--- Composes the policies of nested scopes into one function per section: generated source, one call
+--- a line, nothing allocated per request. Leaves with the same policies share their chains.
 
 local fuel = require("moongate.fuel")
 local listings = require("moongate.config.listings")
@@ -110,8 +109,7 @@ function M.compose(scopes, section)
 end
 
 --- All sections at once; a policy that acts in later sections too is entered there, before those
---- that
---- are listed there.
+--- that are listed there.
 ---@return table<string, moongate.ChainEntry[]>
 function M.compose_all(scopes)
   local listed, out = {}, {}

@@ -1,7 +1,6 @@
 -- SPDX-License-Identifier: Apache-2.0
 --- Values that depend on the request: a function of `ctx`, or a text with `${…}` in it, where `…`
---- is
---- a Lua expression. Compiled once, in the sandbox; plain texts stay plain.
+--- is a Lua expression. Compiled once, in the sandbox; plain texts stay plain.
 
 local sandbox = require("moongate.sandbox")
 

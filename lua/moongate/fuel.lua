@@ -1,9 +1,7 @@
 -- SPDX-License-Identifier: Apache-2.0
 --- The CPU budget of policies. `instrument` inserts, at load time and without moving a line, a
---- counter
---- at every loop head, label and function entry; when it runs out, `refill` looks at the clock. A
---- spent
---- budget stays spent until the request ends, whatever the code catches.
+--- counter at every loop head, label and function entry; when it runs out, `refill` looks at the
+--- clock. A spent budget stays spent until the request ends, whatever the code catches.
 
 local ffi = require("ffi")
 local lexer = require("moongate.lexer")

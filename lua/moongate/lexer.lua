@@ -48,8 +48,7 @@ local function count_lines(text, from, to)
 end
 
 --- Position of the closing quote, or nil. A backslash takes the next byte with it; `\z` needs no
---- care
---- here except that it may skip line ends.
+--- care here except that it may skip line ends.
 local function skip_quoted(text, at)
   local quote = sub(text, at, at)
   local pattern = quote == '"' and '[\\"\r\n]' or "[\\'\r\n]"

@@ -1,8 +1,7 @@
 -- SPDX-License-Identifier: Apache-2.0
 --- What configuration requires as `p`: `p.rate_limit { … }` records a policy and the line of the
 --- call; `p.base` marks where the outer scopes' policies run. What is recorded is checked later,
---- with
---- everything else, so that all errors are told at once.
+--- with everything else, so that all errors are told at once.
 
 local schema = require("moongate.schema")
 

@@ -165,8 +165,7 @@ function M:match(method, host, path, in_network)
 end
 
 --- The normal form of a path: unreserved characters decoded, other escapes in capitals, no empty
---- and
---- no dot segments. What the gateway refuses gives nil.
+--- and no dot segments. What the gateway refuses gives nil.
 ---@param path string
 ---@return string?
 ---@return string? err

@@ -1,14 +1,11 @@
 -- SPDX-License-Identifier: Apache-2.0
 --- Checks plain tables against a schema like JSON Schema's, compiled once. Every error is
---- collected,
---- with the field's path, what was expected, what came, and the near miss.
+--- collected, with the field's path, what was expected, what came, and the near miss.
 ---
 --- Keywords: type (one or a list of object, array, string, number, integer, boolean, function,
---- policy,
---- any), properties, order, required, additionalProperties, propertyNames (a Lua pattern), items,
---- minItems, maxItems, enum, minimum, maximum, exclusiveMinimum, minLength, maxLength, pattern (a
---- Lua
---- pattern), oneOf/anyOf, default, secret, check, expected, description, example.
+--- policy, any), properties, order, required, additionalProperties, propertyNames (a Lua pattern),
+--- items, minItems, maxItems, enum, minimum, maximum, exclusiveMinimum, minLength, maxLength,
+--- pattern (a Lua pattern), oneOf/anyOf, default, secret, check, expected, description, example.
 
 local near = require("moongate.near")
 

@@ -4,8 +4,8 @@
 --- functions. One clock for C and Lua, moved by `advance`: no sleeps in specs.
 ---
 ---     local moongate = require("moongate.test")
----     local gw = moongate.gateway { dir = "..", backends = { orders = function() return 200, {},
---- "ok" end } }
+---     local gw = moongate.gateway { dir = "..",
+---       backends = { orders = function() return 200, {}, "ok" end } }
 ---     assert.equal(200, gw:get("/external/orders", { host = "api.contoso.test" }).status)
 ---     gw:advance(60)
 ---     gw:close()
@@ -178,8 +178,8 @@ function Gateway:advance(seconds)
   self.core:advance(seconds)
 end
 
---- Loads the directory (or other files) again, as a reload does. @return true, or nil and the
---- errors
+--- Loads the directory (or other files) again, as a reload does.
+--- @return true, or nil and the errors
 function Gateway:reload(files)
   if files then
     self:forget()

@@ -29,6 +29,7 @@
 ---@field dns_names string
 ---@field verified boolean
 ---@field verify_error string why not
+---@field pem string the certificate itself, for backends that look at it
 
 ---@class moongate.Request
 ---@field method string assignable

@@ -16,7 +16,6 @@ static int log_fd = STDERR_FILENO;
 static char log_path[512];
 static enum moon_log_level log_level = MOON_LOG_INFO;
 static char log_process[32] = "main";
-static uint64_t log_dropped_lines;
 static void (*log_sink)(void *arg, const char *line, size_t len);
 static void *log_sink_arg;
 
@@ -68,11 +67,6 @@ void moon_log_set_sink(void (*sink)(void *arg, const char *line, size_t len), vo
     log_sink_arg = arg;
 }
 
-uint64_t moon_log_dropped(void)
-{
-    return log_dropped_lines;
-}
-
 bool moon_log_is_on(enum moon_log_level level)
 {
     return level >= log_level;
@@ -98,8 +92,8 @@ static void log_end(struct moon_json *json, char *line)
     line[len++] = '\n';
     if (log_sink != NULL)
         log_sink(log_sink_arg, line, len);
-    else if (write(log_fd, line, len) != (ssize_t)len)
-        log_dropped_lines++;
+    else
+        (void)!write(log_fd, line, len); // a log that takes no line has nobody to tell
 }
 
 void moon_log(enum moon_log_level level, const char *fmt, ...)
@@ -127,10 +121,8 @@ void moon_log_object(enum moon_log_level level, const char *message, const char 
         return;
     size_t cap = LOG_LINE_BYTES + object.len;
     char *line = malloc(cap);
-    if (line == NULL) {
-        log_dropped_lines++;
+    if (line == NULL)
         return;
-    }
     struct moon_json json;
     log_begin(&json, line, cap, level);
     moon_json_text(&json, "message", moon_slice_text(message));

@@ -32,9 +32,6 @@ void moon_log(enum moon_log_level level, const char *fmt, ...) MOON_PRINTF(2, 3)
 void moon_log_object(enum moon_log_level level, const char *message, const char *name,
                      struct moon_slice object);
 
-/// Lines lost because the log could not take them.
-uint64_t moon_log_dropped(void);
-
 bool moon_log_is_on(enum moon_log_level level);
 
 #define moon_log_debug(...)                                                                        \

@@ -140,6 +140,7 @@ void moon_cache_renew(struct moon_exchange *x)
     renewal->gateway = gateway;
     renewal->client = *x->client;
     renewal->client.tls = NULL; // the connection may be gone by then
+    renewal->client.stream = NULL;
     struct moon_exchange *y = moon_exchange_new(gateway, &renewal->client, &renew_ops, renewal);
     if (y == NULL) {
         free(renewal);

@@ -223,7 +223,8 @@ static enum moon_rc forward_first_body(struct moon_exchange *x, struct moon_slic
     return rc == MOON_AGAIN ? MOON_OK : rc;
 }
 
-void moon_forward_split(struct moon_exchange *x)
+// Where the backend is a split, one of those that share its requests takes its place.
+static void forward_split(struct moon_exchange *x)
 {
     if (x->ctx.backend < 0)
         return;
@@ -314,7 +315,7 @@ static enum moon_rc forward_backend(struct moon_exchange *x, struct moon_backend
                    : NULL;
         return *out == NULL ? MOON_ERR_NO_TARGET : MOON_OK;
     }
-    moon_forward_split(x);
+    forward_split(x);
     if (x->ctx.backend < 0)
         return MOON_ERR_NO_TARGET;
     if (x->generation->plan->backends[x->ctx.backend].sink_status != 0)

@@ -5,9 +5,6 @@
 
 #include "gateway/exchange.h"
 
-/// Where the backend is a split, one of those that share its requests takes its place.
-void moon_forward_split(struct moon_exchange *x);
-
 /// Prepares the request and starts the call. @return MOON_OK, MOON_AGAIN, or why it cannot
 MUST_CHECK enum moon_rc moon_forward_start(struct moon_exchange *x);
 void moon_forward_end_call(struct moon_exchange *x);

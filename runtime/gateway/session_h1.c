@@ -496,6 +496,7 @@ static void session_readable(void *owner)
     gateway->current_session = s;
     if (s->client.is_tls && s->client.tls == NULL) {
         s->client.tls = moon_stream_tls(s->stream);
+        s->client.stream = s->stream;
         if (s->client.tls != NULL && s->exchange == NULL)
             session_idle(s); // the handshake is over
     }

@@ -5,7 +5,8 @@
 
 enum { FRESHNESS_HEURISTIC_MOST_MS = 24 * 3600 * 1000 };
 
-bool moon_status_is_heuristically_cacheable(int status)
+// RFC 9110 §15.1.
+static bool status_is_heuristically_cacheable(int status)
 {
     switch (status) {
     case 200:
@@ -29,7 +30,7 @@ bool moon_status_is_heuristically_cacheable(int status)
 // Statuses whose caching rules this cache knows (must-understand).
 static bool status_is_understood(int status)
 {
-    return moon_status_is_heuristically_cacheable(status) || status == 302 || status == 303 ||
+    return status_is_heuristically_cacheable(status) || status == 302 || status == 303 ||
            status == 307 || status == 400 || status == 403 || status == 500 || status == 502 ||
            status == 503 || status == 504;
 }
@@ -58,8 +59,8 @@ static int64_t read_heuristic_ms(const struct moon_response *response,
                                  const struct moon_cache_control *cc, int64_t date_ms)
 {
     int64_t modified_ms;
-    bool is_allowed = (cc->flags & MOON_CC_PUBLIC) != 0 ||
-                      moon_status_is_heuristically_cacheable(response->status);
+    bool is_allowed =
+        (cc->flags & MOON_CC_PUBLIC) != 0 || status_is_heuristically_cacheable(response->status);
     if (!is_allowed || !read_date(&response->fields, MOON_FIELD_LAST_MODIFIED, &modified_ms) ||
         modified_ms >= date_ms)
         return 0;
@@ -159,7 +160,7 @@ static bool is_worth_keeping(const struct moon_response *response,
 {
     if (has_lifetime(response, cc))
         return true;
-    if (!moon_status_is_heuristically_cacheable(response->status))
+    if (!status_is_heuristically_cacheable(response->status))
         return (cc->flags & MOON_CC_PUBLIC) != 0;
     return (conf->is_heuristic &&
             moon_fields_find_id(&response->fields, MOON_FIELD_LAST_MODIFIED) != NULL) ||

@@ -72,6 +72,3 @@ enum moon_reuse moon_freshness_reuse(const struct moon_freshness *fresh,
 /// Whether it may stand in for an answer that failed (RFC 5861 §4).
 bool moon_freshness_is_usable_on_error(const struct moon_freshness *fresh,
                                        const struct moon_cache_control *request_cc, int64_t now_ms);
-
-/// RFC 9110 §15.1.
-bool moon_status_is_heuristically_cacheable(int status);

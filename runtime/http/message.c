@@ -38,11 +38,6 @@ enum moon_method moon_method_parse(struct moon_slice name)
     return MOON_METHOD_OTHER;
 }
 
-struct moon_slice moon_method_name(enum moon_method method)
-{
-    return method_names[method];
-}
-
 bool moon_method_is_safe(enum moon_method method)
 {
     return method == MOON_METHOD_GET || method == MOON_METHOD_HEAD ||

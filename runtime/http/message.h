@@ -72,7 +72,6 @@ void moon_request_init(struct moon_request *request, struct moon_arena *arena);
 void moon_response_init(struct moon_response *response, struct moon_arena *arena);
 
 enum moon_method moon_method_parse(struct moon_slice name);
-struct moon_slice moon_method_name(enum moon_method method);
 
 /// RFC 9110 §9.2.2.
 bool moon_method_is_idempotent(enum moon_method method);

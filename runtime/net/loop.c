@@ -342,11 +342,6 @@ void moon_loop_on_wake(struct moon_loop *loop, void (*callback)(void *arg), void
     loop->on_wake_arg = arg;
 }
 
-void moon_loop_forked(struct moon_loop *loop)
-{
-    ev_loop_fork(loop->ev);
-}
-
 static void loop_signalled(struct ev_loop *ev, struct ev_signal *watcher, int events)
 {
     (void)ev;

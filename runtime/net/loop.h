@@ -97,9 +97,6 @@ void moon_loop_on_turn(struct moon_loop *loop, void (*callback)(void *arg), void
 /// Called once a turn, after waiting and before any descriptor's callback.
 void moon_loop_on_wake(struct moon_loop *loop, void (*callback)(void *arg), void *arg);
 
-/// After a fork, in the child.
-void moon_loop_forked(struct moon_loop *loop);
-
 /// Signals, delivered in the loop. @param signal  SIGTERM ...
 void moon_loop_on_signal(struct moon_loop *loop, int signal,
                          void (*callback)(void *arg, int signal), void *arg);

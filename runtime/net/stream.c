@@ -39,12 +39,6 @@ static void stream_put(struct moon_stream *s)
     stream_kept_count++;
 }
 
-void moon_stream_trim(void)
-{
-    while (stream_kept != NULL)
-        free(stream_get());
-}
-
 ssize_t moon_stream_socket_recv(struct moon_stream *s, void *into, size_t n)
 {
     ssize_t got;
@@ -474,8 +468,9 @@ enum moon_rc moon_stream_read(struct moon_stream *stream, struct moon_buf *into,
     return rc;
 }
 
-enum moon_rc moon_stream_enqueue(struct moon_stream *s, const struct iovec *iov, int count,
-                                 size_t skip)
+// Copies what follows the first `skip` bytes of `iov` to the queue. @return MOON_ERR_MEMORY
+static enum moon_rc stream_enqueue(struct moon_stream *s, const struct iovec *iov, int count,
+                                   size_t skip)
 {
     for (int i = 0; i < count; i++) {
         size_t left_out = moon_min_size(skip, iov[i].iov_len);
@@ -501,7 +496,7 @@ enum moon_rc moon_stream_write(struct moon_stream *stream, const struct iovec *i
     if (rc == MOON_OK)
         return MOON_OK;
     if (rc == MOON_AGAIN) {
-        rc = moon_stream_enqueue(stream, iov, count, written);
+        rc = stream_enqueue(stream, iov, count, written);
         if (rc == MOON_OK) {
             stream_watch(stream);
             return MOON_AGAIN;

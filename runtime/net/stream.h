@@ -115,11 +115,9 @@ void moon_stream_abort(struct moon_stream *stream);
 
 /// NULL for a plain stream.
 const struct moon_tls_info *moon_stream_tls(struct moon_stream *stream);
+/// The client's certificate; empty where it sent none. Lent: as long as the stream.
 struct moon_slice moon_stream_client_pem(struct moon_stream *stream);
 
 int moon_stream_fd(const struct moon_stream *stream);
 uint64_t moon_stream_bytes_in(const struct moon_stream *stream);
 uint64_t moon_stream_bytes_out(const struct moon_stream *stream);
-
-/// Frees the structs kept for reuse (before the process ends, for leak checkers).
-void moon_stream_trim(void);

@@ -58,10 +58,6 @@ struct moon_stream {
 extern const struct moon_stream_ops moon_stream_plain_ops;
 extern const struct moon_stream_ops moon_stream_tls_ops;
 
-/// Copies what follows the first `skip` bytes of `iov` to the queue. @return MOON_ERR_MEMORY
-MUST_CHECK enum moon_rc moon_stream_enqueue(struct moon_stream *s, const struct iovec *iov,
-                                            int count, size_t skip);
-
 /// The raw socket: EINTR handled, no SIGPIPE, `may_have_input` kept.
 /// @return bytes; 0: EOF; -1 with errno
 ssize_t moon_stream_socket_recv(struct moon_stream *s, void *into, size_t n);

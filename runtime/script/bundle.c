@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "script/bundle.h"
 
-#include "base/hash.h"
-
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -342,13 +340,4 @@ struct moon_slice moon_bundle_path(const struct moon_bundle *bundle, size_t i)
 {
     MOON_ASSERT(i < bundle->count);
     return bundle->files[i].path;
-}
-
-uint64_t moon_bundle_hash(const struct moon_bundle *bundle)
-{
-    uint64_t hash = bundle->count;
-    for (size_t i = 0; i < bundle->count; i++)
-        hash = moon_hash_mix(hash ^ moon_hash(bundle->files[i].path)) ^
-               moon_hash(bundle->files[i].text);
-    return hash;
 }

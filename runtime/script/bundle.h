@@ -38,6 +38,3 @@ bool moon_bundle_find(const struct moon_bundle *bundle, struct moon_slice path,
 
 size_t moon_bundle_count(const struct moon_bundle *bundle);
 struct moon_slice moon_bundle_path(const struct moon_bundle *bundle, size_t i);
-
-/// Hash of all paths and bytes: equal bundles have equal hashes.
-uint64_t moon_bundle_hash(const struct moon_bundle *bundle);

@@ -137,7 +137,8 @@ static void ctx_push_slot_key(lua_State *L, enum moon_ctx_slot slot)
     lua_pushinteger(L, slot);
 }
 
-bool moon_ctx_push_cached(lua_State *L, const struct moon_ctx *x, enum moon_ctx_slot slot)
+// A value kept with the ctx until its request ends. @return false (nothing pushed) when not there
+static bool ctx_push_cached(lua_State *L, const struct moon_ctx *x, enum moon_ctx_slot slot)
 {
     if ((x->runner->used_slots >> slot & 1) == 0)
         return false;
@@ -148,7 +149,8 @@ bool moon_ctx_push_cached(lua_State *L, const struct moon_ctx *x, enum moon_ctx_
     return true;
 }
 
-void moon_ctx_cache(lua_State *L, struct moon_ctx *x, enum moon_ctx_slot slot)
+// Keeps the value on top of the stack, which stays there.
+static void ctx_cache(lua_State *L, struct moon_ctx *x, enum moon_ctx_slot slot)
 {
     lua_rawgeti(L, LUA_REGISTRYINDEX, x->runner->slots_ref);
     ctx_push_slot_key(L, slot);
@@ -178,13 +180,13 @@ void moon_ctx_forget(lua_State *L, struct moon_runner *runner)
 static int ctx_push_vars(lua_State *L, struct moon_ctx *x)
 {
     lua_createtable(L, 0, 8);
-    moon_ctx_cache(L, x, MOON_SLOT_VARS);
+    ctx_cache(L, x, MOON_SLOT_VARS);
     return 1;
 }
 
 static int ctx_push_geo(lua_State *L, struct moon_ctx *x)
 {
-    if (moon_ctx_push_cached(L, x, MOON_SLOT_GEO))
+    if (ctx_push_cached(L, x, MOON_SLOT_GEO))
         return lua_isboolean(L, -1) ? 0 : 1;
     lua_getfield(L, LUA_REGISTRYINDEX, "moongate.geo_lookup");
     if (!lua_isfunction(L, -1))
@@ -196,7 +198,7 @@ static int ctx_push_geo(lua_State *L, struct moon_ctx *x)
         lua_pop(L, 1);
         lua_pushboolean(L, 0);
     }
-    moon_ctx_cache(L, x, MOON_SLOT_GEO);
+    ctx_cache(L, x, MOON_SLOT_GEO);
     return is_known ? 1 : 0;
 }
 
@@ -441,7 +443,7 @@ static int ctx_newindex(lua_State *L)
     case CTX_JWT:
     case CTX_USER:
         lua_pushvalue(L, 3);
-        moon_ctx_cache(L, x, key == CTX_JWT ? MOON_SLOT_JWT : MOON_SLOT_USER);
+        ctx_cache(L, x, key == CTX_JWT ? MOON_SLOT_JWT : MOON_SLOT_USER);
         return 0;
     case CTX_BACKEND:
         x->backend = ctx_find_backend(L, x->script->plan, moon_check_slice(L, 3));

@@ -33,6 +33,7 @@ struct moon_client {
     bool is_tls;
     bool is_trusted_proxy;
     const struct moon_tls_info *tls; // NULL: plain
+    struct moon_stream *stream;      // set as long as `tls` is
     struct moon_ip server_ip;
     uint16_t server_port;
     int listener; // index

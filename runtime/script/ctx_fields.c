@@ -316,8 +316,9 @@ static int tls_index(lua_State *L)
 }
 
 /// ctx.request.tls.client: a table of the client certificate's facts, or nil.
-static int tls_client(lua_State *L, const struct moon_tls_info *tls)
+static int tls_client(lua_State *L, const struct moon_client *client)
 {
+    const struct moon_tls_info *tls = client->tls;
     const struct {
         const char *name;
         struct moon_slice value;
@@ -331,8 +332,9 @@ static int tls_client(lua_State *L, const struct moon_tls_info *tls)
         {"not_after", tls->client_not_after},
         {"dns_names", tls->client_dns_names},
         {"verify_error", tls->client_verify_error},
+        {"pem", moon_stream_client_pem(client->stream)},
     };
-    lua_createtable(L, 0, 10);
+    lua_createtable(L, 0, (int)MOON_COUNT(texts) + 1);
     for (size_t i = 0; i < MOON_COUNT(texts); i++) {
         moon_push_slice(L, texts[i].value);
         lua_setfield(L, -2, texts[i].name);
@@ -347,7 +349,7 @@ static int tls_index_or_client(lua_State *L)
     struct moon_ctx *x = moon_handle_own(L, 1, MOON_HANDLE_TLS);
     const struct moon_tls_info *tls = x->client->tls;
     if (moon_slice_is(moon_check_slice(L, 2), MOON_S("client")))
-        return tls == NULL || !tls->has_client_certificate ? 0 : tls_client(L, tls);
+        return tls == NULL || !tls->has_client_certificate ? 0 : tls_client(L, x->client);
     return tls_index(L);
 }
 

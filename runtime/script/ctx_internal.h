@@ -27,12 +27,6 @@ int moon_ctx_key(lua_State *L);
 /// Pushes another part of the ctx that the userdata at index 1 belongs to.
 void moon_ctx_push_part(lua_State *L, int part);
 
-/// A value kept with the ctx until its request ends. @return false (nothing pushed) when not there
-bool moon_ctx_push_cached(lua_State *L, const struct moon_ctx *x, enum moon_ctx_slot slot);
-
-/// Keeps the value on top of the stack, which stays there.
-void moon_ctx_cache(lua_State *L, struct moon_ctx *x, enum moon_ctx_slot slot);
-
 /// header_names, header_values and add_header of either message.
 int moon_ctx_fields_push_names(lua_State *L, const struct moon_fields *fields);
 int moon_ctx_fields_push_values(lua_State *L, const struct moon_fields *fields);

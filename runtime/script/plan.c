@@ -150,7 +150,8 @@ static void plan_read_networks(struct plan_reader *r)
     }
 }
 
-int moon_plan_network(const struct moon_plan *plan, struct moon_slice name)
+// -1 when there is no such network.
+static int plan_network(const struct moon_plan *plan, struct moon_slice name)
 {
     for (size_t i = 0; i < plan->network_count; i++) {
         if (moon_slice_is(plan->networks[i].name, name))
@@ -361,7 +362,7 @@ static void plan_leaf_networks(struct plan_reader *r, struct moon_leaf *leaf)
     int *indices = plan_alloc(r, leaf->network_count, sizeof(*indices));
     for (size_t i = 0; !r->has_failed && i < leaf->network_count; i++) {
         plan_element(r, i);
-        indices[i] = moon_plan_network(r->plan, moon_check_slice(r->L, -1));
+        indices[i] = plan_network(r->plan, moon_check_slice(r->L, -1));
         plan_leave(r);
     }
     leaf->networks = indices;

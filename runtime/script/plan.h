@@ -171,6 +171,3 @@ struct moon_plan {
     bool is_cache_asking;   // without Redis no answer is given that may have been purged elsewhere
     int deployment_ref;
 };
-
-/// -1 when there is no such network.
-int moon_plan_network(const struct moon_plan *plan, struct moon_slice name);

@@ -53,7 +53,6 @@ void moon_script_free(struct moon_script *script); // accepts NULL; no ctx may b
 
 const struct moon_plan *moon_script_plan(const struct moon_script *script);
 struct moon_plan *moon_script_plan_mutable(struct moon_script *script);
-struct lua_State *moon_script_lua(struct moon_script *script);
 
 /// Writes to the worker's slot on the board which policy runs now, if one does. For a signal handler.
 void moon_script_say_place(void);

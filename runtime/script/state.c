@@ -573,11 +573,6 @@ struct moon_plan *moon_script_plan_mutable(struct moon_script *script)
     return script->plan;
 }
 
-lua_State *moon_script_lua(struct moon_script *script)
-{
-    return script->L;
-}
-
 const char *moon_script_warnings(const struct moon_script *script)
 {
     return script->warnings == NULL ? "" : script->warnings;

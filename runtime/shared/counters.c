@@ -11,13 +11,6 @@ static size_t counter_dirty_words(size_t cells)
     return (cells + COUNTER_RUN + 63) / 64;
 }
 
-size_t moon_counters_bytes(size_t cells)
-{
-    return sizeof(struct moon_counters) + counter_dirty_words(cells) * 8 +
-           (cells + COUNTER_RUN) * (sizeof(struct counter_cell) + sizeof(struct counter_wing)) +
-           4 * 64;
-}
-
 struct moon_counters *moon_counters_new(struct moon_region *region, size_t cells)
 {
     if (cells == 0 || cells > UINT32_MAX / 2) {

@@ -23,9 +23,6 @@ struct moon_counters;
 /// @return NULL when there is no room (is logged)
 struct moon_counters *moon_counters_new(struct moon_region *region, size_t cells);
 
-/// Bytes that moon_counters_new takes out of the region.
-size_t moon_counters_bytes(size_t cells);
-
 struct moon_counter_key {
     uint64_t hi, lo;
 };

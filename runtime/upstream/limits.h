@@ -149,10 +149,6 @@ struct moon_redis *moon_limits_redis(struct moon_limits *limits);
 /// The callback will not be called. The call is counted all the same, where it was sent.
 void moon_limits_cancel(struct moon_limits_query *query);
 
-/// Tells the store at once what is counted here, when this worker is the flusher. For specs, and
-/// before the process ends.
-void moon_limits_flush(struct moon_limits *limits);
-
 struct moon_limits_status {
     bool is_store_down;
     bool is_flusher;       // this worker

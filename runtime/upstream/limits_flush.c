@@ -368,9 +368,3 @@ void limits_flush_fini(struct moon_limits *limits)
         item_free(item);
     }
 }
-
-void moon_limits_flush(struct moon_limits *limits)
-{
-    if (limits->redis != NULL && limits->is_flusher)
-        flush_now(limits);
-}

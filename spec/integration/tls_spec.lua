@@ -11,7 +11,7 @@ local function tell(ctx)
   local tls = ctx.request.tls
   local client = tls.client
   return reply.text(200, (client and client.subject or "nobody") .. " " .. tostring(client and client.verified)
-    .. " " .. tostring(tls.ja4))
+    .. " " .. tostring(tls.ja4), { ["X-Pem"] = client and client.pem:gsub("\n", ".") })
 end
 local certificates = {
   { certificate = "DIR/exact.pem", key = "DIR/exact.key", ocsp = "DIR/exact.ocsp" },
@@ -148,6 +148,9 @@ describe("TLS with clients", function()
 
   it("tells policies who the client is, and by which hello it came", function()
     local body = curl("--cert friend.pem --key friend.key")
+    local head = curl("--cert friend.pem --key friend.key -o /dev/null -D -")
+    local pem = io.open(dir .. "/friend.pem"):read("*a"):match("%-%-%-%-%-BEGIN CERT.-END CERTIFICATE%-%-%-%-%-\n")
+    assert.equal(pem, (head:match("[Xx]%-[Pp]em: ([^\r\n]*)"):gsub("%.", "\n")))
     assert.matches("^CN=friend true t13d", body)
     assert.matches("^nobody nil t13d", (curl()))
   end)

@@ -46,8 +46,7 @@ local function read_table(text, t, i, path, lines)
 end
 
 --- Reads an expression up to the comma or bracket that ends it. The first constructor in it is
---- taken
---- for its value: `{ … }`, `p.name { … }`, `f({ … })`.
+--- taken for its value: `{ … }`, `p.name { … }`, `f({ … })`.
 function M.read_value(text, t, i, path, lines)
   local kind, depth, has_table = t.kind, 0, false
   while true do

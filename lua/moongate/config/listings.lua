@@ -82,8 +82,7 @@ function M:validator(module)
 end
 
 --- Place of an error in a policy's options: the field's line where it can be read from the file
---- that
---- the list stands in, else the line of the call.
+--- that the list stands in, else the line of the call.
 function M:place(record, scope, path)
   local file = record.file or scope.file
   if file == scope.file then
@@ -129,8 +128,7 @@ function M:split_common(record, scope, path, conf)
 end
 
 --- Where a listing in `section` acts. `sections` names where a policy may be listed; its functions
---- for
---- other sections follow any listing. Without it, a listing acts from its own section onwards.
+--- for other sections follow any listing. Without it, a listing acts from its own section onwards.
 local function find_acts(module, section)
   local acts, listable = {}, nil
   if module.sections then

@@ -116,8 +116,8 @@ local function can_merge(entry)
   return listing.given and listing.section == "inbound" and not listing.when and not entry.product
 end
 
---- Policies that merge run once: their listings in nested scopes become one, where the first of them
---- would run.
+--- Policies that merge run once: their listings in nested scopes become one, where the first of
+--- them would run.
 local function merge_scopes(lists, entries)
   local by_policy = {}
   for _, entry in ipairs(entries.inbound) do
@@ -337,8 +337,8 @@ local function preflight_first(like, cors, composed, chains)
   return copied(like), out
 end
 
---- Where an operation has a cors policy and nobody takes OPTIONS by name, a preflight meets that policy
---- first.
+--- Where an operation has a cors policy and nobody takes OPTIONS by name, a preflight meets that
+--- policy first.
 function M:add_preflights(preflights, taken)
   local shapes = {}
   for shape in pairs(preflights) do
