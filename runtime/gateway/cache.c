@@ -298,7 +298,8 @@ static enum moon_cache_answer cache_find(struct moon_exchange *x)
     if (x->request.method != MOON_METHOD_GET)
         return MOON_CACHE_GO_ON;
     cache->may_store = cache_note_fields(x) && !moon_cache_is_steered(x);
-    if (found == MOON_STORE_MARKER || !cache->may_store)
+    cache->is_marked = found == MOON_STORE_MARKER;
+    if (cache->is_marked || !cache->may_store)
         return MOON_CACHE_GO_ON;
     if (cache->client.range.data != NULL)
         return moon_cache_remote_ask(x, 0) ? MOON_CACHE_WAITS : MOON_CACHE_GO_ON;
@@ -474,8 +475,12 @@ bool moon_cache_begin(struct moon_exchange *x, const struct moon_cache_control *
 {
     struct moon_cache_state *cache = &x->cache;
     struct moon_slice vary, head;
+    cache->detail = "unkeyed-fields"; // of the request, that the answer may depend on
     if (moon_cache_is_forwarded_as_is(x) || !moon_cache_vary(x, &x->response.fields, &vary) ||
-        !moon_cache_vary_is_sound(x, vary) || !moon_cache_pack(x, &x->response, vary, &head))
+        !moon_cache_vary_is_sound(x, vary))
+        return false;
+    cache->detail = "large";
+    if (!moon_cache_pack(x, &x->response, vary, &head))
         return false;
     struct moon_cache_facts facts = {.status = x->response.status};
     moon_freshness_read(&facts.fresh, &x->response, cc, &cache->rule->fresh, cache->asked_ms,
@@ -485,7 +490,10 @@ bool moon_cache_begin(struct moon_exchange *x, const struct moon_cache_control *
     cache->info.variant = vary.len == 0 ? 0 : moon_cache_variant(&cache->asked, vary);
     _Static_assert(sizeof(facts) <= sizeof(cache->info.facts), "facts fit");
     memcpy(cache->info.facts, &facts, sizeof(facts));
-    return moon_store_begin(moon_cache_seat(x), cache->key, head, body_bytes, &cache->writer);
+    if (!moon_store_begin(moon_cache_seat(x), cache->key, head, body_bytes, &cache->writer))
+        return false;
+    cache->detail = NULL;
+    return true;
 }
 
 void moon_cache_commit(struct moon_exchange *x)
@@ -551,11 +559,51 @@ static void cache_add_date(struct moon_exchange *x)
         moon_log_warn("no memory for Date request=%.*s", MOON_SLICE_ARG(x->ctx.id));
 }
 
+// Length of the whole, of which this is a part; -1: not told.
+static int64_t cache_complete_length(const struct moon_response *response)
+{
+    int64_t length;
+    const struct moon_field *range =
+        moon_fields_find_id(&response->fields, MOON_FIELD_CONTENT_RANGE);
+    if (range == NULL || !moon_slice_starts_nocase(range->value, MOON_S("bytes ")))
+        return -1;
+    size_t slash = moon_slice_find(range->value, '/');
+    return slash < range->value.len &&
+                   moon_slice_number(moon_slice_from(range->value, slash + 1), &length)
+               ? length
+               : -1;
+}
+
+// A part is not kept. The whole is fetched in the background, once for all who ask, where it would be
+// kept at first sight: so a small range costs the backend no more than that.
+static void cache_fill_whole(struct moon_exchange *x, const struct moon_cache_control *cc)
+{
+    struct moon_cache_state *cache = &x->cache;
+    struct moon_store_seat *seat = moon_cache_seat(x);
+    struct moon_response whole = x->response;
+    struct moon_freshness fresh;
+    int64_t length = cache_complete_length(&x->response), now = moon_clock_wall_ms();
+    whole.status = 200;
+    moon_freshness_read(&fresh, &whole, cc, &cache->rule->fresh, cache->asked_ms, now);
+    if (length < 0 || (uint64_t)length > moon_store_small_bytes(moon_store_of(seat)) ||
+        cache->is_marked || cache->has_flight || x->ctx.is_background ||
+        moon_freshness_left_ms(&fresh, now) <= 0 ||
+        !moon_freshness_is_storable(&x->request, &cache->request_cc, &whole, cc,
+                                    &cache->rule->fresh) ||
+        moon_store_flight_begin(seat, cache->key, false) != MOON_FLIGHT_OURS)
+        return;
+    cache->detail = "fetching-whole";
+    cache->has_flight = true;
+    moon_cache_renew(x);
+}
+
 static void cache_store_response(struct moon_exchange *x)
 {
     struct moon_cache_state *cache = &x->cache;
     struct moon_cache_control cc;
     moon_cache_read_control(x, &x->response, &cc);
+    if (x->response.status == 206)
+        cache_fill_whole(x, &cc);
     if (moon_freshness_is_storable(&x->request, &cache->request_cc, &x->response, &cc,
                                    &cache->rule->fresh)) {
         cache->is_stored = moon_cache_begin(x, &cc, x->response.content_length);

@@ -84,6 +84,8 @@ struct moon_cache_state {
     bool is_collapsed; // waited for another request's answer
     bool is_stored;
     bool is_other_variant; // `stale` answers another request of the same URI
+    bool is_marked;        // what came last for this was not kept
+    const char *detail;    // why it was not kept, or what follows; for Cache-Status; static
     const char *outcome;   // for the access log: "hit", "miss" ...; static
 };
 

@@ -83,6 +83,9 @@ static bool renew_is_dropped(enum moon_field_id id)
 
 static bool renew_request(struct moon_exchange *y, const struct moon_exchange *x)
 {
+    // As they were at the look-up, where later policies and the call have changed them.
+    const struct moon_fields *asked =
+        x->cache.asked.arena != NULL ? &x->cache.asked : &x->request.fields;
     struct moon_fields fields = y->request.fields, trailers = y->request.trailers;
     y->request = x->request;
     y->request.method = MOON_METHOD_GET;
@@ -98,9 +101,9 @@ static bool renew_request(struct moon_exchange *y, const struct moon_exchange *x
         if (!renew_copy(y, texts[i]))
             return false;
     }
-    for (size_t i = 0; i < x->request.fields.count; i++) {
-        struct moon_field field = x->request.fields.items[i];
-        enum moon_field_id id = (enum moon_field_id)x->request.fields.ids[i];
+    for (size_t i = 0; i < asked->count; i++) {
+        struct moon_field field = asked->items[i];
+        enum moon_field_id id = (enum moon_field_id)asked->ids[i];
         if (renew_is_dropped(id))
             continue;
         if (!renew_copy(y, &field.name) || !renew_copy(y, &field.value) ||

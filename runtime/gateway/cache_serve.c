@@ -213,6 +213,10 @@ static void status_text(const struct moon_exchange *x, struct serve_text *text)
         }
         if (cache->is_stored)
             text_add(text, MOON_S("; stored"));
+        if (cache->detail != NULL) {
+            text_add(text, MOON_S("; detail="));
+            text_add(text, moon_slice_text(cache->detail));
+        }
     }
     if (cache->is_collapsed)
         text_add(text, MOON_S("; collapsed"));

@@ -203,7 +203,7 @@ static int testkit_gateway(lua_State *L)
     moon_list_init(&kit->origins);
     *box = kit;
     moon_clock_freeze(true);
-    if (moon_state_new(1, 4 << 20, &kit->state) != MOON_OK ||
+    if (moon_state_new(1, 0, &kit->state) != MOON_OK ||
         moon_worker_init(&kit->worker, &kit->state, 0) != MOON_OK)
         return luaL_error(L, "out of memory");
     moon_upstreams_init(&kit->clients, kit->worker.loop, kit->worker.dns, kit->state.healths);

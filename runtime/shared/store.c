@@ -516,6 +516,11 @@ void moon_store_skip(const struct moon_store_object *object, struct moon_store_c
 
 // ---- writing -----------------------------------------------------------------------------------
 
+uint64_t moon_store_small_bytes(const struct moon_store *store)
+{
+    return store->bytes / 100;
+}
+
 // Large objects are refused until they are asked for again.
 static bool shard_admits(struct moon_store *store, struct store_shard *shard,
                          struct moon_store_key key, uint64_t bytes)
@@ -525,7 +530,7 @@ static bool shard_admits(struct moon_store *store, struct store_shard *shard,
         atomic_fetch_add_explicit(&store->refused, 1, memory_order_relaxed);
         return false;
     }
-    if (bytes <= store->bytes / 100 || *ghost == (key.hi ^ key.lo))
+    if (bytes <= moon_store_small_bytes(store) || *ghost == (key.hi ^ key.lo))
         return true;
     *ghost = key.hi ^ key.lo;
     atomic_fetch_add_explicit(&store->refused, 1, memory_order_relaxed);

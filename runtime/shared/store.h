@@ -111,6 +111,9 @@ struct moon_slice moon_store_next(const struct moon_store_object *object,
 void moon_store_skip(const struct moon_store_object *object, struct moon_store_cursor *cursor,
                      uint64_t bytes);
 
+/// Bytes up to which an object is kept when it is seen for the first time.
+uint64_t moon_store_small_bytes(const struct moon_store *store);
+
 /// An object being written. Lies in the owner's struct; zeroed: none.
 struct moon_store_writer {
     struct moon_store_seat *seat; // NULL: none

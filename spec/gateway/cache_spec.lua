@@ -58,6 +58,75 @@ local function is_reused(headers, status, request_headers)
   return count == 1, second
 end
 
+describe("a range that is not stored", function()
+  local whole = ("0123456789"):rep(100)
+
+  --- Answers ranges of the form bytes=A-B.
+  local function serve(headers)
+    answer = function(request)
+      local fields = { ETag = '"1"' }
+      for name, value in pairs(headers) do
+        fields[name] = value
+      end
+      local from, to = (request.headers.range or ""):match("^bytes=(%d+)-(%d+)$")
+      if not from then
+        return 200, fields, whole
+      end
+      fields["Content-Range"] = ("bytes %d-%d/%s"):format(from, to, headers.length or #whole)
+      return 206, fields, whole:sub(from + 1, to + 1)
+    end
+  end
+
+  local function settle(n)
+    for _ = 1, 50 do
+      if count >= n then
+        break
+      end
+      gw:get("/other/" .. math.random(1, 2 ^ 40), { headers = { ["If-Match"] = "x" } })
+    end
+  end
+
+  it("is the backend's, and the whole is fetched once for the next", function()
+    serve { ["Cache-Control"] = "max-age=60" }
+    local first = get { Range = "bytes=10-14" }
+    assert.equal("206 01234", first.status .. " " .. first.body)
+    assert.matches("fwd-status=206; detail=fetching-whole", first.headers["cache-status"], 1, true)
+    settle(2)
+    local second = get { Range = "bytes=995-1200" }
+    assert.equal("206 56789", second.status .. " " .. second.body)
+    assert.matches("; hit", second.headers["cache-status"], 1, true)
+    assert.equal(whole, get().body)
+  end)
+
+  it("stays a part where the whole is large, of unknown length, or not to be kept", function()
+    for n, headers in ipairs({ { ["Cache-Control"] = "max-age=60", length = "1000000000" },
+      { ["Cache-Control"] = "max-age=60", length = "*" }, { ["Cache-Control"] = "no-store" },
+      { ["Cache-Control"] = "max-age=0" } }) do
+      serve(headers)
+      count = 0
+      for i = 1, 3 do
+        local part = get({ Range = "bytes=0-4" }, "/part/" .. n)
+        assert.equal(206, part.status)
+        assert.is_nil(part.headers["cache-status"]:find("detail", 1, true))
+        assert.equal(i, count)
+      end
+    end
+  end)
+end)
+
+describe("a large response", function()
+  it("is kept when it is asked for again, and says until then why it is not", function()
+    always({ ["Cache-Control"] = "max-age=60" }, 200, ("x"):rep(320000))
+    assert.matches("; stored$", get(nil, "/320k").headers["cache-status"])
+    assert.matches("; hit", get(nil, "/320k").headers["cache-status"], 1, true)
+    always({ ["Cache-Control"] = "max-age=60" }, 200, ("x"):rep(800000))
+    assert.equal("moongate; fwd=uri-miss; fwd-status=200; detail=large",
+      get(nil, "/800k").headers["cache-status"])
+    assert.matches("; stored$", get(nil, "/800k").headers["cache-status"])
+    assert.matches("; hit", get(nil, "/800k").headers["cache-status"], 1, true)
+  end)
+end)
+
 describe("a fresh response", function()
   it("is given again, with Age and Cache-Status", function()
     always({ ["Cache-Control"] = "max-age=60", ["Content-Type"] = "text/x" })

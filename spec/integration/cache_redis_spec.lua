@@ -37,7 +37,7 @@ return {
   name = "node", workers = 1, access_log = false,
   listeners = { { name = "in", address = "127.0.0.1:PORT" } },
   management = { address = "127.0.0.1:MANAGEMENT" },
-  redis = { url = "URL", timeout = 0.2 },
+  redis = { url = "URL", timeout = 0.2 USER },
   cache = { bytes = 16777216, store = "redis", object_bytes = 65536, when_cut_off = "DOUBT" },
   backends = { origin = { targets = { "http://127.0.0.1:ORIGIN" }, retries = 0 } },
   sites = { { hosts = { "*" }, routes = {
@@ -59,22 +59,22 @@ return {
 }
 ]]
 
-local function start(text, replace)
+local function start(text, replace, environment)
   local dir = gateway.run("mktemp -d /tmp/moongate-cache.XXXXXX"):match("%S+")
   local file = assert(io.open(dir .. "/gateway.lua", "w"))
   file:write((text:gsub("%u%u%u+", replace)))
   file:close()
-  local gw = gateway.start({ from = dir, port = replace.PORT })
+  local gw = gateway.start({ from = dir, port = replace.PORT, environment = environment })
   gateway.run("rm -rf " .. dir)
   return gw
 end
 
 local server, origin, origin_port, nodes
 
-local function start_node(url, when_cut_off)
+local function start_node(url, when_cut_off, user, environment)
   local port, management = gateway.free_ports(2)
   return { port = port, management = management, gw = start(node_config, { PORT = port,
-    MANAGEMENT = management, ORIGIN = origin_port, URL = url, DOUBT = when_cut_off or "serve" }) }
+    MANAGEMENT = management, ORIGIN = origin_port, URL = url, DOUBT = when_cut_off or "serve", USER = user or "" }, environment) }
 end
 
 local function get(node, path, more)
@@ -436,5 +436,70 @@ describe("over Sentinels", function()
       settle()
       share_and_purge("/after")
     end)
+  end)
+end)
+
+describe("nodes whose clocks differ by seconds, over TLS and as a user who may do no more than it must", function()
+  local tls = require("spec.unit.net.tls_support")
+  local faketime = gateway.run("ls /usr/lib/*/faketime/libfaketime.so.1 2>/dev/null"):match("%S+")
+  local own, outer
+
+  local function at(offset) -- behind what sanitizers preload
+    return ('LD_PRELOAD="$LD_PRELOAD %s" FAKETIME=%s'):format(faketime, offset)
+  end
+
+  teardown(function()
+    for i = 1, 2 do
+      if nodes[i] ~= outer[i] then
+        nodes[i].gw:stop()
+        nodes[i] = outer[i]
+      end
+    end
+    if own then
+      own:stop()
+    end
+    tls.remove_dir()
+  end)
+
+  it("give what another has stored, with its true age, and hear of purges", function()
+    outer = { nodes[1], nodes[2] }
+    if not faketime or select(2, gateway.run(at("+7s") .. " " .. gateway.build .. "/moongate version")) ~= 0 then
+      return pending("needs faketime, and a build that runs with it")
+    end
+    tls.ca("redis_ca")
+    local pair = tls.certificate("redis_ca", "redis", { "127.0.0.1" })
+    own = servers.start { tcp = true, tls = true, cli = ("--tls --cacert %s/redis_ca.pem"):format(tls.dir()),
+      arguments = ("--tls-cert-file %s --tls-key-file %s --tls-ca-cert-file %s/redis_ca.pem "
+        .. "--tls-auth-clients no"):format(pair.certificate, pair.key, tls.dir()) }
+    assert.equal("OK", own:cli("ACL", "SETUSER", "cache", "on", ">pass:word", "~moongate:*", "+@connection", "+time",
+      "+get", "+set", "+del", "+pttl", "+xadd", "+xrange", "+zadd", "+zcount", "+zcard", "+zremrangebyscore",
+      "+pexpire", "+@scripting"))
+    local user = (", username = 'cache', password = 'pass:word', tls = { ca = '%s/redis_ca.pem' }"):format(tls.dir())
+    nodes[1] = start_node(own.url, nil, user, at("+7s"))
+    nodes[2] = start_node(own.url, nil, user, at("-5s"))
+    local tries = 0
+    servers.eventually(function()
+      tries = tries + 1
+      return get(1, "/settle/" .. tries) == get(2, "/settle/" .. tries)
+    end, 10, "the nodes share what they store")
+
+    -- The slow clock stores: to the fast one the origin's Date is seven seconds old (RFC 9111 §4.2.3).
+    local body = get(2, "/skew?cc=max-age=20")
+    gateway.run("sleep 2.1")
+    local other, how = get(1, "/skew?cc=max-age=20")
+    assert.equal(body, other)
+    -- Twelve seconds lie between the clocks: taken for age they would leave 6 s.
+    local left = tonumber(how:match("^moongate; hit; ttl=(%d+); detail=shared$"))
+    assert.is_true(left ~= nil and left >= 14 and left <= 18, how)
+
+    assert.truthy(purge(1, "url=http://api.test/skew?cc=max-age=20"))
+    servers.eventually(function()
+      return get(2, "/skew?cc=max-age=20") ~= body
+    end, 5, "the purge reaches the other node")
+    gateway.run(("curl -s 'http://127.0.0.1:%d/values/v?set=one&ttl=60'"):format(nodes[1].port))
+    servers.eventually(function()
+      return get(2, "/values/v") == "one"
+    end, 5, "the value reaches the other node")
+    assert.equal("", own:cli("ACL", "LOG"))
   end)
 end)

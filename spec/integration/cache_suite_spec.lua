@@ -19,11 +19,12 @@ return {
 --- Required tests that are failed on purpose.
 local REFUSED = {
   -- RFC 9111 §5.1 came out otherwise than the draft that these were written for: what cannot be read is
-  -- ignored, and of a list the first member counts.
+  -- ignored, and of a list the first member counts. To pass them is to break it ("age-parse-prefix", which is
+  -- of the RFC, asks for the opposite of "age-parse-prefix-twoline").
   "age-parse-dup-0", "age-parse-dup-0-twoline", "age-parse-dup-old", "age-parse-float",
   "age-parse-negative", "age-parse-nonnumeric", "age-parse-prefix-twoline",
   -- The answer is the gateway's own 502, not the stored one; the tests take all that lacks their origin's
-  -- counter for cached.
+  -- counter for cached, and so nobody passes them, by the results that come with the tests.
   "stale-close-must-revalidate", "stale-close-no-cache", "stale-close-proxy-revalidate",
   "stale-close-s-maxage=2",
   -- A response with an unknown transfer coding is no message (RFC 9112 §6.1): answered with 502.

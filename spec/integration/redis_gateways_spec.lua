@@ -53,7 +53,7 @@ local function start(redis, prefix)
   folders[#folders + 1] = folder
   local file = assert(io.open(folder .. "/gateway.lua", "w"))
   file:write((config:gsub("PORT", port):gsub("ADMIN", admin):gsub("REDIS", function()
-    return redis or ("url = %q"):format(server.url)
+    return (redis or ("url = %q"):format(server.url)) .. ", timeout = 0.2" -- a late answer is decided here
   end)))
   file:close()
   local node = gateways.start { from = folder, port = port, environment = prefix }
