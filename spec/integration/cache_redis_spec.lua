@@ -74,7 +74,8 @@ local server, origin, origin_port, nodes
 local function start_node(url, when_cut_off, user, environment)
   local port, management = gateway.free_ports(2)
   return { port = port, management = management, gw = start(node_config, { PORT = port,
-    MANAGEMENT = management, ORIGIN = origin_port, URL = url, DOUBT = when_cut_off or "serve", USER = user or "" }, environment) }
+    MANAGEMENT = management, ORIGIN = origin_port, URL = url, DOUBT = when_cut_off or "serve", USER = user or "" },
+    environment) }
 end
 
 local function get(node, path, more)
