@@ -14,7 +14,7 @@ folders=("$corpus")
 options=()
 [ -d "spec/fuzz/seeds/$name" ] && folders+=("spec/fuzz/seeds/$name")
 
-# unpacks the shared archive once and adds it to the corpus
+# seeds_of ARCHIVE [FOLDER]: unpacks the shared archive once and adds it, or a folder of it, to the corpus
 seeds_of() {
   local into=build/fuzz-corpus/shared/$1
   [ -f "$shared/$1.tar.gz" ] || return 0
@@ -23,14 +23,17 @@ seeds_of() {
     mkdir -p "$part" && tar -xzf "$shared/$1.tar.gz" -C "$part"
     mv -T "$part" "$into" 2>/dev/null || rm -rf "$part"
   fi
-  folders+=("$into")
+  folders+=("$into${2:+/$2}")
 }
 
 case $name in
 h1* | *http1*) seeds_of h2o-http1 ;;
 h2* | *http2*) seeds_of h2o-http2 && seeds_of nghttp2 ;;
-*uri* | *url*) seeds_of h2o-url && seeds_of go-json-url-multipart ;;
-*json* | *jwt* | *multipart* | *form*) seeds_of go-json-url-multipart ;;
+waf_json) ;; # some 2 ms an input: its own seeds only
+waf_urlencoded) seeds_of h2o-url ;;
+waf_multipart) seeds_of go-json-url-multipart multipart ;;
+*uri* | *url*) seeds_of h2o-url && seeds_of go-json-url-multipart url ;;
+*json* | *jwt*) seeds_of go-json-url-multipart json ;;
 esac
 case $name in
 h1* | h2* | *http*) [ -f "$shared/http.dict" ] && options+=("-dict=$shared/http.dict") ;;

@@ -1,0 +1,9 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+// A body of XML of any bytes, as waf_body.h says.
+
+#include "waf_body.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    return waf_body_fuzz("text/xml", data, size);
+}
