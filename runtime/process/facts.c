@@ -47,6 +47,7 @@ static bool facts_listener(const struct moon_listener_conf *conf, size_t index,
         return false;
     if (conf->is_management && facts->name[0] == '\0')
         (void)snprintf(facts->name, sizeof(facts->name), "management");
+    (void)snprintf(facts->place, sizeof(facts->place), "%.*s", MOON_SLICE_ARG(conf->place));
     facts->backlog = conf->backlog;
     facts->is_management = conf->is_management;
     facts->has_tls = conf->has_tls;

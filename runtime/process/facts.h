@@ -19,6 +19,7 @@ enum {
 
 struct moon_listener_facts {
     char name[64];
+    char place[64];    // in the configuration, for errors
     char address[128]; // as written
     char key[200];     // equal keys are the same socket across generations
     int backlog;

@@ -97,11 +97,30 @@ static void socket_take_held(struct moon_sockets *sockets, struct moon_socket *s
     }
 }
 
+// "127.0.0.1:80" may become "0.0.0.0:80" in a reload: then who is there is this gateway itself.
+static bool sockets_has_port(const struct moon_sockets *sockets,
+                             const struct moon_listen_address *address)
+{
+    struct moon_slice text = moon_slice_text(address->text);
+    for (size_t i = 0; i < MOON_COUNT(sockets->sockets); i++) {
+        const struct moon_socket *socket = &sockets->sockets[i];
+        char port[8];
+        if (socket->id == 0 || socket->is_unix || socket->is_new || socket->fd_count == 0)
+            continue;
+        (void)snprintf(port, sizeof(port), ":%u", moon_listen_port(socket->fds[0]));
+        if (moon_slice_ends(text, moon_slice_text(port)))
+            return true;
+    }
+    return false;
+}
+
 // SO_REUSEPORT would let a second gateway of the same user in: see that nobody is there.
-static enum moon_rc socket_probe(const struct moon_listen_address *address, char *error, size_t cap)
+static enum moon_rc socket_probe(const struct moon_sockets *sockets,
+                                 const struct moon_listen_address *address, char *error, size_t cap)
 {
     int fd;
-    if (moon_slice_ends(moon_slice_text(address->text), MOON_S(":0")))
+    if (moon_slice_ends(moon_slice_text(address->text), MOON_S(":0")) ||
+        sockets_has_port(sockets, address))
         return MOON_OK;
     enum moon_rc rc = moon_listen_bind(address, 1, false, error, cap, &fd);
     if (rc == MOON_OK)
@@ -121,8 +140,7 @@ static enum moon_rc socket_bind(struct moon_sockets *sockets, struct moon_socket
 {
     struct moon_listen_address address;
     if (moon_listen_address_parse(facts->address, &address) != MOON_OK) {
-        (void)snprintf(error, cap, "gateway.lua: \"%s\" is no address to listen on",
-                       facts->address);
+        (void)snprintf(error, cap, "expected an address to listen on, got \"%s\"", facts->address);
         return MOON_ERR_CONFIG;
     }
     socket->is_unix = address.sa.ss_family == AF_UNIX;
@@ -130,7 +148,7 @@ static enum moon_rc socket_bind(struct moon_sockets *sockets, struct moon_socket
     int wanted = socket->is_unix ? 1 : sockets->workers;
     bool is_reuseport = !socket->is_unix; // even for one worker: there may be more after a reload
     if (is_reuseport && socket->fd_count == 0) {
-        enum moon_rc rc = socket_probe(&address, error, cap);
+        enum moon_rc rc = socket_probe(sockets, &address, error, cap);
         if (rc != MOON_OK)
             return rc;
     }
@@ -197,8 +215,10 @@ enum moon_rc moon_sockets_prepare(struct moon_sockets *sockets, const struct moo
         socket->id = ++sockets->next_id;
         socket->is_new = socket->is_wanted = true;
         (void)snprintf(socket->key, sizeof(socket->key), "%s", listener->key);
-        enum moon_rc rc = socket_bind(sockets, socket, listener, error, error_cap);
+        char reason[256] = "it cannot be bound";
+        enum moon_rc rc = socket_bind(sockets, socket, listener, reason, sizeof(reason));
         if (rc != MOON_OK) {
+            (void)snprintf(error, error_cap, "%s.address: %s", listener->place, reason);
             moon_sockets_abort(sockets);
             return rc;
         }

@@ -291,6 +291,28 @@ describe("the supervisor", function()
     end
   end)
 
+  it("widens a listener's address by a reload, and keeps others out meanwhile", function()
+    local port = require("spec.support.gateway").free_ports(1)
+    local function config(host)
+      return (CONFIG:format("-", 30):gsub("127.0.0.1:0", ("%s:%d"):format(host, port), 1))
+    end
+    gw = process.start { files = { ["gateway.lua"] = config("127.0.0.1"), ["policies/lazy.lua"] = LAZY },
+      workers = 2 }
+    assert.equal(200, (process.get(port, "/fast")))
+    process.write(gw.dir .. "/gateway.lua", config("0.0.0.0"))
+    local said, status = gw:command("reload")
+    assert.equal(0, status, said)
+    assert.equal("fast", (process.run(("curl -s 'http://127.0.0.2:%d/fast'"):format(port))))
+    assert.equal(200, (process.get(port, "/fast")))
+    local other = process.run("mktemp -d /tmp/moongate-other.XXXXXX"):match("%S+")
+    process.write(other .. "/gateway.lua", (config("127.0.0.1"):gsub("policies = .-} } },", "},")
+      :gsub("management = .-\n", "")))
+    said, status = process.run(("timeout 5 '%s' run '%s' 2>&1"):format(process.binary, other))
+    process.run(("rm -r '%s'"):format(other))
+    assert.equal(1, status, said)
+    assert.truthy(said:find("listeners[1].address: cannot listen on", 1, true), said)
+  end)
+
   it("listens on IPv4, IPv6 and a UNIX socket at once", function()
     local path = process.run("mktemp -u /tmp/moongate-listen.XXXXXX"):match("%S+")
     local has_v6 = process.read("/proc/net/if_inet6") ~= ""

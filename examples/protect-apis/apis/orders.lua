@@ -38,6 +38,15 @@ return {
             ctx.request.headers["Authorization"] = nil
           end,
         },
+        outbound = {
+          -- The origin names a new order by its own path; the client knows another.
+          function(ctx)
+            local id = (ctx.response.headers.Location or ""):match("^/v2/orders/([^/]+)$")
+            if id then
+              ctx.response.headers.Location = ctx.request.raw_path:match("^(.-)/*$") .. "/" .. id
+            end
+          end,
+        },
       },
     },
   },

@@ -12,6 +12,7 @@ local TOKEN = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9"
 
 local function played(request)
   return 200, { ["Content-Type"] = "application/json", ["X-Path"] = request.path,
+    ["Location"] = request.method == "POST" and "/v2/orders/43" or nil,
     ["X-Tenant-Seen"] = request.headers["x-contoso-tenant"] or "none" }, "{}"
 end
 
@@ -65,6 +66,7 @@ describe("orders", function()
     local more = headers { Authorization = "Bearer " .. TOKEN }
     local taken = gw:post("/external/orders", { host = HOST, headers = more, body = body })
     assert.equal(200, taken.status)
+    assert.equal("/external/orders/43", taken.headers.location)
   end)
 
   it("answers 429 to the sixth order of a minute, and recovers", function()
