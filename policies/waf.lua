@@ -16,7 +16,12 @@ local M = {
     .. "Listed in several scopes around a request it runs once, where the outermost stands: the "
     .. "inner scope's settings win, its exclusions, custom rules, `setup` and `directives` are added "
     .. "to the outer ones'; a custom rule replaces an outer one of the same name. `replace` leaves "
-    .. "the outer scopes' out. Listings with `when`, and those of products, stay by themselves.",
+    .. "the outer scopes' out. A listing with `when`, and one of a product, runs by itself, where it "
+    .. "stands: it adds a look at the request and takes nothing from the others, so an exclusion in "
+    .. "it holds for its own rules only.\n\n"
+    .. "Custom rules with `rate_limit` count by site, wherever they are listed, as Application "
+    .. "Gateway counts by listener; over all nodes where `redis` is configured. `p.rate_limit` "
+    .. "counts what several sites share.",
   sections = { "inbound" },
   azure = "web application firewall of Application Gateway",
   differences = "ModSecurity's own rule language and verdicts; exclusions may name ranges, tags "
@@ -108,7 +113,8 @@ M.schema = {
       description = "SecLang of your own, read after the rule set." },
     inspect_body = { type = "boolean", default = true, description = "Look at request bodies." },
     max_body_bytes = { type = "integer", minimum = 1, default = 131072,
-      description = "Bytes of a request body that are inspected." },
+      description = "Bytes of a request body that are inspected. The limit `policy_body_bytes` "
+        .. "holds before it." },
     over_limit = { enum = { "refuse", "inspect_part" }, default = "refuse",
       description = "What to do with a larger body." },
     inspect_response = { type = "boolean", default = false, description = "Look at responses." },
@@ -312,8 +318,16 @@ local TEXTS = { "setup", "directives" }
 
 --- One set of options from those of nested scopes, as they were written, outermost first.
 ---@param given table[]
-function M.merge(given)
-  local out = {}
+---@param ids string[] of the listings
+---@return table options
+---@return table<string, string> origins  name of a custom rule -> the listing that it stands in
+function M.merge(given, ids)
+  local out, origins = {}, {}
+  for i, conf in ipairs(given) do
+    for _, rule in ipairs(conf.custom_rules or {}) do
+      origins[rule.name] = ids[i]
+    end
+  end
   for _, conf in ipairs(given) do
     for key, value in pairs(conf) do
       out[key] = value
@@ -340,7 +354,7 @@ function M.merge(given)
     out[name] = #parts > 0 and table.concat(parts, "\n") or nil
   end
   out.replace = nil
-  return out
+  return out, origins
 end
 
 local function guard_of(conf, env, sources, more)

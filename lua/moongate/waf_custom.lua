@@ -248,7 +248,8 @@ local GROUPS = {
   end,
 }
 
-local function rate_limit(rule, env)
+local function rate_limit(rule, conf, env)
+  local origin = conf.origins and conf.origins[rule.name] or env.id or "waf"
   if not rule.calls then
     error(("rule %q: rate_limit needs calls"):format(rule.name), 0)
   end
@@ -256,7 +257,7 @@ local function rate_limit(rule, env)
     error(("rule %q: group_by header and group_header go together"):format(rule.name), 0)
   end
   local ok, limit = pcall(counters.limiter, {
-    id = ("%s/waf:%s"):format(env.id or "waf", rule.name), calls = rule.calls,
+    id = ("%s/waf:%s"):format(origin, rule.name), calls = rule.calls,
     period = rule.window or 60, algorithm = "sliding_window",
     mode = env.plan and env.plan.redis and "shared" or nil,
   })
@@ -265,7 +266,7 @@ local function rate_limit(rule, env)
   end
   local group, status = GROUPS[rule.group_by or "client_ip"], rule.status or 429
   return function(ctx)
-    local allowed, _, retry_after = limit:check(group(rule, ctx), 1)
+    local allowed, _, retry_after = limit:check((ctx.site or "") .. "\0" .. group(rule, ctx), 1)
     if not allowed then
       return reply.refuse(status, "WafRateLimited", "rate limit exceeded",
         { ["Retry-After"] = tostring(math.max(1, retry_after)) })
@@ -292,7 +293,7 @@ function M.steps(conf, env)
   local steps, last = {}, nil
   for _, rule in ipairs(ordered(conf.custom_rules or {}, conf.is_merged)) do
     local act = rule.action == "challenge" and challenged(rule, conf)
-      or rule.action == "rate_limit" and rate_limit(rule, env) or nil
+      or rule.action == "rate_limit" and rate_limit(rule, conf, env) or nil
     if act or not last or last.act then
       last = { text = "", act = act, rule = rule, has_late = false, priority = 0, extra = 0 }
       steps[#steps + 1] = last

@@ -249,4 +249,36 @@ describe("waf in nested scopes", function()
     assert.equal(403, gw:post("/?a=inner", { body = "" }).status)
     assert.equal(403, gw:post("/?a=outer", { body = "" }).status)
   end)
+
+  it("counts a custom rule's calls by site, wherever it is merged into", function()
+    local gw = moongate.gateway({ files = { ["gateway.lua"] = [[
+local p = require("moongate.policies")
+local function route(path, ...)
+  return { path = path, reply = { status = 200, body = "inside" }, policies = { inbound = { ... } } }
+end
+local more = { ruleset = "none", custom_rules = { { name = "other", priority = 9, action = "log" } } }
+return {
+  name = "spec",
+  listeners = { { name = "http", address = "127.0.0.1:0" } },
+  policies = { inbound = { p.waf { ruleset = "none", custom_rules = {
+    { name = "few", priority = 1, action = "rate_limit", calls = 3, window = 300, group_by = "none" } } } } },
+  sites = {
+    { name = "a", hosts = { "a.test" }, routes = { route("/1", p.waf(more)), route("/2", p.waf(more)), route("/3") } },
+    { name = "b", hosts = { "b.test" }, policies = { inbound = { p.waf(more) } }, routes = { route("/*") } },
+    { name = "c", hosts = { "c.test" }, routes = { route("/*") } },
+  },
+}
+]] } })
+    finally(function()
+      gw:close()
+    end)
+    local function ask(host, path)
+      return gw:get(path, { headers = { Host = host } }).status
+    end
+    assert.same({ 200, 200, 200, 429, 429, 429 }, { ask("a.test", "/1"), ask("a.test", "/2"), ask("a.test", "/3"),
+      ask("a.test", "/1"), ask("a.test", "/2"), ask("a.test", "/3") })
+    for _, host in ipairs({ "b.test", "c.test" }) do
+      assert.same({ 200, 200, 200, 429 }, { ask(host, "/"), ask(host, "/"), ask(host, "/"), ask(host, "/") })
+    end
+  end)
 end)

@@ -294,20 +294,20 @@ function M:merge(list)
   for i, listing in ipairs(list) do
     first = listing.conf.replace and i or first
   end
-  local inner, given, uids = list[#list], {}, {}
+  local inner, given, uids, ids = list[#list], {}, {}, {}
   if first == #list then
     return inner
   end
   for i = first, #list do
-    given[#given + 1], uids[#uids + 1] = list[i].given, list[i].uid
+    given[#given + 1], uids[#uids + 1], ids[#ids + 1] = list[i].given, list[i].uid, list[i].id
   end
   local key = table.concat(uids, "+")
   local merged = self.merged[key]
   if not merged then
     local record, scope = inner.record, inner.of_scope
-    local conf = self:check_conf(inner.module, record, scope, inner.path,
-      inner.module.merge(given))
-    conf.is_merged = true
+    local all, origins = inner.module.merge(given, ids)
+    local conf = self:check_conf(inner.module, record, scope, inner.path, all)
+    conf.is_merged, conf.origins = true, origins
     local fields = {}
     for name, value in pairs(inner) do
       fields[name] = value
