@@ -3,6 +3,8 @@
 
 #include <lauxlib.h>
 
+enum { DECODE_PACE = 256 };
+
 struct decoder {
     struct moon_json_reader *reader;
     bool refuse_duplicates;
@@ -89,13 +91,17 @@ static const char *step(lua_State *L, struct decoder *d, enum moon_json_token to
     return NULL;
 }
 
-const char *json_push(lua_State *L, struct moon_json_reader *r, bool refuse_duplicates)
+const char *json_push(lua_State *L, struct moon_json_reader *r, bool refuse_duplicates,
+                      void (*pace)(void))
 {
     luaL_checkstack(L, 8, "JSON");
     int base = lua_gettop(L);
     (void)luaL_newmetatable(L, MOON_JSON_ARRAY_MT);
     struct decoder d = {.reader = r, .refuse_duplicates = refuse_duplicates, .array_mt = base + 1};
-    for (;;) {
+    for (unsigned count = 1;; count++) {
+        if (pace != NULL && count % DECODE_PACE == 0) {
+            pace();
+        }
         enum moon_json_token token = json_next(r);
         if (token == MOON_JSON_DONE) {
             lua_replace(L, base + 1); // the value takes the metatable's place

@@ -67,7 +67,7 @@ static int json_decode(lua_State *L)
     }
     struct moon_json_reader reader;
     json_reader_init(&reader, text, scratch, depth);
-    const char *error = json_push(L, &reader, refuse);
+    const char *error = json_push(L, &reader, refuse, host->pace);
     if (error == NULL) {
         return 1;
     }

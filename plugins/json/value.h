@@ -13,8 +13,10 @@
 /// Reads the whole text and pushes its value; on failure pushes nothing. Raises only for want of
 /// memory.
 ///
+/// @param pace  called every few hundred values, where the text may be long (moongate/plugin.h); or NULL
 /// @return NULL, or what is wrong (static text; `r->at` says where)
-const char *json_push(lua_State *L, struct moon_json_reader *r, bool refuse_duplicates);
+const char *json_push(lua_State *L, struct moon_json_reader *r, bool refuse_duplicates,
+                      void (*pace)(void));
 
 /// Writes the value at `index` as JSON and pushes the text; on failure pushes nothing.
 ///

@@ -240,7 +240,7 @@ static bool add_json(lua_State *L, struct keyset *set, struct moon_slice text,
 {
     struct moon_json_reader reader;
     json_reader_init(&reader, text, lua_newuserdata(L, text.len + 1), 32);
-    const char *error = json_push(L, &reader, true);
+    const char *error = json_push(L, &reader, true, NULL);
     if (error != NULL) {
         lua_pushfstring(L, "%s: not a PEM text, and not JSON: %s", from->place, error);
         return false;

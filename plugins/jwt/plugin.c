@@ -110,7 +110,7 @@ static const struct refusal *read_header(lua_State *L, const struct keyset *set,
         return &BAD_HEADER;
     }
     json_reader_init(&reader, json, (char *)(uintptr_t)json.data, HEADER_DEPTH);
-    if (json_push(L, &reader, true) != NULL) {
+    if (json_push(L, &reader, true, NULL) != NULL) {
         return &BAD_HEADER;
     }
     t->header = lua_gettop(L);
@@ -343,7 +343,7 @@ static int keyset_verify(lua_State *L)
     }
     struct moon_json_reader reader;
     json_reader_init(&reader, payload, (char *)(uintptr_t)payload.data, CLAIMS_DEPTH);
-    if (json_push(L, &reader, true) != NULL || !lua_istable(L, -1) ||
+    if (json_push(L, &reader, true, NULL) != NULL || !lua_istable(L, -1) ||
         payload.data[strspn(payload.data, " \t\r\n")] != '{') {
         return push_refusal(L, &NO_CLAIMS);
     }

@@ -20,7 +20,7 @@ static int yaml_json(lua_State *L)
     size_t len;
     text.data = lua_tolstring(L, 1, &text.len);
     host->charge(L, (uint32_t)text.len + 100);
-    if (!yaml_to_json(text, &out, &len, error)) {
+    if (!yaml_to_json(text, host->pace, &out, &len, error)) {
         lua_pushnil(L);
         lua_pushstring(L, error);
         return 2;

@@ -9,6 +9,7 @@
 #define OUTPUT_MAX ((size_t)32 << 20)
 #define DEPTH_MAX 200
 #define ANCHORS_MAX 4096
+#define YAML_PACE 128
 
 struct anchor {
     char *name;
@@ -323,7 +324,7 @@ static void describe(const yaml_parser_t *parser, char *error)
                    parser->problem != NULL ? parser->problem : "not YAML");
 }
 
-bool yaml_to_json(struct moon_slice text, char **out, size_t *len, char *error)
+bool yaml_to_json(struct moon_slice text, void (*pace)(void), char **out, size_t *len, char *error)
 {
     yaml_parser_t parser;
     struct writer w = {0};
@@ -334,8 +335,11 @@ bool yaml_to_json(struct moon_slice text, char **out, size_t *len, char *error)
     }
     yaml_parser_set_input_string(&parser, (const unsigned char *)(text.len > 0 ? text.data : ""),
                                  text.len);
-    while (is_well && !is_over) {
+    for (unsigned count = 1; is_well && !is_over; count++) {
         yaml_event_t event;
+        if (pace != NULL && count % YAML_PACE == 0) {
+            pace();
+        }
         if (yaml_parser_parse(&parser, &event) == 0) {
             describe(&parser, error);
             is_well = false;

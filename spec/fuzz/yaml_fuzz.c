@@ -15,7 +15,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     char error[YAML_ERROR_BYTES];
     char *out;
     size_t len;
-    if (!yaml_to_json((struct moon_slice){(const char *)data, size}, &out, &len, error)) {
+    if (!yaml_to_json((struct moon_slice){(const char *)data, size}, NULL, &out, &len, error)) {
         return 0;
     }
     struct moon_json_reader reader;
