@@ -9,7 +9,7 @@
 
 enum {
     BACKGROUND_STACK_BYTES = 8 << 20, // as the main one's: policies are prepared on it
-    BACKGROUND_PORTION_US = 200,
+    BACKGROUND_PORTION_US = 100,
     BACKGROUND_PORTION_MAX_US = 20000,
     // A job that has waited long gets more: with a 2000th of its age at each turn even ten seconds of
     // work come to an end beside requests that leave nothing over.

@@ -16,7 +16,7 @@ enum {
     CHECKER_SECONDS = 30,
     // A kernel gives whoever has work a few milliseconds at a time, and so long a worker's requests
     // would wait on a core that both share. Who sleeps in between comes in between.
-    CHECKER_PORTION_US = 250,
+    CHECKER_PORTION_US = 150,
     CHECKER_REST_US = 500,
     CHECKER_PORTIONS = 2000, // as in net/background.c: the longer it takes, the longer the portions
 };

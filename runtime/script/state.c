@@ -10,7 +10,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { STATE_LOOK = 32 }; // allocations between two looks at the clock
+enum {
+    STATE_LOOK = 32, // allocations between two looks at the clock
+    // Iterations after which LuaJIT compiles a loop: what is run once, to load a configuration, pays
+    // less for being interpreted than for being compiled.
+    STATE_HOT_LOADING = 1000,
+    STATE_HOT = 56, // LuaJIT's own
+};
 
 static const char state_key = 0; // its address is the registry key of the script
 
@@ -326,6 +332,19 @@ static void state_open_libraries(struct moon_script *script)
     moon_ctx_open(L, script);
 }
 
+static void state_set_hot(lua_State *L, int iterations)
+{
+    int top = lua_gettop(L);
+    lua_getglobal(L, "require");
+    lua_pushliteral(L, "jit.opt");
+    if (lua_pcall(L, 1, 1, 0) == 0) {
+        lua_getfield(L, -1, "start");
+        lua_pushfstring(L, "hotloop=%d", iterations);
+        (void)lua_pcall(L, 1, 0, 0); // a LuaJIT without its compiler has no such parameter
+    }
+    lua_settop(L, top);
+}
+
 static char *state_take_text(lua_State *L, int index)
 {
     size_t len;
@@ -481,6 +500,7 @@ enum moon_rc moon_script_load(const struct moon_script_env *env, const struct mo
     script->real_alloc = lua_getallocf(script->L, &script->real_alloc_ud);
     lua_setallocf(script->L, state_alloc_loading, script);
     state_open_libraries(script);
+    state_set_hot(script->L, STATE_HOT_LOADING);
     moon_pace();
     rc = state_load_config(script, error);
     if (rc == MOON_OK)
@@ -488,6 +508,7 @@ enum moon_rc moon_script_load(const struct moon_script_env *env, const struct mo
     if (rc != MOON_OK)
         goto fail;
     state_find_describe(script);
+    state_set_hot(script->L, STATE_HOT);
     state_collect(script->L);
     lua_gc(script->L, LUA_GCSETPAUSE, 250);
     (void)lua_sethook(script->L, NULL, 0, 0);

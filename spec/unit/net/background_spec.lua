@@ -19,7 +19,7 @@ void test_job_post(struct test_job *job);
 ]])
 
 -- A portion lasts 200 us, or a 2000th of the job's age, and a step that has begun is done.
-local STEPS, STEP_US, PORTION_US, PORTIONS = 30, 100, 200, 2000
+local STEPS, STEP_US, PORTION_US, PORTIONS = 30, 50, 100, 2000
 
 describe("work in the background of a loop", function()
   local background, trace
