@@ -13,17 +13,16 @@ local reply = require("moongate.reply")
 local M = {
   name = "bot_protection",
   summary = "Puts bots into the classes bad, good and unknown, and acts by category.",
-  description = "**bad**: `malicious` and `high_risk` (addresses on your threat lists), `falsified` "
-    .. "(says that it is a bot whose operator denies it). **good**, by name and address both: "
-    .. "`search`, `social`, `advertising`, `monitor`, `feed`, `link_checker`, `archive`, `other`. "
-    .. "**unknown**: `scanner`, `automation`, `tool` (HTTP libraries), `crawler` (known by name "
-    .. "alone), `unidentified` (no user agent).\n\n"
-    .. "A bot is verified by the address list that you give for it, else by forward-confirmed "
-    .. "reverse DNS: the name of its address lies in its operator's domain, and leads back to the "
-    .. "address. Answers are kept for an hour; while its address has no name, or nobody answers, it "
-    .. "counts as "
-    .. "`crawler`, not as falsified. Lists are files with a network a line, or the JSON that "
-    .. "operators publish, read again when they are replaced.\n\n"
+  description = "**bad**: `malicious` and `high_risk` (addresses on your threat lists), "
+    .. "`falsified` (says that it is a bot whose operator denies it). **good**, by name and "
+    .. "address both: `search`, `social`, `advertising`, `monitor`, `feed`, `link_checker`, "
+    .. "`archive`, `other`. **unknown**: `scanner`, `automation`, `tool` (HTTP libraries), "
+    .. "`crawler` (known by name alone), `unidentified` (no user agent).\n\nA bot is verified "
+    .. "by the address list that you give for it, else by forward-confirmed reverse DNS: the "
+    .. "name of its address lies in its operator's domain, and leads back to the address. "
+    .. "Answers are kept for an hour; while its address has no name, or nobody answers, it "
+    .. "counts as `crawler`, not as falsified. Lists are files with a network a line, or the "
+    .. "JSON that operators publish, read again when they are replaced.\n\n"
     .. 'Left for later policies: `ctx.vars["bot_protection.class"]`, `.category`, `.name`, '
     .. "`.action`. Metric: `moongate_bots_total` by class, category and action.",
   sections = { "inbound" },

@@ -7,8 +7,7 @@ local M = {
   name = "emit_metric",
   summary = "Adds to a counter of `/metrics`.",
   description = "Labels are bounded: past `max_series` combinations of their values the further "
-    .. "ones "
-    .. "are counted with `other` in each label. What fails here never fails the request.",
+    .. "ones are counted with `other` in each label. What fails here never fails the request.",
   sections = { "inbound", "backend", "outbound", "on_error" },
   azure = "emit-metric",
   differences = "A Prometheus counter of this gateway instead of telemetry elsewhere.",

@@ -7,21 +7,16 @@ local M = {
   name = "forward_request",
   summary = "Calls the backend, where its own settings do not fit.",
   description = "Without this policy a route's backend is called after the `backend` section. "
-    .. "With it "
-    .. "the call is made here, so that `retry`, `when` and `limit_concurrency` can hold it, and "
-    .. "the "
-    .. "policies behind it see `ctx.response`. Of several scopes that list it, the innermost "
-    .. "counts. "
-    .. "A call that fails goes to `on_error` with reason `BackendConnectionFailure` or `Timeout`.",
+    .. "With it the call is made here, so that `retry`, `when` and `limit_concurrency` can hold "
+    .. "it, and the policies behind it see `ctx.response`. Of several scopes that list it, the "
+    .. "innermost counts. A call that fails goes to `on_error` with reason "
+    .. "`BackendConnectionFailure` or `Timeout`.",
   sections = { "backend" },
   azure = "forward-request",
-  differences = "A route's backend is called without this policy too. Connect and idle deadlines "
-    .. "and "
-    .. "the protocol are settings of the backend. Redirects are followed to the backend's own "
-    .. "targets "
-    .. "and to the hosts in `redirect_hosts` only, at most ten; what goes to another host goes "
-    .. "without "
-    .. "`Authorization` and `Cookie`.",
+  differences = "A route's backend is called without this policy too. Connect and idle "
+    .. "deadlines and the protocol are settings of the backend. Redirects are followed to the "
+    .. "backend's own targets and to the hosts in `redirect_hosts` only, at most ten; what goes "
+    .. "to another host goes without `Authorization` and `Cookie`.",
   statuses = {
     ["502"] = "`BackendConnectionFailure`",
     ["503"] = "`BackendConnectionFailure`, where no target is up",

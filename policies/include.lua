@@ -1,6 +1,8 @@
 -- SPDX-License-Identifier: Apache-2.0
 --- Runs the policies of a fragment as if they stood here.
 
+local blocks = require("moongate.blocks")
+
 local M = {
   name = "include",
   summary = "Runs the policies of a fragment as if they stood here.",
@@ -45,9 +47,7 @@ local function acting(section)
   end
 end
 
-for _, section in ipairs(M.sections) do
-  M[section] = acting(section)
-end
+blocks.act(M, acting)
 
 function M.follow(self, ctx, section)
   return self[section](ctx)

@@ -12,8 +12,7 @@ local M = {
   sections = { "outbound" },
   azure = "jsonp",
   differences = "`X-Content-Type-Options: nosniff` and the leading comment keep the answer from "
-    .. "being "
-    .. "taken for something else.",
+    .. "being taken for something else.",
   statuses = { ["400"] = "`CallbackParameterInvalid`" },
   example = 'p.jsonp { callback_parameter_name = "cb" }',
 }

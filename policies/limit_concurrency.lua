@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: Apache-2.0
 --- Lets only so many requests be inside at once.
+local blocks = require("moongate.blocks")
 local expression = require("moongate.expression")
 local leases = require("moongate.leases")
 local limits = require("moongate.limits")
@@ -42,28 +43,18 @@ M.schema = {
 }
 
 --- The policies inside stand in the list part.
-function M.split(conf)
-  local own, list = {}, {}
-  for key, value in pairs(conf) do
-    if type(key) == "number" then
-      list[key] = value
-    else
-      own[key] = value
-    end
-  end
-  return own, { { at = "", list = list } }
-end
+M.split = blocks.split
 
 function M.prepare(conf, env)
-  local blocks, has_policies = env.blocks[1], next(env.blocks[1]) ~= nil
+  local inner = env.blocks[1]
   local has_redis = env.plan ~= nil and env.plan.redis ~= nil
   if conf.mode == "shared" and not has_redis then
     error("mode: the configuration has no redis to share by", 0)
   end
   return { is_shared = has_redis and conf.mode ~= "local",
     key = expression.required(conf.key or env.id, "key"), max = conf.max,
-    queue = conf.queue or 0, timeout = conf.queue_timeout or 5, blocks = blocks,
-    holds = not has_policies }
+    queue = conf.queue or 0, timeout = conf.queue_timeout or 5, blocks = inner,
+    holds = next(inner) == nil }
 end
 
 local function acting(section)
@@ -86,12 +77,8 @@ local function acting(section)
   end
 end
 
-for _, section in ipairs(M.sections) do
-  M[section] = acting(section)
-end
+blocks.act(M, acting)
 
-function M.follow(self, ctx, section)
-  return self.blocks[section](ctx)
-end
+M.follow = blocks.follow
 
 return M

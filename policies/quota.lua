@@ -24,10 +24,8 @@ local M = {
   sections = { "inbound" },
   azure = "quota, quota-by-key",
   differences = "Legal in every scope; callers without a subscription are counted by their "
-    .. "address; "
-    .. "days and months of a time zone; bytes instead of kilobytes; of several worker processes "
-    .. "each "
-    .. "call is counted exactly.",
+    .. "address; days and months of a time zone; bytes instead of kilobytes; of several worker "
+    .. "processes each call is counted exactly.",
   statuses = { ["403"] = "`QuotaExceeded`; `status` changes it" },
   example = 'p.quota { calls = 10000, bytes = 10737418240, period = "month", timezone = "Europe/Rome" }',
 }

@@ -1,23 +1,22 @@
 -- SPDX-License-Identifier: Apache-2.0
 --- Runs the policies inside it again while a condition holds.
+local blocks = require("moongate.blocks")
 local expression = require("moongate.expression")
 
 local M = {
   name = "retry",
   summary = "Runs the policies inside it, and again while a condition holds.",
-  description = "Most often they are a `forward_request`. They run once, then up to `count` times "
-    .. "more "
-    .. "while `condition` holds or the outcome is in `on`. Pauses: `interval` alone is fixed; with "
-    .. "`delta` it is interval + (n - 1) x delta; with `max_interval` too it is interval + "
-    .. "(2^n - 1) x delta x a random factor of 0.8 to 1.2, at most `max_interval`. Where the call "
-    .. "itself fails, `ctx.response` is nil and `ctx.error.reason` says why. The request's body "
-    .. "is kept "
-    .. "in memory, so that it can be sent again.",
+  description = "Most often they are a `forward_request`. They run once, then up to `count` "
+    .. "times more while `condition` holds or the outcome is in `on`. Pauses: `interval` alone "
+    .. "is fixed; with `delta` it is interval + (n - 1) x delta; with `max_interval` too it is "
+    .. "interval + (2^n - 1) x delta x a random factor of 0.8 to 1.2, at most `max_interval`. "
+    .. "Where the call itself fails, `ctx.response` is nil and `ctx.error.reason` says why. The "
+    .. "request's body is kept in memory, so that it can be sent again.",
   sections = { "inbound", "backend", "outbound", "on_error" },
   azure = "retry",
   differences = "The body is kept without being asked to. A call is made again only for methods "
-    .. "that "
-    .. "are idempotent, unless `only_idempotent = false`. `on` lists what is to be tried again.",
+    .. "that are idempotent, unless `only_idempotent = false`. `on` lists what is to be tried "
+    .. "again.",
   example = [[p.retry { count = 3, interval = 0.2, on = { 502, "connect" }, p.forward_request {} }]],
 }
 
@@ -43,23 +42,12 @@ M.schema = {
       description = "Whether the first further run comes without a pause." },
     only_idempotent = { type = "boolean", default = true,
       description = "Whether a call of the backend is made again only for GET, HEAD, OPTIONS, "
-        .. "TRACE, "
-        .. "PUT and DELETE." },
+        .. "TRACE, PUT and DELETE." },
   },
 }
 
 --- The policies inside stand in the list part.
-function M.split(conf)
-  local own, list = {}, {}
-  for key, value in pairs(conf) do
-    if type(key) == "number" then
-      list[key] = value
-    else
-      own[key] = value
-    end
-  end
-  return own, { { at = "", list = list } }
-end
+M.split = blocks.split
 
 function M.needs(_, listing)
   return { request_body = listing.forwards }
@@ -156,12 +144,8 @@ local function acting(section)
   end
 end
 
-for _, section in ipairs(M.sections) do
-  M[section] = acting(section)
-end
+blocks.act(M, acting)
 
-function M.follow(self, ctx, section)
-  return self.blocks[section](ctx)
-end
+M.follow = blocks.follow
 
 return M

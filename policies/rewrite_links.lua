@@ -13,9 +13,8 @@ local M = {
     .. "weak.",
   sections = { "outbound" },
   azure = "redirect-content-urls",
-  differences = "Fields and cookies too, which Azure leaves; links that only begin with a host's "
-    .. "name "
-    .. "(`http://api.test.example` for `http://api.test`) are left alone.",
+  differences = "Fields and cookies too, which Azure leaves; links that only begin with a "
+    .. "host's name (`http://api.test.example` for `http://api.test`) are left alone.",
   example = 'p.rewrite_links { hosts = { "orders.internal:9101" } }',
 }
 

@@ -32,9 +32,8 @@ M.schema = {
       type = "string",
       description = "A template: `{{ ctx.request.query.name }}` writes a value, escaped for "
         .. "`content_type` (JSON, XML and HTML, forms, CSV); `| raw`, `json`, `url`, `html`, "
-        .. "`upper`, "
-        .. "`lower`, `trim`, `length`, `base64` filter it. `{% if … %}`, `{% elsif … %}`, "
-        .. "`{% else %}`, `{% for x in … %}`, `{% end %}`, `{# … #}`.",
+        .. "`upper`, `lower`, `trim`, `length`, `base64` filter it. `{% if … %}`, `{% elsif … "
+        .. "%}`, `{% else %}`, `{% for x in … %}`, `{% end %}`, `{# … #}`.",
     },
     content_type = { type = "string", description = "Media type; for JSON it is known." },
     needs_body = {

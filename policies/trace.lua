@@ -6,8 +6,7 @@ local M = {
   name = "trace",
   summary = "Writes a line about the request to the error log.",
   description = "The line carries the request's id. `ctx:trace(message, fields, severity)` does "
-    .. "the "
-    .. "same from a function.",
+    .. "the same from a function.",
   sections = { "inbound", "backend", "outbound", "on_error" },
   azure = "trace",
   differences = "Severities are those of the log's levels: `verbose` is `debug`.",

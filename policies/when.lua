@@ -1,19 +1,17 @@
 -- SPDX-License-Identifier: Apache-2.0
 --- Runs the policies of the first condition that holds.
+local blocks = require("moongate.blocks")
 local expression = require("moongate.expression")
 
 local M = {
   name = "when",
   summary = "Runs the policies of the first condition that holds.",
-  description = "`p.when(condition, { … }, { … })`: the second list runs where the condition does "
-    .. "not "
-    .. "hold. `:elsewhen(condition, { … })` adds a further condition; each is asked only when "
-    .. "those "
-    .. "before it did not hold. A condition is a function of `ctx` or a Lua expression in a text. "
-    .. "What "
-    .. "the chosen policies do in later sections (the fields of a `rate_limit`, say) happens too, "
-    .. "and "
-    .. "what the others would do does not. A fourth argument holds `id` and `on_error`.",
+  description = "`p.when(condition, { … }, { … })`: the second list runs where the condition "
+    .. "does not hold. `:elsewhen(condition, { … })` adds a further condition; each is asked "
+    .. "only when those before it did not hold. A condition is a function of `ctx` or a Lua "
+    .. "expression in a text. What the chosen policies do in later sections (the fields of a "
+    .. "`rate_limit`, say) happens too, and what the others would do does not. A fourth "
+    .. "argument holds `id` and `on_error`.",
   sections = { "inbound", "backend", "outbound", "on_error" },
   azure = "choose",
   differences = "The conditions are asked once: later sections keep to the choice.",
@@ -40,16 +38,16 @@ M.schema = {
 
 --- Takes the lists off: they are read by the configuration.
 function M.split(conf)
-  local own, blocks = { branches = {} }, {}
+  local own, lists = { branches = {} }, {}
   for i, branch in ipairs(conf.branches) do
     own.branches[i] = { condition = branch.condition }
-    blocks[i] = { at = i == 1 and ".policies" or (".elsewhen[%d]"):format(i - 1),
+    lists[i] = { at = i == 1 and ".policies" or (".elsewhen[%d]"):format(i - 1),
       list = branch.policies }
   end
   if conf.otherwise ~= nil then
-    blocks[#blocks + 1] = { at = ".otherwise", list = conf.otherwise }
+    lists[#lists + 1] = { at = ".otherwise", list = conf.otherwise }
   end
-  return own, blocks
+  return own, lists
 end
 
 function M.prepare(conf, env)
@@ -88,9 +86,7 @@ local function acting(section)
   end
 end
 
-for _, section in ipairs(M.sections) do
-  M[section] = acting(section)
-end
+blocks.act(M, acting)
 
 --- A later section: the policies that were chosen go on.
 function M.follow(self, ctx, section)
