@@ -22,6 +22,7 @@ local RULES = {
     [==[\bdb\.\w[\w.]*\.(?:insert|find|remove|delete|update|drop|aggregate|mapreduce)\w*\s*\(]==],
     [==[\bthis\.\w+.{0,40}\|\|\s*['\x22]?1['\x22]?\s*==]==],
     [==[^(?:json\.)?(?:\w+\.)*(?:pass\w*|user\w*|e?mail|login|token)\.\$(?:[gl]te?|ne|n?in|regex|exists)$]==],
+    [==[^[^'\x22]*['\x22]\s*(?:\|\||&&)\s*this\.]==],
   } },
   { 9800101, VALUES, "JavaScript loop", {
     [==[;\s*(?:var|let|const)\s+\w+\s*=\s*new\s+date\s*\(]==],
@@ -49,6 +50,7 @@ local RULES = {
     [==[^@\(\d+\s*[*+-]\s*\d+\)]==],
     [==[\{php\}]==],
     [==[\{\{[^}]{0,80}\|\s*attr\s*\(]==],
+    [==[^\s*\{\{\s*(?:config|self|request|settings|dump\(\))\s*\}\}\s*$]==],
   } },
   { 9800140, ANY, "Code for another machine", {
     [==[^\s*<%[=@!]?\s*(?:\d+\s*[*+-]\s*\d|[^%]{0,200}\b(?:system|exec|eval|runtime|process|popen|spawn|file\.|io\.|request\s*[.(]|response\.write|server\.|createobject))]==],
@@ -97,7 +99,10 @@ local RULES = {
     [==[(?:^|[;|&\x60(=\s])/?(?:usr/)?(?:local/)?s?bin/(?:(?:ba|da|z|k|c|tc)?sh|cat|ls|id|nc|netcat|ncat|curl|wget|ping|whoami|uname|head|tail|more|less|nl|base64|xxd|telnet|printenv|echo)\s*(?:[;|&<>\x60]|\s-[a-z]|\s['\x22]?(?:/(?:etc|proc|root|flag|home|var/www)|\$))]==],
     [==[(?:^|[;|&\x60(\s])/dev/(?:tcp|udp)/]==],
   } },
-  { 9800153, VALUES, "Call of PHP", { [==[(?<![\w.>])(?:system|exec|passthru|shell_exec|popen|proc_open|pcntl_exec|assert|phpinfo|eval|call_user_func|create_function|file_(?:get|put)_contents|fopen|readfile|fsockopen|base64_decode|gzinflate|str_rot13|preg_replace|unserialize|move_uploaded_file|chmod|unlink)\s*\(\s*(?:['\x22$@)]|[a-z_]+\s*\()]==] } },
+  { 9800153, VALUES, "Call of PHP", {
+    [==[\bphpinfo\s*\(\s*\)]==],
+    [==[(?<![\w.>])(?:system|exec|passthru|shell_exec|popen|proc_open|pcntl_exec|assert|eval|call_user_func|create_function|file_(?:get|put)_contents|fopen|readfile|fsockopen|base64_decode|gzinflate|str_rot13|preg_replace|unserialize|move_uploaded_file|chmod|unlink)\s*\(\s*(?:['\x22$@]|[a-z_]+\s*\()]==],
+  } },
   { 9800154, VALUES, "Call of Java, Node.js or Python", {
     [==[\bjava\.lang\.(?:runtime|processbuilder|class)\b]==],
     [==[\bjavax\.script\.]==],
@@ -136,6 +141,7 @@ local RULES = {
     [==[^\s*(?:j\s*a\s*v\s*a|v\s*b)\s*s\s*c\s*r\s*i\s*p\s*t\s*:\s*(?!void\b|;?\s*$)\S*\w\s*[(\x60=[]]==],
     [==[[\s/'\x22>]on[a-z]{3,20}\s*=\s*['\x22\x60]?\s*(?:alert|confirm|prompt|eval)\b]==],
     [==[\bstring\.fromcharcode\s*\(\s*\d]==],
+    [==[<\w[^>]*\bstyle\s*=[^>]*\b(?:expression\s*\(|url\s*\(\s*['\x22]?\s*javascript:)]==],
   } },
   { 9800180, VALUES, "Windows share or profile", {
     [==[\x5c\x5c[^\x5c\s]{1,64}\x5c[a-z]\$\x5c]==],
@@ -167,12 +173,20 @@ local RULES = {
     [==[\xe0\x80[\xae\xaf]]==],
     [==[\xc1\x9c]==],
   } },
-  { 9800231, "REQUEST_FILENAME|ARGS_GET|ARGS:url.path", "Path that climbs out in a target", {
+  { 9800231, "REQUEST_FILENAME|ARGS_GET|ARGS:url.path", "Path of a server in a target", {
     [==[(?:\.\.[/\x5c]+){2}]==],
     [==[^(?:\.?[/\x5c])*\.\.[/\x5c]\.\w]==],
+    [==[^\s*(?:file:[/\x5c]*(?:localhost/+)?|[a-z]:)?[/\x5c.]*etc[/\x5c.]+(?:hosts|group|issue)(?=\s*$|[\x00?#;|&'\x22%])]==],
+    [==[^\s*(?:file:[/\x5c]*(?:localhost/+)?|[a-z]:)?[/\x5c.]*(?:windows|winnt)[/\x5c]+system32[/\x5c]+drivers[/\x5c]+etc[/\x5c]+hosts(?=\s*$|[\x00?#;|&'\x22%])]==],
+    [==[^\s*(?:file:[/\x5c]*(?:localhost/+)?|[a-z]:)?[/\x5c.]*var/log/(?:(?:apache2?|httpd)/\w+\.log|auth\.log|secure)(?=\s*$|[\x00?#;|&'\x22%])]==],
   } },
   { 9800232, ANY, "File of the system", {
-    [==[^\s*(?:file:[/\x5c]*(?:localhost/+)?|[a-z]:)?[/\x5c.]*(?:etc[/\x5c.]+(?:passwd|shadow|gshadow|group|sudoers|issue|hosts|master\.passwd)|proc/(?:self|\d+)/|(?:[a-z]:)?[/\x5c]*(?:windows|winnt)[/\x5c]+(?:win|system)\.ini|(?:windows|winnt)[/\x5c]+system32[/\x5c]+(?:cmd\.exe|drivers[/\x5c]+etc[/\x5c]+hosts|config[/\x5c])|boot\.ini|(?:~|root|home/\w+|users/\w+)[/\x5c]+\.(?:ssh[/\x5c]+id_\w+|aws[/\x5c]+credentials|bash_history)|web-inf/web\.xml|var/log/(?:apache2?|httpd|auth\.log|secure))(?![\w./-]*\.(?:pub|d/))]==],
+    [==[^\s*(?:file:[/\x5c]*(?:localhost/+)?|[a-z]:)?[/\x5c.]*etc[/\x5c.]+(?:passwd|g?shadow|sudoers|master\.passwd)(?=\s*$|[\x00?#;|&'\x22%])]==],
+    [==[^\s*(?:file:[/\x5c]*(?:localhost/+)?|[a-z]:)?[/\x5c.]*proc/(?:self|\d+)/[\w/]+(?=\s*$|[\x00?#;|&'\x22%])]==],
+    [==[^\s*(?:file:[/\x5c]*(?:localhost/+)?|[a-z]:)?[/\x5c.]*(?:(?:windows|winnt)[/\x5c]+(?:win|system)\.ini|boot\.ini)(?=\s*$|[\x00?#;|&'\x22%])]==],
+    [==[^\s*(?:file:[/\x5c]*(?:localhost/+)?|[a-z]:)?[/\x5c.]*(?:windows|winnt)[/\x5c]+system32[/\x5c]+(?:cmd\.exe|config[/\x5c])]==],
+    [==[^\s*(?:file:[/\x5c]*(?:localhost/+)?|[a-z]:)?[/\x5c.]*(?:~|root|home/\w+|users/\w+)[/\x5c]+\.(?:ssh[/\x5c]+id_\w+|aws[/\x5c]+credentials|bash_history)(?=\s*$|[\x00?#;|&'\x22%])]==],
+    [==[^\s*(?:file:[/\x5c]*(?:localhost/+)?|[a-z]:)?[/\x5c.]*web-inf/web\.xml(?=\s*$|[\x00?#;|&'\x22%])]==],
     [==[^[^\s]*[=|;&`]\s*(?:\w+\s+)?/etc/(?:passwd|shadow|group|hosts|issue)\b]==],
   } },
   { 9800233, "REQUEST_FILENAME", "File that no site serves", {

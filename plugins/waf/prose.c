@@ -8,6 +8,7 @@ enum {
     PROSE_WORDS_LEAST = 8,    // words by which a text can be known as prose
     PROSE_FIRST = 400,        // bytes that decide for a long text
     PROSE_COMMON_PART = 10,   // one in so many words is of those that every sentence has
+    TALK_WORDS_LEAST = 6,     // .. by which one that names a target of attacks is talk about it
     DOCUMENT_WORDS_LEAST = 3, // .. by which one that begins with a word is known as a document
 };
 
@@ -222,14 +223,30 @@ static size_t skip_lead(struct waf_str s)
     return i < s.n ? i : s.n;
 }
 
+// "javascript:" and what runs; "this JavaScript: x" is prose.
+static bool has_script_reference(struct waf_str s)
+{
+    static const char SCHEME[] = "javascript:";
+    for (size_t i = 0; i + sizeof SCHEME <= s.n; i++) {
+        struct waf_str here = {s.p + i, sizeof SCHEME - 1};
+        if (has_text(here, SCHEME) && s.p[i + sizeof SCHEME - 1] != ' ') {
+            return true;
+        }
+    }
+    return false;
+}
+
 // What no document needs to say and attacks do: such a value is judged by all rules.
 bool waf_has_target(struct waf_str s)
 {
     static const char *const TARGETS[] = {
-        "/etc/passwd",   "/etc/shadow",  "/dev/tcp/",      "xp_cmdshell", "information_schema.",
-        "load_file(",    "into outfile", "waitfor delay",  "pg_sleep(",   "document.cookie",
-        "fromcharcode(", "javascript:",  "{{constructor.", "__globals__", "extractvalue(",
-        "updatexml(",    "$(curl",       "$(wget",         "@@version"};
+        "/etc/passwd",   "/etc/shadow",    "/dev/tcp/",     "xp_cmdshell",   "information_schema.",
+        "load_file(",    "into outfile",   "waitfor delay", "pg_sleep(",     "document.cookie",
+        "fromcharcode(", "{{constructor.", "__globals__",   "extractvalue(", "updatexml(",
+        "$(curl",        "$(wget",         "@@version"};
+    if (has_script_reference(s)) {
+        return true;
+    }
     for (size_t i = 0; i < sizeof TARGETS / sizeof TARGETS[0]; i++) {
         if (has_text(s, TARGETS[i])) {
             return true;
@@ -285,9 +302,6 @@ static bool is_document(struct waf_str s)
     if (is_statement(rest)) {
         return true;
     }
-    if (waf_has_target(s)) {
-        return false;
-    }
     char after = first.n < rest.n ? rest.p[first.n] : ' ';
     char next = first.n + 1 < rest.n ? rest.p[first.n + 1] : ' ';
     bool is_lone = is_single || waf_is_space((unsigned char)after) || after == '`' ||
@@ -305,7 +319,9 @@ static bool is_document(struct waf_str s)
             i += word.n - 1;
         }
     }
-    return words >= DOCUMENT_WORDS_LEAST || (words == 2 && common >= 1);
+    bool is_talk = words >= TALK_WORDS_LEAST && common >= 2; // about a target
+    return is_talk ||
+           ((words >= DOCUMENT_WORDS_LEAST || (words == 2 && common >= 1)) && !waf_has_target(s));
 }
 
 // Without the marks around a text that is code as a whole: ```, {code}, [code].

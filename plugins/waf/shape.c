@@ -419,6 +419,20 @@ bool waf_is_directory_filter(struct waf_str s)
 
 // --- fields by their name --------------------------------------------------------------------
 
+// What is said to a language model: the members of the three well-known APIs.
+static bool is_told_to_model(struct waf_str name)
+{
+    static const char *const MEMBERS[] = {"messages.messages.content", "contents.contents.parts",
+                                          "input.input.content"};
+    for (size_t i = 0; i < sizeof MEMBERS / sizeof MEMBERS[0]; i++) {
+        const char *at = memmem(name.p, name.n, MEMBERS[i], strlen(MEMBERS[i]));
+        if (at != NULL && (at == name.p || at[-1] == '.')) {
+            return true;
+        }
+    }
+    return false;
+}
+
 bool waf_is_named_text(struct waf_str name, struct waf_str value, enum waf_origin origin)
 {
     static const char CODE[] = " code snippet source source_code script sql statement rawsql "
@@ -426,8 +440,12 @@ bool waf_is_named_text(struct waf_str name, struct waf_str value, enum waf_origi
                                "suggestion template html expression expr ";
     static const char TEXT[] =
         " content text prompt input_text system instructions body markdown description comment "
-        "message note notes title summary subject input output line log msg query command cmd run "
+        "message note notes title summary subject question answer input output line log msg query "
+        "command cmd run "
         "args arguments params ";
+    if (origin == WAF_FROM_JSON && is_told_to_model(name)) {
+        return true;
+    }
     const char *dot = memrchr(name.p, '.', name.n);
     struct waf_str last =
         dot == NULL ? name : (struct waf_str){dot + 1, (size_t)(name.p + name.n - dot - 1)};
@@ -447,12 +465,39 @@ bool waf_is_named_text(struct waf_str name, struct waf_str value, enum waf_origi
            !waf_has_target(value);
 }
 
-// What a listing may begin with: a word, or a mark that opens a comment, a list, a tag, a block.
+// A table of Markdown: its first two lines between bars.
+static bool is_table(struct waf_str s)
+{
+    const char *end = memchr(s.p, '\n', s.n);
+    if (s.n < 8 || s.p[0] != '|' || end == NULL || end + 1 == s.p + s.n || end[1] != '|') {
+        return false;
+    }
+    size_t dashes = 0;
+    for (const char *p = end + 1; p < s.p + s.n && *p != '\n'; p++) {
+        if (strchr("|-: \r", *p) == NULL) {
+            return false;
+        }
+        dashes += *p == '-';
+    }
+    return dashes >= 3;
+}
+
+// What a listing may begin with: a word, one in quotes ('use strict'), a mark that opens a comment, a
+// list, a tag, a block.
+static bool can_open_listing(struct waf_str s)
+{
+    static const char MARKS[] = "<{[/#@\"-$*%(!_>` ";
+    char first = s.p[0];
+    return is_letter((unsigned char)first) || memchr(MARKS, first, sizeof MARKS - 1) != NULL ||
+           (first == '\'' && s.n > 1 && is_letter((unsigned char)s.p[1]));
+}
+
 bool waf_is_listing(struct waf_str s)
 {
-    if (s.n < LISTING_BYTES_LEAST ||
-        (!is_letter((unsigned char)s.p[0]) && memchr("<{[/#@\"-$*%(!_>`", s.p[0], 16) == NULL &&
-         s.p[0] != ' ')) {
+    if (is_table(s)) {
+        return true;
+    }
+    if (s.n < LISTING_BYTES_LEAST || !can_open_listing(s)) {
         return false;
     }
     size_t lines = 0, words = 0;
