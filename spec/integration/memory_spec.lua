@@ -4,12 +4,14 @@
 
 local gateway = require("spec.support.gateway")
 local h2 = require("spec.support.h2")
+local process = require("spec.support.process")
 local socket = require("socket")
 
 local CONFIG = [[
 return {
   name = "spec", workers = 1, access_log = false, limits = { drain_timeout = 1 },
-  listeners = { { name = "http", address = "127.0.0.1:8080", http2 = true } },
+  listeners = { { name = "http", address = "127.0.0.1:8080", http2 = true },
+    { name = "https", address = "127.0.0.1:8443", tls = { certificates = { { development = true } } } } },
   backends = { origin = { targets = { "http://127.0.0.1:9001" }, retries = 0 } },
   sites = { { hosts = { "*" }, routes = {
     { path = "/reply", reply = { status = 200, body = "ok" } }, { path = "/*", backend = "origin" } } } },
@@ -25,7 +27,7 @@ describe("memory of a worker", function()
     return
   end
 
-  local gw, port, origin, dir
+  local gw, port, tls_port, origin, dir
   local open = {}
 
   before_each(function()
@@ -35,9 +37,9 @@ describe("memory of a worker", function()
     local file = assert(io.open(dir .. "/gateway.lua", "wb"))
     file:write(CONFIG)
     file:close()
-    port = gateway.free_ports(1)
+    port, tls_port = gateway.free_ports(2)
     gw = gateway.start({ from = dir, port = port, replace = { ["8080"] = tostring(port),
-      ["9001"] = tostring((select(2, origin:getsockname()))) } })
+      ["8443"] = tostring(tls_port), ["9001"] = tostring((select(2, origin:getsockname()))) } })
   end)
 
   after_each(function()
@@ -107,6 +109,26 @@ describe("memory of a worker", function()
     end)
     assert.is_true(each <= 2 * KIB, ("%.1f KiB a connection"):format(each / KIB))
   end)
+
+  for _, version in ipairs { "TLSv1.3", "TLSv1.2" } do
+    it("is at most 20 KiB for an idle connection of " .. version, function()
+      local function begin(count)
+        local path = dir .. "/" .. count -- a pipe from here would be read by nobody
+        local client = assert(io.popen(("python3 spec/support/idle_tls.py %d %d %s >'%s' 2>&1"):format(tls_port, count,
+          version, path), "w"))
+        assert.truthy(process.eventually(function()
+          return process.read(path):find("idle", 1, true)
+        end, 30), process.read(path))
+        return client
+      end
+      begin(20):close() -- what is made at first use
+      local before = settled()
+      local client = begin(300)
+      local each = (settled() - before) / 300
+      client:close()
+      assert.is_true(each <= 20 * KIB, ("%.1f KiB a connection"):format(each / KIB))
+    end)
+  end
 
   it("is at most 24 KiB for an idle HTTP/2 connection", function()
     local each = grows_by(300, function()
