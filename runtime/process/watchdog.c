@@ -12,7 +12,7 @@ enum {
     WATCHDOG_WARN_US = 100 * 1000,
     WATCHDOG_BACKTRACE_US = 1800 * 1000,
     WATCHDOG_KILL_US = 2000 * 1000,
-    WATCHDOG_LOAD_KILL_US = 30 * 1000 * 1000, // loading a large configuration is one long turn
+    WATCHDOG_LOAD_KILL_US = 30 * 1000 * 1000, // the first configuration is loaded in one long turn
 };
 
 // What it runs now, as far as it has said. `into` may hold a torn text: it is for people only.
@@ -37,7 +37,8 @@ static bool watchdog_look(struct moon_child *child, int64_t now_us)
     if (child->pid == 0 || beat_us == 0 || now_us - beat_us < WATCHDOG_WARN_US)
         return false;
     int64_t age_us = now_us - beat_us;
-    bool is_loading = child->loading != 0 && child->loaded == 0;
+    bool is_loading = child->loading != 0 && child->loaded == 0 &&
+                      atomic_load_explicit(&slot->section_started_us, memory_order_relaxed) == 0;
     if (child->placed_beat_us != beat_us && !is_loading) {
         child->placed_beat_us = beat_us;
         (void)kill(child->pid, MOON_SIGNAL_PLACE);

@@ -176,6 +176,7 @@ enum moon_rc moon_worker_load(struct moon_worker *worker, const struct moon_bund
                               uint32_t number, char **error)
 {
     moon_worker_abort_load(worker);
+    moon_background_finish(worker->background); // what is to be freed goes first
     enum moon_rc rc = worker_build(worker, bundle, number, error, &worker->next);
     worker_begin_turn_anew(worker);
     return rc;

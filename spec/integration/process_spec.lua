@@ -131,6 +131,34 @@ describe("the supervisor", function()
     assert.equal(1, same)
   end)
 
+  it("replaces a worker whose policy is stuck while it loads a configuration, too", function()
+    local port = start({ workers = 1 })
+    local pid = gw:workers()[0]
+    local function cpu_ns()
+      return tonumber(process.read(("/proc/%d/schedstat"):format(pid)):match("^%d+"))
+    end
+    gw:write_file("policies/lazy.lua", (LAZY:gsub("function M.inbound", [[
+function M.prepare(conf)
+  local e = os.clock() + 0.5 while os.clock() < e do end
+  return conf
+end
+%0]])))
+    local before = cpu_ns()
+    gw:signal("HUP")
+    assert.truthy(process.eventually(function()
+      return cpu_ns() - before > 100e6
+    end, 20), gw:log())
+    local spin = begin(port, "/spin")
+    assert.truthy(process.eventually(function()
+      return gw:log():find("is stuck for %d+ ms in /spin inbound")
+    end, 8), gw:log())
+    spin:close()
+    assert.truthy(process.eventually(function() -- by the one in its place
+      return gw:status().generation == 2
+    end, 20), gw:log())
+    assert.equal(200, (process.get(port, "/fast")))
+  end)
+
   it("names a policy that is stuck after it waited, whatever else ran meanwhile", function()
     local port = start({ workers = 1 })
     local nap = begin(port, "/nap")
