@@ -255,7 +255,8 @@ end
 
 --- Before the rule set. The methods are those of `allowed_methods` where it is said.
 function M.before()
-  local lines = { "SecMoonValues On", "SecMoonCorroborate 930000 940999 1", "SecMoonCorroborate 941000 941999 2",
+  local lines = { "SecMoonValues On", "SecMoonCorroborate 920300 920349 1",
+    "SecMoonCorroborate 930000 940999 1", "SecMoonCorroborate 941000 941999 2",
     "SecMoonCorroborate 942000 944999 1" }
   for _, r in ipairs(RULES) do
     lines[#lines + 1] = rule(r)
@@ -269,7 +270,7 @@ end
 --- After it: rules that judge what the route's operations and schemas judge better, and rules in whose
 --- place ours look closer (docs/waf-api-profile.md names each with its reason).
 M.after = [[
-SecRuleRemoveById 920120 920420 920440 920470
+SecRuleRemoveById 920120 920350 920420 920440 920470
 SecRuleRemoveById 200004 921110 921130 930100 930110 932130 932150 932160 933160 942100
 ]]
 

@@ -166,6 +166,26 @@ describe("the profile for APIs", function()
     assert.are.same({}, select(2, share(api, tuned_on())))
   end)
 
+  it("refuses no more of them where a program calls by address, without Accept and User-Agent", function()
+    if not is_here then
+      return pending("neither the engine's library nor the rules are here")
+    end
+    local requests = all_benign()
+    for _, r in ipairs(requests) do
+      local kept = { { "Host", "127.0.0.1:8080" } }
+      for _, h in ipairs(r.headers) do
+        local name = h[1]:lower()
+        if name ~= "host" and name ~= "accept" and name ~= "user-agent" then
+          kept[#kept + 1] = h
+        end
+      end
+      r.headers = kept
+    end
+    local part, those = share(load("api"), requests)
+    print(("waf: api refuses %.1f %% of them called by address, without Accept and User-Agent"):format(part))
+    assert.is_true(part < 1.5, table.concat(those, "\n"))
+  end)
+
   it("refuses less than 1 of 100 requests made of the texts of this tree", function()
     if not is_here then
       return pending("neither the engine's library nor the rules are here")
