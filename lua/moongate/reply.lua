@@ -21,7 +21,8 @@ local CODES = {
 
 local function check_status(status, name)
   if type(status) ~= "number" or status < 200 or status > 599 or status % 1 ~= 0 then
-    error(("reply.%s: status must be 200 to 599, got %s"):format(name, tostring(status)), 3)
+    error(("reply.%s: status must be 200 to 599, got %s"):format(name,
+      type(status) == "string" and ("%q"):format(status) or tostring(status)), 3)
   end
 end
 

@@ -10,10 +10,15 @@
 ---     gw:advance(60)
 ---     gw:close()
 
+local ffi = require("ffi")
 local core = require("moongate.testkit")
 local json = require("moongate.json")
 
+ffi.cdef("int setenv(const char *name, const char *value, int overwrite);")
+
 local M = {}
+
+local STATE = "MOONGATE_STATE_DIR" -- where quotas are kept over restarts
 
 local Gateway = {}
 Gateway.__index = Gateway
@@ -37,6 +42,23 @@ end
 
 local function remove_dir(dir)
   os.execute(("rm -rf '%s'"):format(dir))
+end
+
+local given_state -- the last folder that a gateway was given by us
+
+--- Quotas of specs are neither those of the gateway that this user runs, nor of the spec before: each
+--- gateway has a folder of its own, unless the environment names one.
+local function use_state(self)
+  local named = os.getenv(STATE)
+  if named and named ~= "" and named ~= given_state then
+    return
+  end
+  if not self.state then
+    self.state = os.tmpname()
+    os.remove(self.state)
+  end
+  given_state = self.state
+  ffi.C.setenv(STATE, given_state, 1)
 end
 
 --- The folder of the spec that calls, so that `dir = ".."` means what it says there.
@@ -101,9 +123,11 @@ function M.gateway(options)
     self.calls[name] = {}
     self.answers[name] = watched_all(answer, self.calls[name])
   end
+  use_state(self)
   local gateway, err = core.gateway(dir, self.answers)
   if not gateway then
     self:forget()
+    self:forget_state()
     error("the gateway does not start:\n" .. tostring(err), 2)
   end
   self.core = gateway
@@ -115,7 +139,10 @@ end
 ---@return string
 function M.errors(options)
   local dir = options.files and write_files(options.files) or options.dir
+  local self = setmetatable({}, Gateway)
+  use_state(self)
   local gateway, err = core.gateway(dir, {})
+  self:forget_state()
   if options.files then
     remove_dir(dir)
   end
@@ -130,6 +157,13 @@ function Gateway:forget()
   if self.temporary then
     remove_dir(self.temporary)
     self.temporary = nil
+  end
+end
+
+function Gateway:forget_state()
+  if self.state then
+    remove_dir(self.state)
+    self.state = nil
   end
 end
 
@@ -186,6 +220,7 @@ function Gateway:reload(files)
     self.dir = write_files(files)
     self.temporary = self.dir
   end
+  use_state(self)
   return self.core:reload(self.dir, self.answers)
 end
 
@@ -228,6 +263,7 @@ end
 function Gateway:close()
   self.core:close()
   self:forget()
+  self:forget_state()
 end
 
 return M

@@ -76,8 +76,11 @@ static bool reply_read_text(lua_State *L, struct moon_ctx *x, int table, const c
 
 bool moon_reply_read(lua_State *L, int index, struct moon_ctx *x)
 {
-    if (!lua_istable(L, index))
-        return reply_fail(L, "expected what moongate.reply makes");
+    if (!lua_istable(L, index)) {
+        lua_pushfstring(L, "expected a reply (moongate.reply) or nothing, got a %s",
+                        luaL_typename(L, index));
+        return false;
+    }
     x->reply = (struct moon_reply){0};
     moon_fields_init(&x->reply.fields, x->arena);
     lua_getfield(L, index, "status");

@@ -170,12 +170,26 @@ static bool run_find_chain(lua_State *co, lua_Debug *at)
     return is_found;
 }
 
+// What was raised by a call that took the policy's place on the stack (`return reply.text(…)`) names a
+// line of the chain, which means nothing to people.
+static struct moon_slice run_own_text(struct moon_slice message)
+{
+    if (!moon_slice_starts(message, MOON_S("chain:")))
+        return message;
+    for (size_t at = 0; at + 1 < message.len; at++) {
+        if (message.data[at] == ':' && message.data[at + 1] == ' ')
+            return moon_slice_from(message, at + 2);
+    }
+    return message;
+}
+
 static void run_set_error(struct moon_ctx *x, lua_State *co)
 {
     lua_Debug at;
     struct moon_slice message = MOON_S("error object is not a string");
     if (lua_isstring(co, -1) && !moon_arena_copy(x->arena, moon_check_slice(co, -1), &message))
         message = MOON_S("error message is too long");
+    message = run_own_text(message);
     bool is_spent = x->script->is_spent || x->is_budget_spent || x->script->is_memory_spent;
     x->error = (struct moon_ctx_error){
         .is_set = true,
@@ -229,6 +243,26 @@ static struct moon_slice run_place(lua_State *co, struct moon_ctx *x, int *line)
     return moon_arena_printf(x->arena, "%.*s", MOON_SLICE_ARG(chain)); // ends with a NUL
 }
 
+// Where what a chain returned came from: the place that a reply carries, else the line that the chain
+// returned with it. Empties the stack.
+static void run_describe_returned(struct moon_ctx *x, lua_State *co)
+{
+    int line = lua_gettop(co) >= 2 ? (int)lua_tointeger(co, 2) : 0;
+    struct moon_slice place = {NULL, 0};
+    if (lua_istable(co, 1))
+        place = run_place(co, x, &line);
+    lua_settop(co, 0);
+    if (place.len > 0) {
+        run_describe(x, place.data, line);
+        return;
+    }
+    lua_Debug chain;
+    lua_rawgeti(co, LUA_REGISTRYINDEX, x->leaf->chains[x->section]);
+    if (line > 0 && lua_getinfo(co, ">S", &chain) != 0)
+        run_describe(x, chain.source, line);
+    lua_settop(co, 0);
+}
+
 static enum moon_run run_result(struct moon_ctx *x, lua_State *co)
 {
     int n = lua_gettop(co);
@@ -242,7 +276,7 @@ static enum moon_run run_result(struct moon_ctx *x, lua_State *co)
     }
     if (!moon_reply_read(co, 1, x)) {
         run_set_error(x, co);
-        lua_settop(co, 0);
+        run_describe_returned(x, co);
         return MOON_RUN_ERROR;
     }
     if (x->reply.is_refusal) {
@@ -254,18 +288,7 @@ static enum moon_run run_result(struct moon_ctx *x, lua_State *co)
             .message = x->reply.message,
             .section = moon_slice_text(moon_section_name(x->section)),
         };
-        int line = n >= 2 ? (int)lua_tointeger(co, 2) : 0;
-        struct moon_slice place = run_place(co, x, &line);
-        lua_settop(co, 0);
-        if (place.len > 0) {
-            run_describe(x, place.data, line);
-            return MOON_RUN_REPLY;
-        }
-        lua_Debug chain;
-        lua_rawgeti(co, LUA_REGISTRYINDEX, x->leaf->chains[x->section]);
-        if (line > 0 && lua_getinfo(co, ">S", &chain) != 0)
-            run_describe(x, chain.source, line);
-        lua_settop(co, 0);
+        run_describe_returned(x, co);
         return MOON_RUN_REPLY;
     }
     lua_settop(co, 0);

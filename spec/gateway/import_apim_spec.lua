@@ -4,8 +4,6 @@ local apim = require("moongate.import.apim")
 local ffi = require("ffi")
 local moongate = require("moongate.test")
 
-ffi.cdef("int setenv(const char *name, const char *value, int overwrite);")
-
 local document = [[
 <!-- a comment -->
 <policies>

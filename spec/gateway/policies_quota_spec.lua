@@ -2,8 +2,6 @@
 local ffi = require("ffi")
 local moongate = require("moongate.test")
 
-ffi.cdef("int setenv(const char *name, const char *value, int overwrite);")
-
 local dir
 
 setup(function()
@@ -98,6 +96,21 @@ describe("quota", function()
     gw:advance(tonumber(gw:get("/").headers["retry-after"]))
     assert.equal("200 403", statuses(gw, 2))
     gw:close()
+  end)
+
+  it("of a spec is its own, where no folder is named", function()
+    ffi.C.setenv("MOONGATE_STATE_DIR", "", 1)
+    finally(function()
+      ffi.C.setenv("MOONGATE_STATE_DIR", dir, 1)
+    end)
+    for _ = 1, 2 do
+      local gw = moongate.gateway(options("calls = 1, period = 0", "own"))
+      assert.equal(200, gw:get("/").status)
+      assert.equal(403, gw:get("/").status)
+      assert(gw:reload())
+      assert.equal(403, gw:get("/").status)
+      gw:close()
+    end
   end)
 
   it("is refused without a limit, with an unknown zone or a folder that cannot be", function()

@@ -5,8 +5,6 @@ local ffi = require("ffi")
 local json = require("moongate.json")
 local moongate = require("moongate.test")
 
-ffi.cdef("int setenv(const char *name, const char *value, int overwrite);")
-
 local function run(command)
   local pipe = assert(io.popen(command))
   local text = pipe:read("*a")

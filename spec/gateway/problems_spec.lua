@@ -5,6 +5,7 @@ local json = require("moongate.json")
 
 local CONFIG = [[
 local p, reply = require("moongate.policies"), require("moongate.reply")
+local function TELL(ctx) ctx.response.headers["X-Message"] = ctx.error.message end
 return {
   name = "spec",
   listeners = { { name = "http", address = "127.0.0.1:0" } },
@@ -20,6 +21,15 @@ return {
       function() return reply.refuse(429, "TooMuch", ("\1"):rep(5000), { ["Retry-After"] = "7" }) end,
     } } },
     { path = "/dead", backend = "dead" },
+    { path = "/number", reply = {}, policies = { on_error = { TELL }, inbound = {
+      function() return 403 end,
+    } } },
+    { path = "/table", reply = {}, policies = { on_error = { TELL }, inbound = {
+      function() return { body = "x" } end,
+    } } },
+    { path = "/tail", reply = {}, policies = { on_error = { TELL }, inbound = {
+      function() return reply.text("200") end,
+    } } },
   } } },
 }
 ]]
@@ -59,6 +69,19 @@ describe("a refused request", function()
     local p, r = problem("/long")
     assert.equal("7", r.headers["retry-after"])
     assert.same({ "TooMuch", ("\1"):rep(5000) }, { p.reason, p.detail })
+  end)
+
+  it("is told apart by place and message where a policy returns what is no reply", function()
+    for path, want in pairs({
+      ["/number"] = { 19, "expected a reply (moongate.reply) or nothing, got a number" },
+      ["/table"] = { 22, "a policy returned no valid reply: status must be 200 to 599" },
+      ["/tail"] = { 25, 'reply.text: status must be 200 to 599, got "200"' },
+    }) do
+      local r = gw:get(path, { host = "api.test" })
+      assert.same({ 500, want[2] }, { r.status, r.headers["x-message"] })
+      local line = gw:last_log()
+      assert.same({ "gateway.lua:" .. want[1], "function", "inbound" }, { line.where, line.policy, line.section })
+    end
   end)
 
   it("never gets the text of a raised error", function()
