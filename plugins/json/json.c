@@ -4,6 +4,9 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 // The longest number that is worth reading: more digits than a double can use, by far.
 #define NUMBER_MAX 512
@@ -36,12 +39,15 @@ static enum moon_json_token fail(struct moon_json_reader *r, const char *error)
     return MOON_JSON_ERROR;
 }
 
-static void skip_space(struct moon_json_reader *r)
+static inline void skip_space(struct moon_json_reader *r)
 {
-    while (r->at < r->end &&
-           (*r->at == ' ' || *r->at == '\n' || *r->at == '\r' || *r->at == '\t')) {
-        r->at++;
+    const char *at = r->at;
+    // Compact texts have none: one comparison says so.
+    while (at < r->end && (unsigned char)*at <= ' ' &&
+           (*at == ' ' || *at == '\n' || *at == '\r' || *at == '\t')) {
+        at++;
     }
+    r->at = at;
 }
 
 size_t json_utf8(const char *at, const char *end)
@@ -173,8 +179,25 @@ static char *read_escape(struct moon_json_reader *r, char *to)
     return to;
 }
 
-// How many of eight bytes stand for themselves before the first that does not (is_plain).
-static size_t plain_run(const char *at)
+#ifdef __SSE2__
+enum { PLAIN_STEP = 16 };
+
+// How many of sixteen bytes stand for themselves before the first that does not (is_plain).
+static inline size_t plain_run(const char *at)
+{
+    __m128i bytes = _mm_loadu_si128((const __m128i *)(const void *)at);
+    // Signed, all from 0x80 on are below the space, too.
+    __m128i ends = _mm_cmplt_epi8(bytes, _mm_set1_epi8(' '));
+    ends = _mm_or_si128(ends, _mm_cmpeq_epi8(bytes, _mm_set1_epi8('"')));
+    ends = _mm_or_si128(ends, _mm_cmpeq_epi8(bytes, _mm_set1_epi8('\\')));
+    unsigned mask = (unsigned)_mm_movemask_epi8(ends);
+    return mask == 0 ? PLAIN_STEP : (size_t)__builtin_ctz(mask);
+}
+#else
+enum { PLAIN_STEP = 8 };
+
+// The same of eight bytes.
+static inline size_t plain_run(const char *at)
 {
     const uint64_t ones = UINT64_C(0x0101010101010101);
     uint64_t w;
@@ -183,17 +206,18 @@ static size_t plain_run(const char *at)
     uint64_t ends =
         (w | (w - ones * 0x20) | ((w ^ ones * '"') - ones) | ((w ^ ones * '\\') - ones)) &
         ones * 0x80;
-    return ends == 0 ? 8 : (size_t)__builtin_ctzll(ends) / 8;
+    return ends == 0 ? PLAIN_STEP : (size_t)__builtin_ctzll(ends) / 8;
 }
+#endif
 
 // Runs over bytes that stand for themselves. False: invalid UTF-8.
 static bool skip_plain(struct moon_json_reader *r)
 {
     while (r->at < r->end) {
-        while (r->end - r->at >= 8) {
+        while (r->end - r->at >= PLAIN_STEP) {
             size_t n = plain_run(r->at);
             r->at += n;
-            if (n < 8) {
+            if (n < PLAIN_STEP) {
                 break;
             }
         }
@@ -240,10 +264,9 @@ static const char *read_escaped(struct moon_json_reader *r, const char *begin)
     return NULL;
 }
 
-// At the byte after the opening quote.
-static bool read_string(struct moon_json_reader *r)
+// The rest of a string that began at `begin`.
+static bool read_long_string(struct moon_json_reader *r, const char *begin)
 {
-    const char *begin = r->at;
     if (!skip_plain(r)) {
         (void)fail(r, "invalid UTF-8 in a string");
         return false;
@@ -266,6 +289,22 @@ static bool read_string(struct moon_json_reader *r)
     }
     r->at++;
     return true;
+}
+
+// At the byte after the opening quote.
+static inline bool read_string(struct moon_json_reader *r)
+{
+    const char *begin = r->at;
+    if (r->end - begin > PLAIN_STEP) { // most are short, and plain
+        const char *stop = begin + plain_run(begin);
+        if (*stop == '"') {
+            r->text = (struct moon_slice){begin, (size_t)(stop - begin)};
+            r->at = stop + 1;
+            return true;
+        }
+        r->at = stop;
+    }
+    return read_long_string(r, begin);
 }
 
 static const double POWERS[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,
@@ -360,7 +399,7 @@ static enum moon_json_token read_word(struct moon_json_reader *r, const char *wo
     return token;
 }
 
-static bool is_in_object(const struct moon_json_reader *r)
+static inline bool is_in_object(const struct moon_json_reader *r)
 {
     unsigned i = r->depth - 1;
     return (r->is_object[i / 8] >> (i % 8) & 1) != 0;
@@ -380,7 +419,7 @@ static enum moon_json_token open_container(struct moon_json_reader *r, bool is_o
     return is_object ? MOON_JSON_OBJECT : MOON_JSON_ARRAY;
 }
 
-static void after_value(struct moon_json_reader *r)
+static inline void after_value(struct moon_json_reader *r)
 {
     r->expect = r->depth == 0 ? MOON_JSON_EXPECT_END : MOON_JSON_EXPECT_MORE;
 }

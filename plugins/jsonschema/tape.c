@@ -10,22 +10,34 @@
 #define FEW_MEMBERS 12
 #define NODES_MAX ((uint32_t)1 << 26)
 
+static inline uint64_t hash_step(uint64_t h, uint64_t word)
+{
+    h = (h ^ word) * 0xD6E8FEB86659FD93U;
+    return h ^ h >> 32;
+}
+
+// The last bytes, fewer than nine: by loads of fixed sizes that may overlap.
+static inline uint64_t hash_tail(const char *bytes, size_t len)
+{
+    if (len >= 4) {
+        return jsc_load(bytes, 4) | jsc_load(bytes + len - 4, 4) << 32;
+    }
+    if (len == 0) {
+        return 0;
+    }
+    return (uint64_t)(unsigned char)bytes[0] | (uint64_t)(unsigned char)bytes[len / 2] << 8 |
+           (uint64_t)(unsigned char)bytes[len - 1] << 16;
+}
+
 uint32_t jsc_hash(const char *bytes, size_t len)
 {
-    uint64_t h = len * 0x9E3779B97F4A7C15U, word = 0;
-    while (len >= 8) {
-        memcpy(&word, bytes, 8);
-        h = (h ^ word) * 0xD6E8FEB86659FD93U;
-        h ^= h >> 32;
+    uint64_t h = len * 0x9E3779B97F4A7C15U;
+    while (len > 8) {
+        h = hash_step(h, jsc_load(bytes, 8));
         bytes += 8;
         len -= 8;
     }
-    if (len > 0) {
-        word = 0;
-        memcpy(&word, bytes, len);
-        h = (h ^ word) * 0xD6E8FEB86659FD93U;
-        h ^= h >> 32;
-    }
+    h = hash_step(h, hash_tail(bytes, len));
     return (uint32_t)(h ^ h >> 29);
 }
 
@@ -111,11 +123,20 @@ static const char *many_have_twins(const struct jsc_node *nodes, uint32_t object
     return error;
 }
 
-static const char *close_container(struct jsc_tape *t, uint32_t open)
+// A container that is open while it is read.
+struct open {
+    uint32_t index;
+    bool is_object;
+    bool may_have_twins; // two names share a bit of `names`
+    uint64_t names;      // a bit for each name, by its hash
+};
+
+static const char *close_container(struct jsc_tape *t, const struct open *o)
 {
+    uint32_t open = o->index;
     struct jsc_node *n = &t->nodes[open];
     n->next = t->count;
-    if (n->type != JSC_OBJECT || n->count < 2) {
+    if (!o->may_have_twins) {
         return NULL;
     }
     if (n->count <= FEW_MEMBERS) {
@@ -124,45 +145,34 @@ static const char *close_container(struct jsc_tape *t, uint32_t open)
     return many_have_twins(t->nodes, open);
 }
 
-static enum jsc_type type_of(enum moon_json_token token)
+static const enum jsc_type types[] = {
+    [MOON_JSON_OBJECT] = JSC_OBJECT, [MOON_JSON_ARRAY] = JSC_ARRAY,   [MOON_JSON_KEY] = JSC_KEY,
+    [MOON_JSON_STRING] = JSC_STRING, [MOON_JSON_NUMBER] = JSC_NUMBER, [MOON_JSON_TRUE] = JSC_TRUE,
+    [MOON_JSON_FALSE] = JSC_FALSE,   [MOON_JSON_NULL] = JSC_NULL,
+};
+
+static void add_name(struct jsc_tape *t, struct open *o, struct jsc_node *key)
 {
-    switch (token) {
-    case MOON_JSON_OBJECT:
-        return JSC_OBJECT;
-    case MOON_JSON_ARRAY:
-        return JSC_ARRAY;
-    case MOON_JSON_KEY:
-        return JSC_KEY;
-    case MOON_JSON_STRING:
-        return JSC_STRING;
-    case MOON_JSON_NUMBER:
-        return JSC_NUMBER;
-    case MOON_JSON_TRUE:
-        return JSC_TRUE;
-    case MOON_JSON_FALSE:
-        return JSC_FALSE;
-    case MOON_JSON_NULL:
-    case MOON_JSON_ERROR:
-    case MOON_JSON_DONE:
-    case MOON_JSON_OBJECT_END:
-    case MOON_JSON_ARRAY_END:
-        break;
-    }
-    return JSC_NULL;
+    key->hash = jsc_hash(key->text.data, key->text.len);
+    uint64_t bit = UINT64_C(1) << (key->hash & 63);
+    o->may_have_twins |= (o->names & bit) != 0;
+    o->names |= bit;
+    t->nodes[o->index].count++;
 }
 
 const char *jsc_tape_read(struct jsc_tape *t, struct moon_slice text, char *scratch,
                           unsigned max_depth, size_t *at)
 {
     struct moon_json_reader r;
-    uint32_t open[MOON_JSON_MAX_DEPTH + 1];
-    unsigned depth = 0;
-    uint32_t key = 0; // index of the key whose value comes; 0: none
+    struct open stack[MOON_JSON_MAX_DEPTH + 1];
+    struct open *o = stack; // the innermost; [0] stands for none
     const char *error = NULL;
     json_reader_init(&r, text, scratch, max_depth);
     t->count = 0;
-    while (error == NULL) {
+    *o = (struct open){0};
+    for (;;) {
         enum moon_json_token token = json_next(&r);
+        uint32_t value;
         if (token == MOON_JSON_DONE) {
             return NULL;
         }
@@ -171,38 +181,36 @@ const char *jsc_tape_read(struct jsc_tape *t, struct moon_slice text, char *scra
             break;
         }
         if (token == MOON_JSON_OBJECT_END || token == MOON_JSON_ARRAY_END) {
-            // NOLINTNEXTLINE(clang-analyzer-core.CallAndMessage): clang 14 does not follow how it is set
-            error = close_container(t, open[--depth]);
+            value = o->index;
+            error = close_container(t, o--);
+            if (error != NULL) {
+                break;
+            }
         } else {
-            struct jsc_node *n = add(t, type_of(token));
+            struct jsc_node *n = add(t, types[token]);
             if (n == NULL) {
                 error = "too many values";
                 break;
             }
-            uint32_t index = t->count - 1;
-            n->text = r.text;
+            // Apart: one load of both would wait for the two stores that made them.
+            n->text.data = r.text.data;
+            n->text.len = r.text.len;
             if (token == MOON_JSON_KEY) {
-                n->hash = jsc_hash(r.text.data, r.text.len);
-                // NOLINTNEXTLINE(clang-analyzer-core.uninitialized.ArraySubscript): clang 14 does not follow how it is set
-                t->nodes[open[depth - 1]].count++;
-                key = index;
+                add_name(t, o, n);
                 continue;
             }
+            value = t->count - 1;
             n->number = r.number;
-            if (key == 0 && depth > 0) {
-                t->nodes[open[depth - 1]].count++;
+            if (o > stack && !o->is_object) {
+                t->nodes[o->index].count++;
             }
-            key = 0;
             if (token == MOON_JSON_OBJECT || token == MOON_JSON_ARRAY) {
-                open[depth++] = index;
+                *++o = (struct open){.index = value, .is_object = token == MOON_JSON_OBJECT};
                 continue;
             }
         }
-        // A value has ended: the key before it, if any, ends with it.
-        if (error == NULL && depth > 0 && t->nodes[open[depth - 1]].type == JSC_OBJECT) {
-            uint32_t value = token == MOON_JSON_OBJECT_END || token == MOON_JSON_ARRAY_END
-                                 ? open[depth]
-                                 : t->count - 1;
+        // A value has ended: the key before it ends with it.
+        if (o->is_object) {
             t->nodes[value - 1].next = t->count;
         }
     }

@@ -58,7 +58,27 @@ bool jsc_equal(const struct jsc_node *a_nodes, uint32_t a, const struct jsc_node
 /// The index of a member's value, 0 when there is none (0 is the root, never a member).
 uint32_t jsc_member(const struct jsc_node *nodes, uint32_t object, struct moon_slice name);
 
+static inline uint64_t jsc_load(const char *at, size_t n)
+{
+    uint64_t word = 0;
+    __builtin_memcpy(&word, at, n);
+    return word;
+}
+
+/// Names are short: two loads that overlap compare up to sixteen bytes without a call.
 static inline bool jsc_same(struct moon_slice a, struct moon_slice b)
 {
-    return a.len == b.len && (a.len == 0 || __builtin_memcmp(a.data, b.data, a.len) == 0);
+    size_t n = a.len;
+    if (n != b.len) {
+        return false;
+    }
+    if (n - 8 <= 8) { // 8 to 16
+        return jsc_load(a.data, 8) == jsc_load(b.data, 8) &&
+               jsc_load(a.data + n - 8, 8) == jsc_load(b.data + n - 8, 8);
+    }
+    if (n - 4 < 4) { // 4 to 7
+        return jsc_load(a.data, 4) == jsc_load(b.data, 4) &&
+               jsc_load(a.data + n - 4, 4) == jsc_load(b.data + n - 4, 4);
+    }
+    return n == 0 || __builtin_memcmp(a.data, b.data, n) == 0;
 }
