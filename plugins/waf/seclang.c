@@ -386,8 +386,7 @@ static bool d_include(struct waf_compiler *c, const struct waf_str *w, unsigned 
     const char *pattern = beside(c, w[0]);
     int rc = glob(pattern, 0, NULL, &found);
     if (rc != 0) {
-        bool wild = strpbrk(pattern, "*?[") != NULL;
-        return (rc == GLOB_NOMATCH && (arg == 1 || wild)) ||
+        return (rc == GLOB_NOMATCH && arg == 1) ||
                waf_fail(c, "cannot include '%s': no such file", pattern);
     }
     bool ok = true;

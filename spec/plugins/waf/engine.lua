@@ -146,8 +146,7 @@ function M.run(rules, req, respond, opt)
     if lib.waf_tx_response_headers(tx, verdict) then
       status = verdict.status
     else
-      lib.waf_tx_response_body(tx, str(rbody), verdict)
-      if lib.waf_tx_response_body_end(tx, verdict) then
+      if lib.waf_tx_response_body(tx, str(rbody), verdict) or lib.waf_tx_response_body_end(tx, verdict) then
         status = verdict.status
       end
     end

@@ -3,41 +3,15 @@
 --- SecLang as the engine reads it, rule by rule.
 package.path = "spec/plugins/waf/?.lua;" .. package.path
 local engine = require("engine")
+local secrules = require("secrules")
+local rules_of, request, run = secrules.rules_of, secrules.request, secrules.run
+local form, json = secrules.form, secrules.json
 
 if not engine.lib then
   describe("SecLang", function()
     pending("libwaf_unit.so is not built")
   end)
   return
-end
-
-local HEAD = "SecRuleEngine On\nSecRequestBodyAccess On\nSecResponseBodyAccess On\n"
-
-local function rules_of(text)
-  return assert(engine.load({ { name = "spec.conf", text = HEAD .. text } }))
-end
-
-local function request(parts)
-  local req = { method = "GET", uri = "/", headers = { { "Host", "h" } }, body = "" }
-  for k, v in pairs(parts or {}) do
-    req[k] = v
-  end
-  return req
-end
-
-local function run(text, parts, opt)
-  return engine.run(rules_of(text), request(parts), function()
-    return 200, { { "Content-Type", "text/html" } }, "<p>secret</p>"
-  end, opt)
-end
-
-local function form(body)
-  return { method = "POST", body = body,
-    headers = { { "Host", "h" }, { "Content-Type", "application/x-www-form-urlencoded" } } }
-end
-
-local function json(body)
-  return { method = "POST", body = body, headers = { { "Content-Type", "application/json" } } }
 end
 
 local JSON = 'SecAction "id:9,phase:1,pass,nolog,ctl:requestBodyProcessor=JSON"\n'
@@ -63,7 +37,7 @@ describe("loading", function()
   }
   for _, case in ipairs(cases) do
     it("refuses " .. case[1]:gsub("\n.*", " …"), function()
-      local rules, err = engine.load({ { name = "spec.conf", text = HEAD .. case[1] } })
+      local rules, err = engine.load({ { name = "spec.conf", text = secrules.HEAD .. case[1] } })
       assert.is_nil(rules)
       assert.is_truthy(err:find(case[2], 1, true), err)
     end)
