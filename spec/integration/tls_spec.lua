@@ -155,6 +155,29 @@ describe("TLS with clients", function()
     assert.matches("^nobody nil t13d", (curl()))
   end)
 
+  it("lets bot_protection know programs by their hello, whatever they call themselves", function()
+    local print_of_curl = curl(""):match("(t13d%w+_%w+_%w+)")
+    local folder, at = dir .. "/bots", gateway.free_ports(1)
+    gateway.run("mkdir '" .. folder .. "'")
+    local file = assert(io.open(folder .. "/gateway.lua", "wb"))
+    file:write(([[
+local p = require("moongate.policies")
+return { name = "bots",
+  listeners = { { name = "https", address = "127.0.0.1:PORT", tls = { certificates = {
+    { certificate = "%s/exact.pem", key = "%s/exact.key" } } } } },
+  sites = { { hosts = { "*" }, policies = { inbound = { p.bot_protection { fingerprints = { ["%s"] = "scanner" },
+    actions = { scanner = "block" } } } }, routes = { { path = "/*", reply = { status = 200, body = "inside" } } } } },
+}]]):format(dir, dir, print_of_curl))
+    file:close()
+    local bots = gateway.start({ from = folder, port = at, replace = { PORT = tostring(at) } })
+    finally(function()
+      bots:stop()
+    end)
+    local browser = "-A 'Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0'"
+    assert.matches("BotBlocked", curl(browser .. " -i", at))
+    assert.matches("inside", curl(browser .. " --tls-max 1.2", at)) -- another hello
+  end)
+
   it("lets nobody in without a certificate where one is required, and no one who is revoked", function()
     assert.matches("^CN=friend true", (curl("--cert friend.pem --key friend.key", mutual)))
     assert.not_equal(0, (select(2, curl("", mutual))))
