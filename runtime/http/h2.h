@@ -55,13 +55,13 @@ struct moon_h2_stream {
     bool is_answered;      // the final head was written
     bool is_out_last;      // nothing comes behind `out`
     bool is_out_ended;     // END_STREAM went out
-    bool is_deferred;      // nghttp2 waits for moon_h2_write
+    bool is_deferred;      // nghttp2 waits for moon_h2_write_body
     bool is_reset_by_us;   // RST_STREAM went out, for a reason
     bool is_closed;        // nghttp2 has forgotten it
     struct moon_buf in;    // body not read yet
     size_t lent;           // of `in`, behind what moon_h2_read gave out
     struct moon_buf out;   // response body that the windows did not take yet
-    struct moon_slice now; // lent by moon_h2_write while it runs; empty while `out` is not
+    struct moon_slice now; // lent by moon_h2_write_* while it runs; empty while `out` is not
     struct moon_h2_trailers *trailers;
     uint64_t sent_bytes; // of the response's body
 };

@@ -2,7 +2,7 @@
 #pragma once
 
 /// The exchange as policies see it: `ctx` in Lua. The gateway embeds a struct moon_ctx in each of
-/// its exchanges, fills in what is known, and runs sections (script/run.h). Lua reads and writes
+/// its exchanges, fills in what is known, and runs sections (script/script.h). Lua reads and writes
 /// through the C API; nothing is built before a policy asks for it.
 
 #include "http/message.h"
@@ -86,7 +86,7 @@ struct moon_branch {
 
 /// What the exchange does for its ctx.
 struct moon_ctx_ops {
-    /// Body of the request, whole, in memory. MOON_AGAIN: moon_ctx_resume follows.
+    /// Body of the request, whole, in memory. MOON_AGAIN: moon_ctx_body_ready follows.
     /// @return MOON_OK, MOON_AGAIN, MOON_ERR_BODY_TOO_LARGE, or how reading it failed
     enum moon_rc (*request_body)(struct moon_ctx *x, struct moon_slice *body);
     enum moon_rc (*response_body)(struct moon_ctx *x, struct moon_slice *body);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/// What the configuration says about backends, as C structs. Made by script/load.c once per
+/// What the configuration says about backends, as C structs. Made by script/plan_backend.c once per
 /// generation; strings live as long as the generation. Durations in milliseconds.
 
 #include "base/slice.h"

@@ -173,7 +173,7 @@ uint64_t moon_balance_hash(struct moon_slice key);
 /// Members that are out by passive marking, of `count`.
 size_t moon_members_ejected(const struct moon_members *members, int64_t now_us);
 
-/// Finds or makes the pool of a target. Counted: moon_pool_release.
+/// Finds or makes the pool of a target. Counted: moon_pool_leave.
 MUST_CHECK enum moon_rc moon_pool_acquire(struct moon_upstreams *upstreams,
                                           const struct moon_backend_conf *conf,
                                           const struct moon_target_conf *target, char *error,

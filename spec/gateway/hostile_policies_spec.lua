@@ -46,8 +46,9 @@ describe("a hostile policy", function()
 
   for i, name in ipairs(names) do
     it(("(%s) costs its own request a 503, and the next one nothing"):format(name), function()
+      local before = os.clock() -- CPU time of this process: others on the machine do not count
       assert.equal(503, gw:get("/" .. i).status)
-      local took = gw:last_log().lua_us / 1e6
+      local took = os.clock() - before
       assert.equal("policy_budget", gw:last_log().error)
       assert.equal("gateway.lua", gw:last_log().where:match("^[^:]+"))
       assert.is_true(took <= 0.1 + GRACE_S, ("took %.0f ms"):format(took * 1000))

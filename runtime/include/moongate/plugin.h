@@ -98,8 +98,9 @@ struct moon_plugin {
     void (*attach)(lua_State *L);
 };
 
-/// A plugin built into the binary exports `moon_plugin_<name>`; a shared object exports
-/// `moon_plugin_entry`. The build defines MOON_PLUGIN_BUILTIN_<name> for the first form.
+/// Built into the binary, which is the only form that the runtime loads, a plugin exports
+/// `moon_plugin_<name>`: the build defines MOON_PLUGIN_SYMBOL so. As a shared object, for specs
+/// (spec/plugins/host.c), it exports `moon_plugin_entry`.
 #ifdef MOON_PLUGIN_SYMBOL
 #define moon_plugin_entry MOON_PLUGIN_SYMBOL
 #endif
