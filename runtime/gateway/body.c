@@ -241,7 +241,8 @@ bool moon_body_awaits_response(struct moon_exchange *x)
 {
     int64_t length = x->call.response.content_length;
     bool is_streamed = x->is_answered && !x->is_response_kept && !x->cache.is_serving &&
-                       !x->is_tunnel && !x->is_grpc && !body_is_bodiless(x);
+                       !x->is_tunnel && !x->is_grpc && !x->ctx.leaf->is_streaming &&
+                       !body_is_bodiless(x);
     return is_streamed && length > 0 && length <= BODY_AWAITED_BYTES &&
            moon_call_awaits(&x->call, length);
 }

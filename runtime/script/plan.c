@@ -462,6 +462,7 @@ static void plan_leaf(struct plan_reader *r, struct moon_leaf *leaf)
     leaf->operation = plan_text(r, "operation");
     leaf->backend = (int)plan_number(r, "backend", 0) - 1;
     leaf->has_access_log = plan_bool(r, "access_log", true);
+    leaf->is_streaming = plan_bool(r, "streaming", false);
     leaf->limits = r->plan->limits;
     if (plan_enter(r, "limits")) {
         plan_limits(r, &leaf->limits);

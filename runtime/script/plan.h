@@ -93,6 +93,7 @@ struct moon_leaf {
     int chains[MOON_SECTION_COUNT]; // registry references of the Lua functions; 0: nothing to run
     bool needs_request_body, needs_response_body;
     bool has_access_log;
+    bool is_streaming; // bodies go on as they come, however short
     bool requires_subscription;
     struct moon_slice subscription_header, subscription_query;
     struct moon_limits_conf limits;

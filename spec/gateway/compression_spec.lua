@@ -133,4 +133,57 @@ describe("compression", function()
     assert.equal("gzip", answer.headers["content-encoding"])
     assert.equal("Origin, Accept-Encoding", answer.headers.vary)
   end)
+
+  it("tells HEAD what it would be of, and sends nothing", function()
+    local bytes = gw:raw("HEAD /x HTTP/1.1\r\nHost: a\r\nAccept-Encoding: br, gzip\r\n\r\n")
+    assert.matches("^HTTP/1.1 200 ", bytes)
+    assert.matches("\r\nVary: Accept%-Encoding\r\n", bytes)
+    assert.matches("\r\n\r\n$", bytes)
+  end)
+
+  it("leaves parts of a representation, and does not offer parts of what it has changed", function()
+    local status
+    gw:close()
+    gw = moongate.gateway { files = { ["gateway.lua"] = config }, backends = { origin = function(request)
+      status = request.headers.range and 206 or 200
+      return status, { ["Content-Type"] = "text/plain", ETag = '"one"', ["Accept-Ranges"] = "bytes",
+        ["Content-Range"] = status == 206 and ("bytes 0-%d/%d"):format(#TEXT - 1, #TEXT) or nil }, TEXT
+    end } }
+    local part = gw:get("/x", { headers = { ["Accept-Encoding"] = "gzip", Range = "bytes=0-" } })
+    assert.equal(206, part.status)
+    assert.is_nil(part.headers["content-encoding"])
+    assert.equal('"one"', part.headers.etag)
+    assert.equal(TEXT, part.body)
+    local whole = get("/x", "gzip")
+    assert.equal("gzip", whole.headers["content-encoding"])
+    assert.is_nil(whole.headers["accept-ranges"])
+  end)
+
+  it("passes 304 on to a client that asks by the weak tag it was given", function()
+    local asked
+    gw:close()
+    gw = moongate.gateway { files = { ["gateway.lua"] = config }, backends = { origin = function(request)
+      asked = request.headers["if-none-match"]
+      return 304, { ETag = '"one"' }, ""
+    end } }
+    local answer = gw:get("/x", { headers = { ["Accept-Encoding"] = "gzip", ["If-None-Match"] = 'W/"one"' } })
+    assert.equal(304, answer.status)
+    assert.equal('W/"one"', asked)
+    assert.is_nil(answer.headers["content-encoding"])
+    assert.equal("", answer.body)
+  end)
+
+  it("sends each piece on when it comes", function()
+    local wire = require("spec.support.wire")
+    local origin = wire.origin()
+    gw:close()
+    gw = moongate.gateway { files = {
+      ["gateway.lua"] = config:gsub("127.0.0.1:1\"", "127.0.0.1:" .. origin.port .. "\"") } }
+    local first = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+      .. "6\r\n{1:2}\n\r\n"
+    local got = wire.exchange(gw, origin, "GET /x HTTP/1.1\r\nHost: a\r\nAccept-Encoding: gzip\r\n\r\n",
+      { origin = { answer = first }, is_over = function(bytes) return bytes:find("\0\0\255\255\r\n", 1, true) end })
+    assert.matches("\0\0\255\255\r\n$", got.bytes) -- flushed: what it was can be read by now
+    origin:close()
+  end)
 end)

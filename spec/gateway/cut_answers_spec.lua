@@ -11,6 +11,7 @@ local function read(ctx) ctx.response:body() end
 local function routes(backend)
   return {
     { path = "/plain", backend = backend },
+    { path = "/streamed", backend = backend, streaming = true },
     { path = "/cached", backend = backend, policies = { inbound = { p.cache { ttl = 60 } } } },
     { path = "/compressed", backend = backend, compression = { min_bytes = 1 } },
     { path = "/both", backend = backend, compression = { min_bytes = 1 },
@@ -127,6 +128,20 @@ local function forget_connections()
     gw.core:turn(1)
   end
 end
+
+describe("a short answer that comes slowly", function()
+  it("goes to the client when it is whole", function()
+    local got = wire.exchange(gw, origin, "GET /plain HTTP/1.1\r\nHost: h1.test\r\n\r\n", { patience_s = 0.05,
+      origin = { answer = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf" } })
+    assert.equal("", got.bytes)
+  end)
+
+  it("goes on as it comes where the route streams", function()
+    local got = wire.exchange(gw, origin, "GET /streamed HTTP/1.1\r\nHost: h1.test\r\n\r\n", { wants_bytes = "half",
+      origin = { answer = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf" } })
+    assert.matches("^HTTP/1.1 200 .*\r\n\r\nhalf$", got.bytes)
+  end)
+end)
 
 local number = 0
 

@@ -123,11 +123,14 @@ describe("real clients", function()
 
   script("websocket", { "ws" }, {
     "messages both ways, and a clean end",
+    "compressed messages (permessage-deflate)",
+    "a subprotocol, and a ping",
     "a message of 8 MiB",
     "a backend that refuses",
     "a client that vanishes ends the backend's side",
     "h2c is not upgraded to",
     "over HTTP/2",
+    "over HTTP/2, with its extensions and subprotocol",
     "over HTTP/2, to a backend that does not upgrade",
   })
 end)

@@ -40,7 +40,7 @@ local operation = f.record("One operation.", {
   { "limits", f.scoped_limits("Limits of this operation.") },
   { "compression", f.compression() },
   { "access_log", f.bool("Whether its requests are in the access log.") },
-  { "streaming", f.bool("Bodies must stream: a policy that keeps a body is then a load error.") },
+  { "streaming", f.bool("Bodies go on as they come; a policy that keeps one is then a load error.") },
   { "examples", { type = "object", description = "Example responses by status, as text: "
     .. '`["200"] = { ["application/json"] = { id = 1 } }`.', propertyNames = "^%d%d%d$",
     nameExpected = 'a status as text: "200"', additionalProperties = examples } },
@@ -66,5 +66,5 @@ return f.record("One API: a file of `apis/`.", {
   { "limits", f.scoped_limits("Limits of this API.") },
   { "compression", f.compression() },
   { "access_log", f.bool("Whether its requests are in the access log.") },
-  { "streaming", f.bool("Bodies must stream: a policy that keeps a body is then a load error.") },
+  { "streaming", f.bool("Bodies go on as they come; a policy that keeps one is then a load error.") },
 })

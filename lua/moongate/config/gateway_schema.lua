@@ -149,7 +149,7 @@ local route = f.record("A route: exactly one of `apis`, `backend`, `redirect`, `
   { "limits", f.scoped_limits("Limits of this route.") },
   { "compression", f.compression() },
   { "access_log", f.bool("Whether its requests are in the access log.") },
-  { "streaming", f.bool("Bodies must stream: a policy that keeps a body is then a load error.") },
+  { "streaming", f.bool("Bodies go on as they come; a policy that keeps one is then a load error.") },
 })
 
 local site = f.record("A site: what is served under some hosts.", {

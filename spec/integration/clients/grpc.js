@@ -7,6 +7,8 @@ const grpc = require('@grpc/grpc-js');
 const { run } = require('./check.js');
 const [gateway, port] = process.argv.slice(2).map(Number);
 
+const http2 = require('http2');
+
 const bytes = b => b;
 const method = (name, requestStream, responseStream) => ({
   path: '/test.Echo/' + name, requestStream, responseStream, requestSerialize: bytes,
@@ -19,9 +21,10 @@ const service = {
 };
 
 const server = new grpc.Server({ 'grpc.max_receive_message_length': -1 });
-let cancelled;
+let cancelled, left;
 server.addService(service, {
   Unary: (call, done) => {
+    left = Number(call.getDeadline()) - Date.now();
     const trailer = new grpc.Metadata();
     trailer.set('x-trailer', 'end');
     const head = new grpc.Metadata();
@@ -102,6 +105,30 @@ server.bindAsync(`127.0.0.1:${port}`, grpc.ServerCredentials.createInsecure(), (
       const e = await failure(unary(client, 'Fail', 'x'));
       assert.equal(e.code, grpc.status.FAILED_PRECONDITION);
       assert.equal(e.details, 'not so: 100% ä');
+    },
+    'a status without a message is trailers only, in one frame': async () => {
+      const c = http2.connect(`http://127.0.0.1:${gateway}`);
+      const s = c.request({ ':method': 'POST', ':path': '/test.Echo/Fail', 'content-type': 'application/grpc', te: 'trailers' });
+      s.end(Buffer.from([0, 0, 0, 0, 0]));
+      const [head, flags] = await new Promise((yes, no) => { s.on('response', (h, f) => yes([h, f])).on('error', no); });
+      assert.equal(head[':status'], 200);
+      assert.equal(head['grpc-status'], String(grpc.status.FAILED_PRECONDITION));
+      assert.equal(head['content-type'], 'application/grpc+proto');
+      assert.equal(flags & 1, 1); // END_STREAM
+      c.destroy();
+    },
+    'compressed messages': async () => {
+      const c = new Client(`127.0.0.1:${gateway}`, grpc.credentials.createInsecure(),
+        { 'grpc.default_compression_algorithm': 2 }); // gzip
+      const text = 'again and '.repeat(1000);
+      assert.equal(String((await unary(c, 'Unary', text)).answer), text);
+      c.close();
+    },
+    'the rest of a deadline is what the backend hears': async () => {
+      const metadata = new grpc.Metadata();
+      metadata.set('x-sent', 'yes');
+      await unary(client, 'Unary', 'x', { deadline: Date.now() + 5000 }, metadata);
+      assert.ok(left > 0 && left <= 5000, String(left));
     },
     'a deadline, and the backend is told': async () => {
       const told = new Promise(yes => { cancelled = yes; });

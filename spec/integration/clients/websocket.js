@@ -7,7 +7,7 @@ const { run } = require('./check.js');
 const [gateway, port] = process.argv.slice(2).map(Number);
 
 const origin = http.createServer((q, r) => r.end('plain'));
-const sockets = new WebSocketServer({ noServer: true });
+const sockets = new WebSocketServer({ noServer: true, perMessageDeflate: { threshold: 0 } });
 let closed;
 origin.on('upgrade', (q, socket, head) => {
   if (q.url === '/refused') {
@@ -41,6 +41,25 @@ origin.listen(port, '127.0.0.1', () => run({
     s.close(1000, 'bye');
     assert.equal(await once(s, 'close'), 1000);
     assert.equal(await ended, 1000);
+  },
+  'compressed messages (permessage-deflate)': async () => {
+    const s = new WebSocket(`ws://127.0.0.1:${gateway}/ws`);
+    await once(s, 'open');
+    assert.match(s.extensions, /permessage-deflate/);
+    const text = 'again and '.repeat(1000);
+    s.send(text);
+    assert.equal(String(await once(s, 'message')), text);
+    s.close();
+    await once(s, 'close');
+  },
+  'a subprotocol, and a ping': async () => {
+    const s = new WebSocket(`ws://127.0.0.1:${gateway}/ws`, ['first', 'second']);
+    await once(s, 'open');
+    assert.equal(s.protocol, 'first');
+    s.ping('are you there');
+    assert.equal(String(await once(s, 'pong')), 'are you there');
+    s.close();
+    await once(s, 'close');
   },
   'a message of 8 MiB': async () => {
     const s = new WebSocket(`ws://127.0.0.1:${gateway}/ws`);
@@ -86,6 +105,18 @@ origin.listen(port, '127.0.0.1', () => run({
     await once(s, 'close');
     assert.equal(s.rstCode, 0);
     c.close();
+  },
+  'over HTTP/2, with its extensions and subprotocol': async () => {
+    const c = http2.connect(`http://127.0.0.1:${gateway}`);
+    await once(c, 'remoteSettings');
+    const s = c.request({ ':method': 'CONNECT', ':protocol': 'websocket', ':path': '/ws',
+      'sec-websocket-version': '13', 'sec-websocket-extensions': 'permessage-deflate',
+      'sec-websocket-protocol': 'second' });
+    const head = await once(s, 'response');
+    assert.equal(head[':status'], 200);
+    assert.match(head['sec-websocket-extensions'], /permessage-deflate/);
+    assert.equal(head['sec-websocket-protocol'], 'second');
+    c.destroy();
   },
   'over HTTP/2, to a backend that does not upgrade': async () => {
     const c = http2.connect(`http://127.0.0.1:${gateway}`);
