@@ -254,8 +254,8 @@ static void access_place(struct moon_json *json, const struct moon_exchange *x)
     if (x->ctx.backend >= 0)
         access_text(json, "backend", x->generation->plan->backends[x->ctx.backend].name);
     access_text(json, "target", x->target);
-    if (x->cache.outcome != NULL)
-        access_text(json, "cache", moon_slice_text(x->cache.outcome));
+    if (x->cache->outcome != NULL)
+        access_text(json, "cache", moon_slice_text(x->cache->outcome));
     if (x->call_tries > 1)
         moon_json_number(json, "tries", x->call_tries);
 }

@@ -103,7 +103,7 @@ enum moon_rc moon_body_ctx_set_request(struct moon_ctx *ctx, struct moon_slice b
 static enum moon_rc body_read_answer(void *owner, struct moon_slice *data, bool *is_done)
 {
     struct moon_exchange *x = owner;
-    if (x->cache.is_serving)
+    if (x->cache->is_serving)
         return moon_cache_read(x, data, is_done);
     enum moon_rc rc = moon_call_read(&x->call, data, is_done);
     if (rc == MOON_OK)
@@ -160,7 +160,7 @@ enum moon_rc moon_body_ctx_response(struct moon_ctx *ctx, struct moon_slice *bod
 {
     struct moon_exchange *x = MOON_CONTAINER_OF(ctx, struct moon_exchange, ctx);
     if (!x->is_response_kept) {
-        if ((!x->is_answered && !x->cache.is_serving) || x->is_head_sent)
+        if ((!x->is_answered && !x->cache->is_serving) || x->is_head_sent)
             return MOON_ERR_INTERNAL;
         enum moon_rc rc = moon_body_collect_response(x);
         if (rc != MOON_OK)
@@ -240,7 +240,7 @@ static enum moon_rc body_wrote(struct moon_exchange *x, enum moon_rc rc, size_t 
 bool moon_body_awaits_response(struct moon_exchange *x)
 {
     int64_t length = x->call.response.content_length;
-    bool is_streamed = x->is_answered && !x->is_response_kept && !x->cache.is_serving &&
+    bool is_streamed = x->is_answered && !x->is_response_kept && !x->cache->is_serving &&
                        !x->is_tunnel && !x->is_grpc && !x->ctx.leaf->is_streaming &&
                        !body_is_bodiless(x);
     return is_streamed && length > 0 && length <= BODY_AWAITED_BYTES &&
@@ -265,10 +265,10 @@ enum moon_rc moon_body_send_head(struct moon_exchange *x)
     } else if (x->is_response_kept) {
         data = moon_buf_slice(&x->response_body);
         is_last = true;
-    } else if (x->is_answered || x->cache.is_serving) {
+    } else if (x->is_answered || x->cache->is_serving) {
         enum moon_rc rc = body_read_response(x, &data, &is_last);
         bool is_open = rc == MOON_AGAIN || (rc == MOON_OK && !is_last);
-        if (is_open && !x->cache.is_serving)
+        if (is_open && !x->cache->is_serving)
             rc = body_look(x, rc);
         if (rc != MOON_OK && rc != MOON_AGAIN)
             return rc; // broken before the client saw anything: a clean 502

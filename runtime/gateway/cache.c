@@ -12,6 +12,7 @@ enum {
     CACHE_MARK_MS = 120 * 1000,        // hit-for-miss
     CACHE_MARK_FAILURE_MS = 1000,      // nobody queues behind a backend that fails
     CACHE_KEEP_STALE_MS = 3600 * 1000, // past its lifetime, for validation
+    CACHE_STATES_KEPT = 256,           // unused ones
 };
 
 static const int64_t cache_keep_most_ms = INT64_C(366) * 24 * 3600 * 1000;
@@ -40,24 +41,68 @@ const struct moon_cache_facts *moon_cache_facts(const struct moon_store_object *
 void moon_cache_read_control(const struct moon_exchange *x, const struct moon_response *response,
                              struct moon_cache_control *cc)
 {
-    moon_cache_control_read_response(cc, &response->fields, &x->cache.rule->fresh.targets);
+    moon_cache_control_read_response(cc, &response->fields, &x->cache->rule->fresh.targets);
 }
 
 static void cache_mark(struct moon_exchange *x, int64_t for_ms);
 
 static void cache_end_flight(struct moon_exchange *x)
 {
-    if (!x->cache.has_flight)
+    if (!x->cache->has_flight)
         return;
-    x->cache.has_flight = false;
-    moon_store_flight_end(moon_cache_seat(x), x->cache.key);
+    x->cache->has_flight = false;
+    moon_store_flight_end(moon_cache_seat(x), x->cache->key);
 }
 
-void moon_cache_end(struct moon_exchange *x)
+// Most routes have no cache: their exchanges share this, and do without a kilobyte.
+static const struct moon_cache_state cache_none;
+struct moon_cache_state *const moon_cache_none =
+    (struct moon_cache_state *)(uintptr_t)&cache_none; // in read-only memory all the same
+
+bool moon_cache_take_state(struct moon_exchange *x)
 {
-    struct moon_cache_state *cache = &x->cache;
-    if (cache->rule == NULL && !cache->has_flight)
+    struct moon_cache_state *cache = x->gateway->cache_states;
+    if (x->cache != moon_cache_none)
+        return true;
+    if (cache != NULL) {
+        x->gateway->cache_states = cache->next;
+        x->gateway->cache_state_count--;
+    } else {
+        cache = malloc(sizeof(*cache));
+    }
+    if (cache == NULL)
+        return false;
+    memset(cache, 0, sizeof(*cache));
+    x->cache = cache;
+    return true;
+}
+
+static void cache_give_state(struct moon_exchange *x)
+{
+    struct moon_cache_state *cache = x->cache;
+    x->cache = moon_cache_none;
+    if (MOON_ASAN || x->gateway->cache_state_count >= CACHE_STATES_KEPT) {
+        free(cache);
         return;
+    }
+    cache->next = x->gateway->cache_states;
+    x->gateway->cache_states = cache;
+    x->gateway->cache_state_count++;
+}
+
+void moon_cache_trim(struct moon_gateway *gateway)
+{
+    while (gateway->cache_states != NULL) {
+        struct moon_cache_state *cache = gateway->cache_states;
+        gateway->cache_states = cache->next;
+        free(cache);
+    }
+    gateway->cache_state_count = 0;
+}
+
+static void cache_release(struct moon_exchange *x)
+{
+    struct moon_cache_state *cache = x->cache;
     moon_flights_cancel(&cache->wait);
     moon_cache_tier_cancel(cache->remote.query);
     cache->remote.query = NULL;
@@ -70,14 +115,22 @@ void moon_cache_end(struct moon_exchange *x)
     cache_end_flight(x);
 }
 
+void moon_cache_end(struct moon_exchange *x)
+{
+    if (x->cache == moon_cache_none)
+        return;
+    cache_release(x);
+    cache_give_state(x);
+}
+
 // The most frequent first.
 const char *const moon_cache_outcomes[] = {"hit",         "miss",           "stale",   "bypass",
                                            "revalidated", "stale-if-error", "refused", NULL};
 
 void moon_cache_count(const struct moon_exchange *x)
 {
-    for (size_t i = 0; x->cache.outcome != NULL && moon_cache_outcomes[i] != NULL; i++) {
-        if (strcmp(moon_cache_outcomes[i], x->cache.outcome) == 0) {
+    for (size_t i = 0; x->cache->outcome != NULL && moon_cache_outcomes[i] != NULL; i++) {
+        if (strcmp(moon_cache_outcomes[i], x->cache->outcome) == 0) {
             moon_metrics_add(x->gateway->env.metrics, x->gateway->metrics.cache[i], 1);
             return;
         }
@@ -100,8 +153,8 @@ static bool cache_has(const struct moon_exchange *x, enum moon_field_id id)
 
 static enum moon_cache_answer cache_pass(struct moon_exchange *x, enum moon_cache_forward why)
 {
-    x->cache.forward = why;
-    x->cache.outcome = "bypass";
+    x->cache->forward = why;
+    x->cache->outcome = "bypass";
     return MOON_CACHE_GO_ON;
 }
 
@@ -112,16 +165,16 @@ bool moon_cache_match(const struct moon_store_info *info, struct moon_slice head
         return true;
     const struct moon_exchange *x = arg;
     const struct moon_fields *fields =
-        x->cache.asked.arena != NULL ? &x->cache.asked : &x->request.fields;
+        x->cache->asked.arena != NULL ? &x->cache->asked : &x->request.fields;
     return moon_cache_variant(fields, names) == info->variant;
 }
 
 enum moon_cache_answer moon_cache_answer_from(struct moon_exchange *x,
                                               struct moon_store_object *object, const char *outcome)
 {
-    x->cache.served = *object;
+    x->cache->served = *object;
     *object = (struct moon_store_object){0};
-    x->cache.outcome = outcome;
+    x->cache->outcome = outcome;
     moon_cache_serve(x);
     x->ctx.is_cached = true;
     return MOON_CACHE_ANSWERED;
@@ -130,7 +183,7 @@ enum moon_cache_answer moon_cache_answer_from(struct moon_exchange *x,
 static enum moon_cache_answer cache_refuse(struct moon_exchange *x)
 {
     moon_cache_refuse(x);
-    x->cache.outcome = "refused";
+    x->cache->outcome = "refused";
     x->ctx.is_cached = true;
     return MOON_CACHE_ANSWERED;
 }
@@ -143,7 +196,7 @@ static void cache_woken(void *owner)
 // One request asks the backend, the others wait for what it gets.
 static enum moon_cache_answer cache_join(struct moon_exchange *x, bool may_wait)
 {
-    struct moon_cache_state *cache = &x->cache;
+    struct moon_cache_state *cache = x->cache;
     int64_t now = moon_clock_ms();
     if (cache->has_flight || !cache->rule->is_collapsed)
         return MOON_CACHE_GO_ON;
@@ -170,11 +223,11 @@ static enum moon_cache_answer cache_join(struct moon_exchange *x, bool may_wait)
 static bool cache_note_fields(struct moon_exchange *x)
 {
     const struct moon_fields *fields = &x->request.fields;
-    if (x->cache.asked.arena != NULL)
+    if (x->cache->asked.arena != NULL)
         return true;
-    moon_fields_init(&x->cache.asked, &x->arena);
+    moon_fields_init(&x->cache->asked, &x->arena);
     for (size_t i = 0; i < fields->count; i++) {
-        if (moon_fields_add_known(&x->cache.asked, (enum moon_field_id)fields->ids[i],
+        if (moon_fields_add_known(&x->cache->asked, (enum moon_field_id)fields->ids[i],
                                   fields->items[i].name, fields->items[i].value) != MOON_OK)
             return false;
     }
@@ -185,7 +238,7 @@ static bool cache_note_fields(struct moon_exchange *x)
 static enum moon_cache_answer cache_validate(struct moon_exchange *x,
                                              struct moon_store_object *object)
 {
-    struct moon_cache_state *cache = &x->cache;
+    struct moon_cache_state *cache = x->cache;
     // Another node has renewed it.
     if (cache->remote.is_hit && x->ctx.is_background &&
         moon_freshness_left_ms(&moon_cache_facts(object)->fresh, cache->now_ms) > 0)
@@ -234,7 +287,7 @@ static bool cache_is_doubtful(const struct moon_exchange *x)
 
 static enum moon_cache_answer cache_use(struct moon_exchange *x, struct moon_store_object *object)
 {
-    struct moon_cache_state *cache = &x->cache;
+    struct moon_cache_state *cache = x->cache;
     if (x->ctx.is_background || cache_is_doubtful(x))
         return cache_validate(x, object);
     switch (
@@ -272,7 +325,7 @@ static bool cache_is_comparable(const struct moon_store_info *info, struct moon_
 // The origin is asked whether another variant would do (RFC 9111 §4.3.1).
 static void cache_borrow_variant(struct moon_exchange *x)
 {
-    struct moon_cache_state *cache = &x->cache;
+    struct moon_cache_state *cache = x->cache;
     const struct moon_cache_conditions *client = &cache->client;
     if (client->if_none_match.data != NULL || client->if_modified_since.data != NULL ||
         client->range.data != NULL || cache->stale.seat != NULL)
@@ -284,7 +337,7 @@ static void cache_borrow_variant(struct moon_exchange *x)
 
 static enum moon_cache_answer cache_find(struct moon_exchange *x)
 {
-    struct moon_cache_state *cache = &x->cache;
+    struct moon_cache_state *cache = x->cache;
     struct moon_store_object object;
     bool had_flight = cache->has_flight;
     enum moon_store_found found = moon_store_find(moon_cache_seat(x), cache->key, cache->now_ms,
@@ -333,7 +386,7 @@ static int cache_push(struct moon_ctx *ctx, lua_State *co, void *op)
 
 void moon_cache_resume(struct moon_exchange *x)
 {
-    x->cache.now_ms = moon_clock_wall_ms();
+    x->cache->now_ms = moon_clock_wall_ms();
     if (cache_find(x) != MOON_CACHE_WAITS)
         moon_async_done(&x->ctx, cache_push, &x->ctx);
 }
@@ -341,9 +394,9 @@ void moon_cache_resume(struct moon_exchange *x)
 void moon_cache_cancel(void *ctx)
 {
     struct moon_exchange *x = MOON_CONTAINER_OF(ctx, struct moon_exchange, ctx);
-    moon_flights_cancel(&x->cache.wait);
-    moon_cache_tier_cancel(x->cache.remote.query);
-    x->cache.remote.query = NULL;
+    moon_flights_cancel(&x->cache->wait);
+    moon_cache_tier_cancel(x->cache->remote.query);
+    x->cache->remote.query = NULL;
 }
 
 static bool cache_is_unconditional(const struct moon_exchange *x)
@@ -356,9 +409,11 @@ enum moon_cache_answer moon_cache_lookup(struct moon_ctx *ctx, const struct moon
                                          const struct moon_cache_key_parts *parts)
 {
     struct moon_exchange *x = MOON_CONTAINER_OF(ctx, struct moon_exchange, ctx);
-    struct moon_cache_state *cache = &x->cache;
-    if (moon_cache_seat(x) == NULL || cache->rule != NULL)
+    if (moon_cache_seat(x) == NULL || x->cache->rule != NULL)
         return MOON_CACHE_GO_ON; // once a request
+    if (!moon_cache_take_state(x))
+        return MOON_CACHE_GO_ON;
+    struct moon_cache_state *cache = x->cache;
     cache->rule = rule;
     cache->arrived_ms = cache->now_ms = moon_clock_wall_ms();
     cache->own_key = parts->key;
@@ -395,10 +450,10 @@ enum moon_cache_answer moon_cache_lookup(struct moon_ctx *ctx, const struct moon
 void moon_cache_fill_tags(struct moon_exchange *x, struct moon_store_info *info)
 {
     struct moon_store *store = moon_store_of(moon_cache_seat(x));
-    const struct moon_cache_rule *rule = x->cache.rule;
+    const struct moon_cache_rule *rule = x->cache->rule;
     info->tags[info->tag_count++] = moon_store_tag(store, 0); // everything
-    x->cache.name = moon_cache_name(x);
-    info->tags[info->tag_count++] = moon_store_tag(store, moon_cache_tag_hash(&x->cache.name));
+    x->cache->name = moon_cache_name(x);
+    info->tags[info->tag_count++] = moon_store_tag(store, moon_cache_tag_hash(&x->cache->name));
     for (size_t i = 0; i < rule->tag_count; i++)
         info->tags[info->tag_count++] = moon_store_tag(store, moon_cache_tag_hash(&rule->tags[i]));
 }
@@ -406,7 +461,7 @@ void moon_cache_fill_tags(struct moon_exchange *x, struct moon_store_info *info)
 // The backend may speak to this cache alone (Edge Architecture §3).
 static enum moon_rc cache_tell_surrogate(struct moon_exchange *x)
 {
-    const struct moon_cache_targets *targets = &x->cache.rule->fresh.targets;
+    const struct moon_cache_targets *targets = &x->cache->rule->fresh.targets;
     for (size_t i = 0; i < targets->count; i++) {
         if (moon_slice_is(targets->names[i], MOON_S("surrogate-control")))
             return moon_fields_set(&x->request.fields, MOON_S("Surrogate-Capability"),
@@ -417,7 +472,7 @@ static enum moon_rc cache_tell_surrogate(struct moon_exchange *x)
 
 enum moon_rc moon_cache_before_call(struct moon_exchange *x)
 {
-    struct moon_cache_state *cache = &x->cache;
+    struct moon_cache_state *cache = x->cache;
     struct moon_fields *fields = &x->request.fields;
     struct moon_response stored;
     if (cache->rule == NULL)
@@ -454,7 +509,7 @@ static void cache_mark(struct moon_exchange *x, int64_t for_ms)
     struct moon_store_info info = {
         .stamp_ms = now, .keep_until_ms = now + for_ms, .is_marker = true};
     moon_cache_fill_tags(x, &info);
-    moon_store_mark(moon_cache_seat(x), x->cache.key, &info);
+    moon_store_mark(moon_cache_seat(x), x->cache->key, &info);
 }
 
 int64_t moon_cache_keep_until(const struct moon_freshness *fresh)
@@ -473,7 +528,7 @@ int64_t moon_cache_keep_until(const struct moon_freshness *fresh)
 bool moon_cache_begin(struct moon_exchange *x, const struct moon_cache_control *cc,
                       int64_t body_bytes)
 {
-    struct moon_cache_state *cache = &x->cache;
+    struct moon_cache_state *cache = x->cache;
     struct moon_slice vary, head;
     cache->detail = "unkeyed-fields"; // of the request, that the answer may depend on
     if (moon_cache_is_forwarded_as_is(x) || !moon_cache_vary(x, &x->response.fields, &vary) ||
@@ -499,14 +554,14 @@ bool moon_cache_begin(struct moon_exchange *x, const struct moon_cache_control *
 void moon_cache_commit(struct moon_exchange *x)
 {
     // Dropped: one miss more.
-    if (x->cache.writer.seat != NULL && moon_store_commit(&x->cache.writer, &x->cache.info))
+    if (x->cache->writer.seat != NULL && moon_store_commit(&x->cache->writer, &x->cache->info))
         moon_cache_remote_fill(x);
     cache_end_flight(x);
 }
 
 void moon_cache_on_body(struct moon_exchange *x, struct moon_slice data, bool is_done)
 {
-    struct moon_cache_state *cache = &x->cache;
+    struct moon_cache_state *cache = x->cache;
     if (cache->writer.seat == NULL)
         return;
     if (data.len > 0 && !moon_store_write(&cache->writer, data)) {
@@ -526,7 +581,7 @@ static bool cache_is_error(int status)
 
 static bool cache_serve_on_error(struct moon_exchange *x)
 {
-    struct moon_cache_state *cache = &x->cache;
+    struct moon_cache_state *cache = x->cache;
     if (cache->stale.seat == NULL || cache->is_other_variant || x->ctx.is_background ||
         !moon_freshness_is_usable_on_error(&moon_cache_facts(&cache->stale)->fresh,
                                            &cache->request_cc, moon_clock_wall_ms()))
@@ -541,10 +596,10 @@ static bool cache_serve_on_error(struct moon_exchange *x)
 
 bool moon_cache_on_failure(struct moon_exchange *x)
 {
-    if (x->cache.rule == NULL)
+    if (x->cache->rule == NULL)
         return false;
-    x->cache.now_ms = moon_clock_wall_ms();
-    if (x->cache.has_flight && x->cache.stale.seat == NULL)
+    x->cache->now_ms = moon_clock_wall_ms();
+    if (x->cache->has_flight && x->cache->stale.seat == NULL)
         cache_mark(x, CACHE_MARK_FAILURE_MS);
     return cache_serve_on_error(x);
 }
@@ -578,7 +633,7 @@ static int64_t cache_complete_length(const struct moon_response *response)
 // kept at first sight: so a small range costs the backend no more than that.
 static void cache_fill_whole(struct moon_exchange *x, const struct moon_cache_control *cc)
 {
-    struct moon_cache_state *cache = &x->cache;
+    struct moon_cache_state *cache = x->cache;
     struct moon_store_seat *seat = moon_cache_seat(x);
     struct moon_response whole = x->response;
     struct moon_freshness fresh;
@@ -599,7 +654,7 @@ static void cache_fill_whole(struct moon_exchange *x, const struct moon_cache_co
 
 static void cache_store_response(struct moon_exchange *x)
 {
-    struct moon_cache_state *cache = &x->cache;
+    struct moon_cache_state *cache = x->cache;
     struct moon_cache_control cc;
     moon_cache_read_control(x, &x->response, &cc);
     if (x->response.status == 206)
@@ -621,7 +676,7 @@ static void cache_store_response(struct moon_exchange *x)
 
 void moon_cache_on_response(struct moon_exchange *x)
 {
-    struct moon_cache_state *cache = &x->cache;
+    struct moon_cache_state *cache = x->cache;
     int status = x->response.status;
     if (cache->rule == NULL || status < 200)
         return;
@@ -655,7 +710,7 @@ void moon_cache_on_response(struct moon_exchange *x)
 
 enum moon_rc moon_cache_read(struct moon_exchange *x, struct moon_slice *data, bool *is_done)
 {
-    struct moon_cache_state *cache = &x->cache;
+    struct moon_cache_state *cache = x->cache;
     *data = moon_store_next(&cache->served, &cache->cursor, cache->left);
     cache->left -= data->len;
     *is_done = cache->left == 0;

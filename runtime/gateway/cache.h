@@ -52,8 +52,9 @@ struct moon_cache_remote {
     bool is_hit;
 };
 
-/// Lies in the exchange; zeroed: no cache policy ran.
+/// Of an exchange that met a cache policy.
 struct moon_cache_state {
+    struct moon_cache_state *next;      // among unused ones
     const struct moon_cache_rule *rule; // NULL: none
     struct moon_store_key key;
     struct moon_slice own_key;     // in place of the URI; data NULL: none
@@ -88,6 +89,15 @@ struct moon_cache_state {
     const char *detail;    // why it was not kept, or what follows; for Cache-Status; static
     const char *outcome;   // for the access log: "hit", "miss" ...; static
 };
+
+/// The state of all exchanges that have none: zero, and not to be written to.
+extern struct moon_cache_state *const moon_cache_none;
+
+/// Gives the exchange a state of its own where it has none. Taken back by moon_cache_end.
+MUST_CHECK bool moon_cache_take_state(struct moon_exchange *x);
+
+/// Frees the unused states.
+void moon_cache_trim(struct moon_gateway *gateway);
 
 /// moon_ctx_ops.
 enum moon_cache_answer moon_cache_lookup(struct moon_ctx *ctx, const struct moon_cache_rule *rule,
@@ -226,7 +236,7 @@ void moon_cache_resume(struct moon_exchange *x);
 void moon_cache_fill_tags(struct moon_exchange *x, struct moon_store_info *info);
 int64_t moon_cache_keep_until(const struct moon_freshness *fresh);
 
-/// Answers out of x->cache.served: conditions, ranges, Age, Cache-Status.
+/// Answers out of x->cache->served: conditions, ranges, Age, Cache-Status.
 void moon_cache_serve(struct moon_exchange *x);
 
 /// An answer without an object: 504.

@@ -26,7 +26,7 @@ static bool freshen_merge(struct moon_exchange *x, struct moon_response *merged)
 {
     const struct moon_fields *fresh = &x->response.fields;
     moon_response_init(merged, &x->arena);
-    if (!moon_cache_unpack(x->cache.stale.head, merged))
+    if (!moon_cache_unpack(x->cache->stale.head, merged))
         return false;
     for (size_t i = 0; i < fresh->count; i++) {
         if (!freshen_is_kept(fresh, i))
@@ -46,9 +46,9 @@ static void freshen_copy_body(struct moon_exchange *x)
 {
     struct moon_store_cursor cursor;
     struct moon_slice run;
-    moon_store_rewind(&x->cache.stale, &cursor);
-    while ((run = moon_store_next(&x->cache.stale, &cursor, UINT64_MAX)).len > 0) {
-        if (!moon_store_write(&x->cache.writer, run))
+    moon_store_rewind(&x->cache->stale, &cursor);
+    while ((run = moon_store_next(&x->cache->stale, &cursor, UINT64_MAX)).len > 0) {
+        if (!moon_store_write(&x->cache->writer, run))
             return;
     }
 }
@@ -67,8 +67,8 @@ bool moon_cache_head_holds(struct moon_exchange *x)
     struct moon_response stored;
     int64_t length = x->response.content_length;
     moon_response_init(&stored, &x->arena);
-    return moon_cache_unpack(x->cache.stale.head, &stored) && stored.status == 200 &&
-           (length < 0 || (uint64_t)length == x->cache.stale.body_bytes) &&
+    return moon_cache_unpack(x->cache->stale.head, &stored) && stored.status == 200 &&
+           (length < 0 || (uint64_t)length == x->cache->stale.body_bytes) &&
            freshen_is_same(x, &stored, MOON_FIELD_ETAG) &&
            freshen_is_same(x, &stored, MOON_FIELD_LAST_MODIFIED);
 }
@@ -77,7 +77,7 @@ bool moon_cache_head_holds(struct moon_exchange *x)
 // the old one may be on its way to others.
 void moon_cache_freshen(struct moon_exchange *x)
 {
-    struct moon_cache_state *cache = &x->cache;
+    struct moon_cache_state *cache = x->cache;
     struct moon_cache_control cc;
     struct moon_response merged;
     bool is_merged = freshen_merge(x, &merged);

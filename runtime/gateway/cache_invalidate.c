@@ -53,7 +53,7 @@ bool moon_cache_post_is_get(struct moon_exchange *x)
         moon_fields_find_id(&x->response.fields, MOON_FIELD_CONTENT_LOCATION);
     struct moon_cache_tag tag, own;
     if (x->request.method != MOON_METHOD_POST || x->response.status != 200 || field == NULL ||
-        x->cache.own_key.data != NULL)
+        x->cache->own_key.data != NULL)
         return false;
     struct moon_slice target = invalidate_resolve(x, field->value);
     own = moon_cache_name(x);

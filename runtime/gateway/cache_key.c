@@ -103,9 +103,9 @@ bool moon_cache_make_key(struct moon_exchange *x, const struct moon_cache_rule *
     }
     if (parts.is_full || !moon_arena_join(&x->arena, parts.slices, parts.count, &text))
         return false;
-    x->cache.key_text = moon_slice(text.data, 0);
+    x->cache->key_text = moon_slice(text.data, 0);
     for (size_t i = 0; i < common; i++)
-        x->cache.key_text.len += parts.slices[i].len;
+        x->cache->key_text.len += parts.slices[i].len;
     moon_hash128(KEY_SEED, text, hash);
     *key = (struct moon_store_key){hash[0], hash[1]};
     return true;
@@ -113,10 +113,10 @@ bool moon_cache_make_key(struct moon_exchange *x, const struct moon_cache_rule *
 
 struct moon_cache_tag moon_cache_name(struct moon_exchange *x)
 {
-    if (x->cache.own_key.data != NULL)
-        return moon_cache_tag(&x->arena, MOON_S("key"), x->cache.own_key);
-    return moon_cache_uri_tag(&x->arena, x->request.scheme, moon_cache_authority(x), x->cache.path,
-                              x->cache.query);
+    if (x->cache->own_key.data != NULL)
+        return moon_cache_tag(&x->arena, MOON_S("key"), x->cache->own_key);
+    return moon_cache_uri_tag(&x->arena, x->request.scheme, moon_cache_authority(x), x->cache->path,
+                              x->cache->query);
 }
 
 // ---- Vary --------------------------------------------------------------------------------------
@@ -231,7 +231,7 @@ static bool variant_text(const struct moon_fields *request, struct moon_slice na
 bool moon_cache_remote_name(struct moon_exchange *x, const struct moon_fields *request,
                             struct moon_slice vary, uint8_t name[MOON_CACHE_TIER_NAME_BYTES])
 {
-    const struct moon_cache_rule *rule = x->cache.rule;
+    const struct moon_cache_rule *rule = x->cache->rule;
     struct moon_buf text;
     moon_buf_init(&text, 65536);
     bool is_good = moon_buf_append(&text, MOON_S(" ")) == MOON_OK;
@@ -239,7 +239,7 @@ bool moon_cache_remote_name(struct moon_exchange *x, const struct moon_fields *r
         is_good = variant_text(request, rule->vary_headers[i], &text);
     is_good = is_good && moon_buf_append(&text, MOON_S("\n\n")) == MOON_OK &&
               variant_text(request, vary, &text);
-    struct moon_slice parts[3] = {x->cache.key_text, moon_buf_slice(&text), vary};
+    struct moon_slice parts[3] = {x->cache->key_text, moon_buf_slice(&text), vary};
     is_good = is_good && moon_cache_digest(&x->arena, parts, MOON_COUNT(parts), name);
     moon_buf_fini(&text);
     return is_good;
@@ -276,8 +276,8 @@ bool moon_cache_is_steered(const struct moon_exchange *x)
     size_t at;
     for (size_t i = 0; i < MOON_COUNT(key_steering); i++) {
         at = 0;
-        if (moon_fields_next(&x->cache.asked, key_steering[i], &at) != NULL &&
-            !key_has_header(x->cache.rule, key_steering[i]))
+        if (moon_fields_next(&x->cache->asked, key_steering[i], &at) != NULL &&
+            !key_has_header(x->cache->rule, key_steering[i]))
             return true;
     }
     return false;
@@ -291,7 +291,7 @@ bool moon_cache_is_forwarded_as_is(const struct moon_exchange *x)
     if (x->call.backend == NULL || x->call.backend->conf->is_forwarded)
         return false; // they are the gateway's own
     for (size_t i = 0; i < MOON_COUNT(ids); i++) {
-        if (moon_fields_find_id(&x->cache.asked, ids[i]) != NULL)
+        if (moon_fields_find_id(&x->cache->asked, ids[i]) != NULL)
             return true;
     }
     return false;
@@ -305,7 +305,7 @@ bool moon_cache_vary_is_sound(const struct moon_exchange *x, struct moon_slice n
         // These follow from what is in the key.
         bool is_keyed = id == MOON_FIELD_HOST || id == MOON_FIELD_X_FORWARDED_HOST ||
                         id == MOON_FIELD_X_FORWARDED_PROTO;
-        if (!is_keyed && variant_of(&x->cache.asked, name) != variant_of(&x->request.fields, name))
+        if (!is_keyed && variant_of(&x->cache->asked, name) != variant_of(&x->request.fields, name))
             return false;
     }
     return true;

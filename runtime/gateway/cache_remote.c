@@ -43,7 +43,7 @@ static int64_t remote_keep_ms(const struct moon_store_info *info)
 static void remote_put(struct moon_exchange *x, const uint8_t *name, const struct moon_slice *parts,
                        size_t count)
 {
-    struct moon_cache_state *cache = &x->cache;
+    struct moon_cache_state *cache = x->cache;
     struct moon_cache_tag tags[MOON_CACHE_TIER_TAGS];
     size_t n = 0;
     _Static_assert((int)MOON_CACHE_RULE_TAGS < (int)MOON_CACHE_TIER_TAGS, "a URI and the tags");
@@ -79,7 +79,7 @@ static void remote_put_object(struct moon_exchange *x, const struct moon_store_o
     struct remote_header header = {.kind = REMOTE_RESPONSE, .fields = MOON_FIELD_COUNT};
     size_t count = remote_runs(object, parts);
     if (count == 0 || vary.len > REMOTE_VARY_BYTES ||
-        !moon_cache_remote_name(x, &x->cache.asked, vary, name))
+        !moon_cache_remote_name(x, &x->cache->asked, vary, name))
         return;
     header.facts = *moon_cache_facts(object);
     header.age_ms = now - header.facts.fresh.response_ms;
@@ -88,7 +88,7 @@ static void remote_put_object(struct moon_exchange *x, const struct moon_store_o
     parts[0] = moon_slice((const char *)&header, sizeof(header));
     parts[1] = object->head;
     remote_put(x, name, parts, count);
-    if (vary.len == 0 || !moon_cache_remote_name(x, &x->cache.asked, moon_slice("", 0), name))
+    if (vary.len == 0 || !moon_cache_remote_name(x, &x->cache->asked, moon_slice("", 0), name))
         return;
     header = (struct remote_header){
         .kind = REMOTE_VARY, .fields = MOON_FIELD_COUNT, .head_len = (uint32_t)vary.len};
@@ -99,9 +99,9 @@ static void remote_put_object(struct moon_exchange *x, const struct moon_store_o
 void moon_cache_remote_fill(struct moon_exchange *x)
 {
     struct moon_store_object object;
-    if (!x->cache.rule->is_tiered || moon_cache_tier(x) == NULL ||
-        moon_store_find(moon_cache_seat(x), x->cache.key, moon_clock_wall_ms(), moon_cache_match, x,
-                        &object) != MOON_STORE_OBJECT)
+    if (!x->cache->rule->is_tiered || moon_cache_tier(x) == NULL ||
+        moon_store_find(moon_cache_seat(x), x->cache->key, moon_clock_wall_ms(), moon_cache_match,
+                        x, &object) != MOON_STORE_OBJECT)
         return;
     remote_put_object(x, &object);
     moon_store_release(&object);
@@ -113,7 +113,7 @@ void moon_cache_remote_fill(struct moon_exchange *x)
 static bool remote_take(struct moon_exchange *x, const struct remote_header *header,
                         struct moon_slice bytes, int64_t since_put_ms)
 {
-    struct moon_cache_state *cache = &x->cache;
+    struct moon_cache_state *cache = x->cache;
     struct moon_cache_facts facts = header->facts;
     struct moon_slice head = moon_slice(bytes.data, header->head_len);
     struct moon_slice body = moon_slice_from(bytes, header->head_len);
@@ -160,11 +160,11 @@ static bool remote_read(const struct moon_cache_tier_object *object, struct remo
 static void remote_found(void *owner, enum moon_rc rc, const struct moon_cache_tier_object *object)
 {
     struct moon_exchange *x = owner;
-    struct moon_cache_remote *remote = &x->cache.remote;
+    struct moon_cache_remote *remote = &x->cache->remote;
     struct remote_header header;
     struct moon_slice rest;
     remote->query = NULL;
-    x->cache.now_ms = moon_clock_wall_ms();
+    x->cache->now_ms = moon_clock_wall_ms();
     if (rc == MOON_OK && remote_read(object, &header, &rest)) {
         if (header.kind == REMOTE_RESPONSE) {
             remote->is_hit = remote_take(x, &header, rest, object->since_put_ms);
@@ -173,7 +173,7 @@ static void remote_found(void *owner, enum moon_rc rc, const struct moon_cache_t
             remote->is_vary_known = true;
             struct moon_slice vary = moon_slice(rest.data, header.head_len);
             if (vary.len > 0 && vary.len <= REMOTE_VARY_BYTES &&
-                moon_cache_remote_name(x, &x->cache.asked, vary, name) &&
+                moon_cache_remote_name(x, &x->cache->asked, vary, name) &&
                 moon_cache_tier_find(moon_cache_tier(x), name, remote_found, x, &remote->query) ==
                     MOON_AGAIN)
                 return;
@@ -184,14 +184,14 @@ static void remote_found(void *owner, enum moon_rc rc, const struct moon_cache_t
 
 bool moon_cache_remote_ask(struct moon_exchange *x, int64_t known_ms)
 {
-    struct moon_cache_remote *remote = &x->cache.remote;
+    struct moon_cache_remote *remote = &x->cache->remote;
     uint8_t name[MOON_CACHE_TIER_NAME_BYTES];
-    if (!x->cache.rule->is_tiered || remote->is_asked || moon_cache_tier(x) == NULL ||
-        x->cache.asked.arena == NULL)
+    if (!x->cache->rule->is_tiered || remote->is_asked || moon_cache_tier(x) == NULL ||
+        x->cache->asked.arena == NULL)
         return false;
     remote->is_asked = true;
     remote->known_ms = known_ms;
-    return moon_cache_remote_name(x, &x->cache.asked, moon_slice("", 0), name) &&
+    return moon_cache_remote_name(x, &x->cache->asked, moon_slice("", 0), name) &&
            moon_cache_tier_find(moon_cache_tier(x), name, remote_found, x, &remote->query) ==
                MOON_AGAIN;
 }

@@ -85,7 +85,7 @@ static bool renew_request(struct moon_exchange *y, const struct moon_exchange *x
 {
     // As they were at the look-up, where later policies and the call have changed them.
     const struct moon_fields *asked =
-        x->cache.asked.arena != NULL ? &x->cache.asked : &x->request.fields;
+        x->cache->asked.arena != NULL ? &x->cache->asked : &x->request.fields;
     struct moon_fields fields = y->request.fields, trailers = y->request.trailers;
     y->request = x->request;
     y->request.method = MOON_METHOD_GET;
@@ -153,18 +153,18 @@ void moon_cache_renew(struct moon_exchange *x)
     moon_list_push_back(&gateway->renewals, &renewal->link);
     renewal->exchange = y;
     y->ctx.is_background = true;
-    if (!renew_request(y, x)) {
+    if (!moon_cache_take_state(y) || !renew_request(y, x)) {
         moon_exchange_refuse(y, MOON_ERR_MEMORY, moon_slice(NULL, 0));
         goto give_up;
     }
     // The flight goes over to it; the key is made anew by its own look-up, and is the same.
-    y->cache.key = x->cache.key;
-    y->cache.has_flight = true;
-    x->cache.has_flight = false;
+    y->cache->key = x->cache->key;
+    y->cache->has_flight = true;
+    x->cache->has_flight = false;
     moon_task_init(&renewal->task, renew_run, renewal);
     moon_task_post(gateway->env.loop, &renewal->task);
     return;
 give_up:
-    x->cache.has_flight = false;
-    moon_store_flight_end(gateway->env.flights->seat, x->cache.key);
+    x->cache->has_flight = false;
+    moon_store_flight_end(gateway->env.flights->seat, x->cache->key);
 }

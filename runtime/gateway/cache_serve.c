@@ -9,7 +9,7 @@
 
 static const struct moon_cache_facts *serve_facts(const struct moon_exchange *x)
 {
-    return (const struct moon_cache_facts *)(const void *)x->cache.served.info.facts;
+    return (const struct moon_cache_facts *)(const void *)x->cache->served.info.facts;
 }
 
 static struct moon_slice serve_field(const struct moon_exchange *x, enum moon_field_id id)
@@ -51,7 +51,7 @@ static bool serve_is_unmodified(const struct moon_exchange *x, struct moon_slice
 
 static bool serve_is_not_modified(const struct moon_exchange *x)
 {
-    const struct moon_cache_conditions *client = &x->cache.client;
+    const struct moon_cache_conditions *client = &x->cache->client;
     if (x->response.status != 200)
         return false;
     if (client->if_none_match.data != NULL)
@@ -65,7 +65,7 @@ static bool serve_is_not_modified(const struct moon_exchange *x)
 // If-Range takes a strong validator only.
 static bool serve_range_holds(const struct moon_exchange *x)
 {
-    struct moon_slice given = x->cache.client.if_range;
+    struct moon_slice given = x->cache->client.if_range;
     if (given.data == NULL)
         return true;
     if (given.len > 0 && given.data[0] == '"')
@@ -126,12 +126,12 @@ static void serve_empty(struct moon_exchange *x, int status)
     x->response.content_length = status == 304 ? -1 : 0;
     moon_buf_clear(&x->response_body);
     x->is_response_kept = true;
-    x->cache.is_serving = false;
+    x->cache->is_serving = false;
 }
 
 static void serve_range(struct moon_exchange *x)
 {
-    struct moon_cache_state *cache = &x->cache;
+    struct moon_cache_state *cache = x->cache;
     uint64_t size = cache->served.body_bytes, from = 0, to = 0;
     if (cache->client.range.data == NULL || x->request.method != MOON_METHOD_GET ||
         x->response.status != 200 || !serve_range_holds(x))
@@ -196,7 +196,7 @@ static void text_add_number(struct serve_text *text, int64_t value)
 
 static void status_text(const struct moon_exchange *x, struct serve_text *text)
 {
-    const struct moon_cache_state *cache = &x->cache;
+    const struct moon_cache_state *cache = x->cache;
     text_add(text, MOON_S("moongate"));
     if (cache->asked_ms == 0) {
         int64_t left = moon_freshness_left_ms(&serve_facts(x)->fresh, cache->now_ms);
@@ -227,7 +227,7 @@ void moon_cache_add_status(struct moon_exchange *x)
     struct serve_text text = {.len = 0};
     struct moon_slice before = {NULL, 0}, value;
     status_text(x, &text);
-    if (!x->cache.is_serving) // what is stored has none
+    if (!x->cache->is_serving) // what is stored has none
         before = moon_fields_joined(&x->response.fields, MOON_S("cache-status"));
     struct moon_slice own = moon_slice(text.bytes, text.len);
     struct moon_slice parts[3] = {before, before.len > 0 ? MOON_S(", ") : MOON_S(""), own};
@@ -256,7 +256,7 @@ static void serve_age(struct moon_exchange *x)
 {
     struct serve_text text = {.len = 0};
     struct moon_slice value;
-    text_add_number(&text, moon_freshness_age_ms(&serve_facts(x)->fresh, x->cache.now_ms) / 1000);
+    text_add_number(&text, moon_freshness_age_ms(&serve_facts(x)->fresh, x->cache->now_ms) / 1000);
     if (!moon_arena_copy(&x->arena, moon_slice(text.bytes, text.len), &value) ||
         moon_fields_add_known(&x->response.fields, MOON_FIELD_AGE, MOON_S("Age"), value) != MOON_OK)
         moon_log_warn("no memory for Age request=%.*s", MOON_SLICE_ARG(x->ctx.id));
@@ -264,7 +264,7 @@ static void serve_age(struct moon_exchange *x)
 
 void moon_cache_serve(struct moon_exchange *x)
 {
-    struct moon_cache_state *cache = &x->cache;
+    struct moon_cache_state *cache = x->cache;
     serve_begin(x);
     if (!moon_cache_unpack(cache->served.head, &x->response))
         moon_log_warn("no memory for a stored response request=%.*s", MOON_SLICE_ARG(x->ctx.id));

@@ -464,6 +464,7 @@ struct moon_exchange *moon_exchange_new(struct moon_gateway *gateway,
     moon_response_init(&x->response, &x->arena);
     moon_ctx_init(&x->ctx, x->generation->script, &exchange_ctx_ops, &x->arena);
     moon_call_init(&x->call, gateway->env.upstreams, &x->arena, &moon_exchange_call_events, x);
+    x->cache = moon_cache_none;
     moon_buf_init(&x->request_body, x->generation->plan->limits.buffered_body_bytes);
     moon_buf_init(&x->response_body, x->generation->plan->limits.buffered_body_bytes);
     x->ops = ops;
@@ -584,4 +585,5 @@ void moon_exchange_trim(struct moon_gateway *gateway)
     free(MOON_LIST_ENTRY(at, struct moon_exchange, link));
     moon_list_init(&gateway->exchange_pool);
     gateway->exchange_pool_count = 0;
+    moon_cache_trim(gateway);
 }

@@ -91,7 +91,7 @@ struct moon_exchange {
     int64_t response_bytes;
     struct moon_replaces response_rewrites;
 
-    struct moon_cache_state cache;
+    struct moon_cache_state *cache; // moon_cache_none where no cache policy ran
     struct moon_compress *compress; // the coding under way; NULL: none
     struct moon_buf encoded;        // its last run
 

@@ -418,7 +418,7 @@ void moon_forward_secure(struct moon_exchange *x)
     struct moon_fields *fields = &x->response.fields;
     const struct moon_plan *plan = x->generation->plan;
     int listener = x->client->listener;
-    bool is_ours = !x->is_answered && !x->cache.is_serving;
+    bool is_ours = !x->is_answered && !x->cache->is_serving;
     enum moon_rc rc = MOON_OK;
     if (x->client->is_tls && listener >= 0 && plan->listeners[listener].hsts.len > 0 &&
         moon_fields_find_id(fields, MOON_FIELD_STRICT_TRANSPORT) == NULL)

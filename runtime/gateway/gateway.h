@@ -109,6 +109,8 @@ struct moon_gateway {
     struct moon_session *current_session; // whose callback runs; NULL once it was freed there
     struct moon_list exchange_pool;
     size_t exchange_pool_count;
+    struct moon_cache_state *cache_states; // unused ones
+    size_t cache_state_count;
     struct moon_list renewals; // of the cache, in the background (cache_renew.c)
     size_t renewal_count;
     struct moon_list mirrors; // copies of requests under way (mirror.c)

@@ -73,7 +73,7 @@ enum moon_rc moon_rewrite_ctx_response(struct moon_ctx *ctx, const struct moon_r
         return MOON_OK;
     if (x->is_response_kept)
         return rewrite_kept(x, &x->response_body, rules, count);
-    if (!x->is_answered && !x->cache.is_serving)
+    if (!x->is_answered && !x->cache->is_serving)
         return MOON_ERR_INTERNAL;
     enum moon_rc rc = moon_replaces_add(&x->response_rewrites, &x->arena, rules, count);
     if (rc == MOON_OK)
