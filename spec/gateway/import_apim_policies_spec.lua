@@ -226,6 +226,20 @@ describe("imported policies", function()
       json.decode(calls[1].request.body))
   end)
 
+  it("look at the answer's body where they stand outbound", function()
+    local notes = start([[<outbound>
+      <set-variable name="n" value="@(context.Response.Body.As<JObject>(preserveContent: true)["n"])" />
+      <choose><when condition="@((int)context.Variables["n"] > 5)">
+        <set-header name="X-N"><value>@(context.Variables["n"].ToString())</value></set-header></when>
+      </choose></outbound>]], { answer = function(request)
+        return 200, { ["Content-Type"] = "application/json" }, '{"n":' .. (request.query or "n=1"):match("%d+") .. "}"
+      end })
+    assert.same({}, notes)
+    assert.equal("7", get("/?n=7").headers["x-n"])
+    assert.is_nil(get("/?n=4").headers["x-n"])
+    assert.equal('{"n":7}', get("/?n=7").body)
+  end)
+
   it("validate by the definition", function()
     local lua, err, notes = apim.convert([[<policies><inbound>
       <validate-content unspecified-content-type-action="prevent" max-size="1000"

@@ -123,6 +123,7 @@ describe("expressions of Azure's policies", function()
     { "@(7 / 2 + 7 % 4 - -1)", 7 }, { "@(7.0 / 2)", 3.5 }, { "@((1 + 2) * 3)", 9 },
     { "@(1 - (2 - 3))", 2 }, { '@(1 + 2 + "a" + 1 + 2)', "3a12" },
     { "@(true ? false : true)", false }, { '@(1 > 2 ? "a" : 2 > 1 ? "b" : "c")', "b" },
+    { '@("abc".Length < 4 && (1 < 2) && "a".Length < new[] { 2 }[0])', true },
     { '@("a" + true + null)', "aTrue" }, { "@(Math.Max(1, Math.Abs(-3)))", 3 },
     { '@(bool.Parse("True") && !bool.Parse("false"))', true },
     -- statements

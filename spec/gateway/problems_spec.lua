@@ -30,7 +30,13 @@ return {
     { path = "/tail", reply = {}, policies = { on_error = { TELL }, inbound = {
       function() return reply.text("200") end,
     } } },
+    { path = "/*", apis = true },
   } } },
+  policies = { on_error = { function(ctx)
+    if ctx.error.reason == "OperationNotFound" then
+      ctx.response.headers["X-Seen"] = ctx.error.source .. " " .. ctx.error.reason
+    end
+  end } },
 }
 ]]
 
@@ -38,7 +44,9 @@ describe("a refused request", function()
   local gw
 
   setup(function()
-    gw = moongate.gateway { files = { ["gateway.lua"] = CONFIG } }
+    gw = moongate.gateway { files = { ["gateway.lua"] = CONFIG, ["apis/orders.lua"] = [[
+return { name = "orders", paths = { "/orders" }, backend = "dead",
+  operations = { list = { method = "GET", path = "/" } } }]] } }
   end)
 
   teardown(function()
@@ -53,6 +61,14 @@ describe("a refused request", function()
     assert.matches("^%x+$", p.request_id)
     return p, r
   end
+
+  it("for which no operation is there meets on_error with OperationNotFound", function()
+    for _, path in ipairs({ "/orders/nothing", "/nowhere" }) do
+      local p, r = problem(path)
+      assert.same({ 404, "OperationNotFound" }, { p.status, p.reason })
+      assert.equal("gateway OperationNotFound", r.headers["x-seen"])
+    end
+  end)
 
   it("gets one form of problem document, whoever refuses", function()
     local p = problem("/refused")

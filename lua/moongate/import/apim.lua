@@ -63,6 +63,7 @@ T.retry = function(node, document)
   if node.attributes["first-fast-retry"] then
     fields[#fields + 1] = "first_fast_retry = " .. emit.boolean(node, "first-fast-retry")
   end
+  fields[#fields + 1] = "only_idempotent = false" -- there every call is made again
   local out = { "p.retry {" }
   append(out, indented({ table.concat(fields, ", ") .. "," }))
   append(out, indented(list_of(node, document)))

@@ -53,8 +53,8 @@ function Parser:expect(kind)
   return value
 end
 
---- `<string>` of a generic call: the type's name, or nil and nothing is taken.
-function Parser:generic()
+--- `<string>` of a generic call: where it goes on, and the type's name; nil where it is none.
+function Parser:generic_ahead()
   if self.kind ~= "<" then
     return nil
   end
@@ -75,9 +75,20 @@ function Parser:generic()
     end
     parts[#parts + 1] = token.value
   end
-  self.i = at - 1
-  self:next()
-  return (table.concat(parts, "", 2):match("[^.]*$"))
+  if self.tokens[at].kind ~= "(" then
+    return nil
+  end
+  return at, table.concat(parts, "", 2):match("[^.]*$")
+end
+
+--- The same, taken.
+function Parser:generic()
+  local at, name = self:generic_ahead()
+  if at then
+    self.i = at - 1
+    self:next()
+  end
+  return name
 end
 
 -- ---- arguments and lambdas ---------------------------------------------------------------------
@@ -228,8 +239,7 @@ function Parser:postfix(one)
     if self.kind == "." then
       self:next()
       local name = self:expect("name")
-      if self.kind == "(" or self.kind == "<" and self:peek(3) == "(" or
-        self.kind == "<" and self:peek(2) == "[" then
+      if self.kind == "(" or self:generic_ahead() then
         one = self:method(one, name)
       else
         one = self:property(one, name)

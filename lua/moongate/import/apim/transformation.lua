@@ -172,7 +172,7 @@ T["emit-metric"] = function(node, document)
     local own = one.attributes.value and value(one.attributes.value)
       or DIMENSIONS[label] and quote(DIMENSIONS[label])
       or give_up(("the dimension %q without a value"):format(label))
-    labels[#labels + 1] = ("%s = %s"):format(metric_name(label):lower(), own)
+    labels[#labels + 1] = ("[%s] = %s"):format(quote(metric_name(label):lower()), own)
   end
   return call("emit_metric", { { "name", quote(name) },
     { "value", emit.number_value(node, "value") }, { "labels", emit.list(labels) } })
