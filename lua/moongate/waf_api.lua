@@ -66,7 +66,9 @@ local RULES = {
     [==[\bcom\.sun\.rowset\.|\b(?:jdbcrowset|templates)impl\b|\borg\.apache\.commons\.collections\.functors\.]==],
   } },
   { 9800150, VALUES, "Command injection", {
-    [==[\x60\s*(?:id|whoami|uname|pwd|ls|cat|curl|wget|ping|nslookup|dig|sleep|env|hostname|ifconfig)\b[^\x60]{0,200}\x60]==],
+    [==[\x60\s*(?:whoami|uname|cat|curl|wget|ping|nslookup|dig|sleep|hostname|ifconfig)\b[^\x60]{0,200}\x60]==],
+    [==[\x60\s*(?:id|ls|pwd|env)\s+[-/][^\x60]{0,200}\x60]==],
+    [==[^[^\x60]{0,40}\x60\s*(?:id|ls|pwd|env)\s*\x60[^\x60,]{0,40}$]==],
     [==[^\s*[;|&]+\s*(?:id|ls|ps|pwd|env|w|who|whoami|dir|set|cat|rm|wget|curl|tftp|ftp|perl|python\d?|php|ruby|bash|sh|nc|uname|powershell|net|type|cmd|certutil|bitsadmin|sleep|echo|touch|mkfifo|ping|nslookup)\b(?=\s|$|[;|&<>$\x60\x22'])]==],
     [==[[|;&]\s*(?:getent|nslookup|dig|host|ping|curl|wget|nc|ncat|telnet)[\s+]+\S]==],
     [==[(?:^|[=\s])\d{1,3}(?:\.\d{1,3}){3}\s*(?:[;|]|&&?)+\s*[a-z/]]==],

@@ -47,21 +47,6 @@ static struct waf_str name_at(struct markup *m)
     return (struct waf_str){start, (size_t)(m->at - start)};
 }
 
-static bool is_listed(const char *list, size_t list_n, struct waf_str name)
-{
-    char key[TAG_NAME_MAX + 2];
-    if (name.n == 0 || name.n > TAG_NAME_MAX) {
-        return false;
-    }
-    key[0] = ' ';
-    for (size_t i = 0; i < name.n; i++) {
-        char c = name.p[i];
-        key[i + 1] = c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c;
-    }
-    key[name.n + 1] = ' ';
-    return memmem(list, list_n, key, name.n + 2) != NULL;
-}
-
 // Elements of HTML by the list; those of a vocabulary by their prefix, "saml:Issuer", but none that
 // borrows a name which runs.
 static bool is_harmless_element(struct waf_str name)
@@ -69,10 +54,10 @@ static bool is_harmless_element(struct waf_str name)
     static const char RUNS[] = " script style foreignobject animate set use handler link object ";
     const char *colon = memchr(name.p, ':', name.n);
     if (colon == NULL) {
-        return is_listed(ELEMENTS, sizeof ELEMENTS - 1, name);
+        return WAF_IS_AMONG(ELEMENTS, name);
     }
     struct waf_str local = {colon + 1, (size_t)(name.p + name.n - colon - 1)};
-    return local.n > 0 && !is_listed(RUNS, sizeof RUNS - 1, local);
+    return local.n > 0 && !WAF_IS_AMONG(RUNS, local);
 }
 
 static bool begins(struct waf_str s, const char *with)
@@ -140,11 +125,11 @@ static bool is_harmless_attribute(struct markup *m, struct waf_str element, stru
     static const char RUNS[] = " srcdoc srcset formaction data code codebase archive classid ping "
                                "dynsrc lowsrc ";
     static const char MOVES[] = " attributename values to from by ";
-    if (is_listed(MOVES, sizeof MOVES - 1, name)) { // of what is drawn, not of where it leads
+    if (WAF_IS_AMONG(MOVES, name)) { // of what is drawn, not of where it leads
         return begins(element, "animate") && !begins(value, "on") && !begins(value, "href") &&
                memchr(value.p, ':', value.n) == NULL && memchr(value.p, '&', value.n) == NULL;
     }
-    if (waf_ieq(element, WAF_LIT("use")) && is_listed(REFERENCES, sizeof REFERENCES - 1, name)) {
+    if (waf_ieq(element, WAF_LIT("use")) && WAF_IS_AMONG(REFERENCES, name)) {
         return begins(value, "#");
     }
     if (waf_ieq(name, WAF_LIT("http-equiv"))) {
@@ -153,16 +138,15 @@ static bool is_harmless_attribute(struct markup *m, struct waf_str element, stru
                waf_ieq(value, WAF_LIT("content-language"));
     }
     if (waf_ieq(element, WAF_LIT("link")) && waf_ieq(name, WAF_LIT("rel"))) {
-        return is_listed(LINKS, sizeof LINKS - 1, value) ||
-               waf_ieq(value, WAF_LIT("shortcut icon"));
+        return WAF_IS_AMONG(LINKS, value) || waf_ieq(value, WAF_LIT("shortcut icon"));
     }
-    if (begins(name, "on") || is_listed(RUNS, sizeof RUNS - 1, name)) {
+    if (begins(name, "on") || WAF_IS_AMONG(RUNS, name)) {
         return false;
     }
     if (waf_ieq(name, WAF_LIT("style"))) {
         return is_harmless_style(value);
     }
-    if (is_listed(REFERENCES, sizeof REFERENCES - 1, name)) {
+    if (WAF_IS_AMONG(REFERENCES, name)) {
         if (waf_ieq(element, WAF_LIT("iframe")) && !begins(value, "https://")) {
             return false;
         }

@@ -28,17 +28,7 @@ static const char COMMON[] =
 
 static bool is_common(struct waf_str word)
 {
-    char key[16];
-    if (word.n == 0 || word.n > sizeof key - 3) {
-        return false;
-    }
-    key[0] = ' ';
-    for (size_t i = 0; i < word.n; i++) {
-        char c = word.p[i];
-        key[i + 1] = c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c;
-    }
-    key[word.n + 1] = ' ';
-    return memmem(COMMON, sizeof COMMON - 1, key, word.n + 2) != NULL;
+    return WAF_IS_AMONG(COMMON, word);
 }
 
 static bool is_letter(unsigned char c)
@@ -85,16 +75,7 @@ static bool is_machine_word(struct waf_str w)
         "null is "
         "all as case when then else end if true false cat ls id whoami uname wget curl nc ncat "
         "bash sh cmd ping nslookup echo powershell passwd alert prompt confirm eval script ";
-    char key[16];
-    if (w.n > sizeof key - 2) {
-        return false;
-    }
-    key[0] = ' ';
-    for (size_t i = 0; i < w.n; i++) {
-        key[i + 1] = (char)(w.p[i] | 0x20);
-    }
-    key[w.n + 1] = ' ';
-    return memmem(WORDS, sizeof WORDS - 1, key, w.n + 2) != NULL;
+    return WAF_IS_AMONG(WORDS, w);
 }
 
 static bool has_sentences(struct waf_str s, bool has_code)

@@ -17,10 +17,9 @@ static bool is_letter(unsigned char c)
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c >= 0x80;
 }
 
-// Whether `list`, words between spaces, has `word` in any case.
-static bool is_among(const char *list, struct waf_str word)
+bool waf_is_among(const char *list, size_t n, struct waf_str word)
 {
-    char key[WORD_MAX + 3];
+    char key[WORD_MAX + 2];
     if (word.n == 0 || word.n > WORD_MAX) {
         return false;
     }
@@ -30,8 +29,7 @@ static bool is_among(const char *list, struct waf_str word)
         key[i + 1] = c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c;
     }
     key[word.n + 1] = ' ';
-    key[word.n + 2] = '\0';
-    return strstr(list, key) != NULL;
+    return memmem(list, n, key, word.n + 2) != NULL;
 }
 
 // --- conditions ------------------------------------------------------------------------------
@@ -105,18 +103,18 @@ static enum token scan_word(struct scan *s)
     if (is_substitution || has_pair(s->text)) {
         return TOKEN_BAD;
     }
-    if (is_among(" and or ", s->text)) {
+    if (WAF_IS_AMONG(" and or ", s->text)) {
         return TOKEN_JOIN;
     }
-    if (is_among(" not ", s->text)) {
+    if (WAF_IS_AMONG(" not ", s->text)) {
         return TOKEN_NOT;
     }
-    if (is_among(COMPARE, s->text)) {
+    if (WAF_IS_AMONG(COMPARE, s->text)) {
         return TOKEN_COMPARE;
     }
     bool is_constant = is_number ||
                        (*start == '-' && s->text.n > 1 && waf_is_digit((unsigned char)start[1])) ||
-                       is_among(" null true false ", s->text);
+                       WAF_IS_AMONG(" null true false ", s->text);
     return is_constant ? TOKEN_CONSTANT : TOKEN_NAME;
 }
 
@@ -185,7 +183,7 @@ static bool scan_inside(struct scan *s)
         "pg_sleep waitfor load_file extractvalue updatexml eval system ";
     for (int depth = 1; depth > 0; scan_next(s)) {
         if (s->kind == TOKEN_END || s->kind == TOKEN_BAD || depth > NESTING_MAX ||
-            is_among(NEVER, s->text)) {
+            WAF_IS_AMONG(NEVER, s->text)) {
             return false;
         }
         depth += s->kind == TOKEN_OPEN;
@@ -203,7 +201,7 @@ static bool scan_operand(struct scan *s)
         "database user current_user assert require import declare procedure javascript vbscript "
         "alert confirm prompt constructor process global ";
     bool is_name = s->kind == TOKEN_NAME;
-    if (is_name && is_among(NEVER, s->text)) {
+    if (is_name && WAF_IS_AMONG(NEVER, s->text)) {
         return false;
     }
     scan_next(s);
@@ -250,7 +248,7 @@ static bool scan_condition(struct scan *s, unsigned *compared)
 static bool scan_order(struct scan *s)
 {
     scan_next(s);
-    if (s->kind != TOKEN_NAME || !is_among(" by ", s->text)) {
+    if (s->kind != TOKEN_NAME || !WAF_IS_AMONG(" by ", s->text)) {
         return false;
     }
     do {
@@ -279,7 +277,7 @@ bool waf_is_condition(struct waf_str value)
             open--;
             scan_next(&s);
         }
-        if (s.kind == TOKEN_NAME && open == 0 && is_among(" order sort ", s.text)) {
+        if (s.kind == TOKEN_NAME && open == 0 && WAF_IS_AMONG(" order sort ", s.text)) {
             return compared > 0 && scan_order(&s);
         }
         if (s.kind == TOKEN_END) {
@@ -297,6 +295,7 @@ bool waf_is_condition(struct waf_str value)
 // The bytes up to "://", or 0 where the value begins with a path and has a query.
 static bool read_scheme(struct waf_str s, size_t *n)
 {
+    static const char RUNS[] = " javascript vbscript data view-source blob ";
     size_t i = 0;
     if (s.p[0] == '/' && s.n > 1 && s.p[1] != '/') {
         *n = 0;
@@ -307,8 +306,8 @@ static bool read_scheme(struct waf_str s, size_t *n)
                        strchr("+.-:", s.p[i]) != NULL)) {
         if (s.p[i] == ':' && i + 2 < s.n && s.p[i + 1] == '/' && s.p[i + 2] == '/') {
             *n = i + 3;
-            return i > 0 && !is_among(" javascript vbscript data view-source blob ",
-                                      (struct waf_str){s.p, i});
+            struct waf_str scheme = {s.p, i};
+            return i > 0 && !WAF_IS_AMONG(RUNS, scheme);
         }
         i++;
     }
@@ -383,7 +382,7 @@ bool waf_is_command_line(struct waf_str s)
     bool has_more = i + 2 < s.n;
     bool is_inline = has_more && s.p[i + 1] == '-' && strchr("cer", s.p[i + 2]) != NULL &&
                      (i + 3 == s.n || waf_is_space((unsigned char)s.p[i + 3]));
-    return has_more && !is_inline && is_among(TOOLS, tool);
+    return has_more && !is_inline && WAF_IS_AMONG(TOOLS, tool);
 }
 
 // A page of HTML, whole.
@@ -449,8 +448,8 @@ bool waf_is_named_text(struct waf_str name, struct waf_str value, enum waf_origi
     const char *dot = memrchr(name.p, '.', name.n);
     struct waf_str last =
         dot == NULL ? name : (struct waf_str){dot + 1, (size_t)(name.p + name.n - dot - 1)};
-    bool is_code = is_among(CODE, last);
-    if (!is_code && !(origin == WAF_FROM_JSON && is_among(TEXT, last))) {
+    bool is_code = WAF_IS_AMONG(CODE, last);
+    if (!is_code && !(origin == WAF_FROM_JSON && WAF_IS_AMONG(TEXT, last))) {
         return false;
     }
     size_t i = 0;

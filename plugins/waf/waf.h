@@ -535,6 +535,9 @@ void waf_context_arg(struct waf_tx *tx, struct waf_arg *arg);
 void waf_context_request(struct waf_tx *tx);
 /// .. and the document type of an XML body, as `xml.dtd`.
 void waf_context_xml(struct waf_tx *tx, struct waf_str body);
+/// Whether `list`, small words between spaces, has `word` in any case.
+bool waf_is_among(const char *list, size_t n, struct waf_str word);
+#define WAF_IS_AMONG(list, word) waf_is_among(list, sizeof(list) - 1, word)
 /// Whether people wrote it, code and logs included, or a machine's input stands there.
 bool waf_is_prose(struct waf_str s);
 /// .. and names nothing that attacks are after and texts need not.

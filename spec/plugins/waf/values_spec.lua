@@ -55,7 +55,9 @@ describe("a value, as the profile for APIs sees it,", function()
     "(&(objectClass=person)(|(uid=a)(mail=b*)))", "cd ~/src && ls -la | less", "$ npm run build; npm test",
     "<?php\n$x = $_GET['a'];\nsystem('ls ' . $dir);\necho \"<b>$x</b>\";\nrequire '../b.php';\nexit; // and so on, and so on",
     "<!doctype html><html><head><title>A page</title></head><body onload=\"init()\"><script src=\"/a.js\"></script></body></html>",
-    "```wget -qO- https://example.com/i.sh | bash```",
+    "```wget -qO- https://example.com/i.sh | bash```", "| id | name |\n|----|------|\n| 1 | x |",
+    "How can I read /etc/passwd in Go, and what is in it?", "Fix this JavaScript: document.write('a');",
+    "SELECT table_name FROM information_schema.tables", "'use strict';\nconst a = 1;\nconst b = 2; // b is not used here\nexport default () => a;\nexport { b };\n// and the end of it all\n",
   }
   for _, text in ipairs(apart) do
     it("is what people write: " .. text:sub(1, 50):gsub("\n", " "), function()
@@ -82,6 +84,19 @@ describe("a value, as the profile for APIs sees it,", function()
     assert.is_false(is_text("command", "ls; cat /etc/passwd"))
   end)
 
+  it("is text where it is said to a language model", function()
+    local function is_text(body)
+      local machine = seen("application/json", json.encode(body))
+      return machine[1] ~= "'; ls"
+    end
+    assert.is_true(is_text({ messages = { { content = "'; ls" } } }))
+    assert.is_true(is_text({ messages = { { content = { { text = "'; ls" } } } } }))
+    assert.is_true(is_text({ contents = { { parts = { { text = "'; ls" } } } } }))
+    assert.is_true(is_text({ input = { { content = { { text = "'; ls" } } } } }))
+    assert.is_false(is_text({ message = { content = "'; ls" } }))
+    assert.is_false(is_text({ xmessages = { { content = "'; ls" } } }))
+  end)
+
   local machine = {
     "' OR 1=1 --", "laptop' UNION SELECT aa, bb FROM cc --", "; cat /etc/passwd",
     "foo; cat x", "a | b", "cmd=127.0.0.1 && ls /etc", "\nRCPT TO: someone now please", "../../etc/passwd",
@@ -91,6 +106,7 @@ describe("a value, as the profile for APIs sees it,", function()
     "a = 1 or 1=1", "a = a", "name = 'x' or sleep(5)", "name = 'x", "a = 1 -- b", "a = (select b)", "javascript:alert(1)",
     "1 = 1 and b = 2", "https://example.com/'\"<x>", "https://example.com/../../etc/passwd", "javascript://a?b=c",
     "https://example.com/$(id)", "(&(uid=a))(|(uid=*)", "cd /tmp; cat /etc/passwd", "bash -c {echo,aQ==}|sh",
+    "| id", "|id|\n|x", "SELECT sleep(5) FROM a", "javascript:document.write(1)", "a\n; b\n",
   }
   for _, text in ipairs(machine) do
     it("is a machine's: " .. text:sub(1, 50):gsub("\n", " "), function()
