@@ -10,6 +10,19 @@
 #include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
+#if defined(__SANITIZE_THREAD__)
+#define FIBER_TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define FIBER_TSAN 1
+#endif
+#endif
+#ifndef FIBER_TSAN
+#define FIBER_TSAN 0
+#endif
+#if FIBER_TSAN
+#include <sanitizer/tsan_interface.h>
+#endif
 
 enum fiber_state { FIBER_NEW, FIBER_SUSPENDED, FIBER_RUNNING, FIBER_OVER };
 
@@ -20,10 +33,11 @@ struct moon_fiber {
     char *mapping; // a guard page, then the stack
     size_t mapping_bytes, guard_bytes;
     enum fiber_state state;
-    // The address sanitizer is told of each change of stacks.
+    // The sanitizers are told of each change of stacks.
     const void *outside_stack;
     size_t outside_bytes;
     void *outside_fake, *inside_fake;
+    void *outside_tsan, *inside_tsan;
 };
 
 static struct moon_fiber *fiber_entered; // makecontext passes no pointers
@@ -44,6 +58,9 @@ static void fiber_leave(struct moon_fiber *fiber)
 #if MOON_ASAN
     void **fake = fiber->state == FIBER_OVER ? NULL : &fiber->inside_fake; // NULL: never again
     __sanitizer_start_switch_fiber(fake, fiber->outside_stack, fiber->outside_bytes);
+#endif
+#if FIBER_TSAN
+    __tsan_switch_to_fiber(fiber->outside_tsan, 0);
 #endif
     fiber_switch(&fiber->inside, &fiber->outside);
 #if MOON_ASAN
@@ -109,6 +126,12 @@ bool moon_fiber_resume(struct moon_fiber *fiber)
     __sanitizer_start_switch_fiber(&fiber->outside_fake, fiber->mapping + fiber->guard_bytes,
                                    fiber->mapping_bytes - fiber->guard_bytes);
 #endif
+#if FIBER_TSAN
+    if (fiber->inside_tsan == NULL)
+        fiber->inside_tsan = __tsan_create_fiber(0);
+    fiber->outside_tsan = __tsan_get_current_fiber();
+    __tsan_switch_to_fiber(fiber->inside_tsan, 0);
+#endif
     fiber_switch(&fiber->outside, &fiber->inside);
 #if MOON_ASAN
     __sanitizer_finish_switch_fiber(fiber->outside_fake, NULL, NULL);
@@ -132,6 +155,10 @@ void moon_fiber_free(struct moon_fiber *fiber)
     // What frames left marked, fiber_main's and those that a Lua error jumped over, would stay so for
     // whoever is given these addresses next.
     __asan_unpoison_memory_region(fiber->mapping, fiber->mapping_bytes);
+#endif
+#if FIBER_TSAN
+    if (fiber->inside_tsan != NULL)
+        __tsan_destroy_fiber(fiber->inside_tsan);
 #endif
     (void)munmap(fiber->mapping, fiber->mapping_bytes);
     free(fiber);
