@@ -36,10 +36,11 @@ return {
 ]]
 
 -- What the log may give as the reason of an answer that the gateway made. A GET is tried on other
--- targets, up to `retries`; a POST that was sent is not.
+-- targets, up to `retries`, unless an answer has begun to come; a POST that was sent is not.
 local ALLOWED = {
-  POST = { upstream_reset = 502, upstream_closed = 502, first_byte_timeout = 504 },
-  GET = {},
+  POST = { upstream_reset = 502, upstream_closed = 502, first_byte_timeout = 504,
+    upstream_truncated = 502, upstream_idle_timeout = 504 },
+  GET = { upstream_truncated = 502, upstream_idle_timeout = 504 },
 }
 -- And why an answer may end early once its head was sent.
 local ALLOWED_CUTS = { upstream_truncated = true, upstream_reset = true,
