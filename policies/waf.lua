@@ -425,12 +425,10 @@ local function refusal(ctx, verdict)
 end
 
 local function inspect(guard, ctx, vars, inspects_body)
-  local verdict = guard:request_headers(ctx, vars)
-  if not verdict then
-    if inspects_body and guard:wants_request_body(ctx) then
-      ctx.request:body()
-    end
-    verdict = guard:request_body(ctx)
+  local verdict, wants_body = guard:request(ctx, vars, inspects_body)
+  if wants_body then
+    ctx.request:body()
+    return guard:request_body(ctx)
   end
   return verdict
 end
@@ -502,9 +500,7 @@ end
 --- A request that the HTTP layer refuses for its form: the rules see what can be read of it, for
 --- the log; the answer stays the HTTP layer's.
 function M.malformed(self, ctx)
-  if not self.guard:request_headers(ctx) then
-    self.guard:request_body(ctx)
-  end
+  self.guard:request(ctx)
   self.guard:finish(ctx, ctx.error and ctx.error.status or 400)
 end
 

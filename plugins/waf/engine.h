@@ -84,6 +84,7 @@ void waf_tx_set_var(struct waf_tx *tx, struct waf_str name, struct waf_str value
 /// inspected in part; else it is refused with 413.
 void waf_tx_set_limits(struct waf_tx *tx, size_t request_bytes, bool partial,
                        size_t response_bytes);
+/// The server's address is copied.
 void waf_tx_connection(struct waf_tx *tx, struct waf_str client, int client_port,
                        struct waf_str server, int server_port);
 void waf_tx_unique_id(struct waf_tx *tx, struct waf_str id);
@@ -103,6 +104,8 @@ struct waf_verdict {
 bool waf_tx_request_headers(struct waf_tx *tx, struct waf_verdict *out);
 /// True from the end of phase 1 on when the rules want to see the body.
 bool waf_tx_wants_request_body(const struct waf_tx *tx);
+/// The body will not be shown: phase 2 runs as it does after `SecRequestBodyAccess Off`.
+void waf_tx_ignore_request_body(struct waf_tx *tx);
 /// Copied. Bytes past the inspection limit are counted and dropped (ProcessPartial), or decide the
 /// exchange with 413 (Reject).
 bool waf_tx_request_body(struct waf_tx *tx, struct waf_str bytes, struct waf_verdict *out);

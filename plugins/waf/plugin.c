@@ -346,39 +346,60 @@ static void charge_bytes(lua_State *L, size_t n)
     host->charge(L, (uint32_t)(UNITS_BASE + n / 1024 * UNITS_PER_KIB));
 }
 
-/// guard:request_headers(ctx, vars?) -> nil | {status=, rule_id=, redirect=, drop=}
-/// Phase 1. `vars` holds texts that rules read as tx.NAME.
-static int guard_request_headers(lua_State *L)
+// Sets `tx.NAME` for each text of the table at `index`, where there is one.
+static void set_vars(lua_State *L, int index, struct waf_tx *tx)
 {
-    struct guard *g = check_guard(L, "request_headers");
-    const struct moon_exchange_view *x = view_of(L, "request_headers");
+    if (!lua_istable(L, index)) {
+        return;
+    }
+    lua_pushnil(L);
+    while (lua_next(L, index) != 0) {
+        struct moon_slice name = {0}, value = {0};
+        if (lua_type(L, -2) == LUA_TSTRING && lua_type(L, -1) == LUA_TSTRING) {
+            name.data = lua_tolstring(L, -2, &name.len);
+            value.data = lua_tolstring(L, -1, &value.len);
+            waf_tx_set_var(tx, from_slice(name), from_slice(value));
+        }
+        lua_pop(L, 1);
+    }
+}
+
+static int inspect_body(lua_State *L, struct waf_tx *tx, struct moon_slice body)
+{
+    struct waf_verdict v = {0};
+    charge_bytes(L, body.len);
+    bool stop = waf_tx_request_body(tx, from_slice(body), &v) || waf_tx_request_body_end(tx, &v);
+    return push_verdict(L, stop, &v);
+}
+
+/// guard:request(ctx, vars, reads_body) -> nil | {status=, rule_id=, redirect=, drop=}, wants_body
+/// Phase 1; then phase 2, unless `reads_body`, the rules want the body, and it is not there yet:
+/// `wants_body` is true then, and guard:request_body is to follow. `vars`, nil or a table, holds texts
+/// that rules read as tx.NAME.
+static int guard_request(lua_State *L)
+{
+    struct guard *g = check_guard(L, "request");
+    const struct moon_exchange_view *x = view_of(L, "request");
     struct waf_verdict v = {0};
     struct inspection *i = inspection_of(L, g);
     if (i == NULL) {
         i = inspect(L, g, x);
-        if (lua_istable(L, 3)) {
-            lua_pushnil(L);
-            while (lua_next(L, 3) != 0) {
-                struct moon_slice name = {0}, value = {0};
-                if (lua_type(L, -2) == LUA_TSTRING && lua_type(L, -1) == LUA_TSTRING) {
-                    name.data = lua_tolstring(L, -2, &name.len);
-                    value.data = lua_tolstring(L, -1, &value.len);
-                    waf_tx_set_var(i->tx, from_slice(name), from_slice(value));
-                }
-                lua_pop(L, 1);
-            }
-        }
+        set_vars(L, 3, i->tx);
     }
     charge_bytes(L, 0);
-    return push_verdict(L, waf_tx_request_headers(i->tx, &v), &v);
-}
-
-/// guard:wants_request_body(ctx) -> boolean
-static int guard_wants_request_body(lua_State *L)
-{
-    struct inspection *i = inspection_of(L, check_guard(L, "wants_request_body"));
-    lua_pushboolean(L, i != NULL && waf_tx_wants_request_body(i->tx));
-    return 1;
+    if (waf_tx_request_headers(i->tx, &v)) {
+        return push_verdict(L, true, &v);
+    }
+    if (lua_toboolean(L, 4) == 0) {
+        waf_tx_ignore_request_body(i->tx);
+    }
+    bool wants = waf_tx_wants_request_body(i->tx);
+    if (wants && !x->is_request_body_complete) {
+        lua_pushnil(L);
+        lua_pushboolean(L, 1);
+        return 2;
+    }
+    return inspect_body(L, i->tx, wants ? x->request_body : (struct moon_slice){0});
 }
 
 /// guard:request_body(ctx) -> nil | verdict
@@ -387,14 +408,10 @@ static int guard_request_body(lua_State *L)
 {
     struct inspection *i = inspection_of(L, check_guard(L, "request_body"));
     const struct moon_exchange_view *x = view_of(L, "request_body");
-    struct waf_verdict v = {0};
     if (i == NULL) {
-        return luaL_error(L, "guard:request_body: request_headers comes first");
+        return luaL_error(L, "guard:request_body: request comes first");
     }
-    charge_bytes(L, x->request_body.len);
-    bool stop = waf_tx_request_body(i->tx, from_slice(x->request_body), &v) ||
-                waf_tx_request_body_end(i->tx, &v);
-    return push_verdict(L, stop, &v);
+    return inspect_body(L, i->tx, x->request_body);
 }
 
 /// guard:response_headers(ctx) -> nil | verdict
@@ -541,8 +558,7 @@ static int waf_exists(lua_State *L)
 
 static void waf_attach(lua_State *L)
 {
-    static const luaL_Reg METHODS[] = {{"request_headers", guard_request_headers},
-                                       {"wants_request_body", guard_wants_request_body},
+    static const luaL_Reg METHODS[] = {{"request", guard_request},
                                        {"request_body", guard_request_body},
                                        {"response_headers", guard_response_headers},
                                        {"wants_response_body", guard_wants_response_body},

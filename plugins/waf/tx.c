@@ -165,7 +165,8 @@ void waf_tx_connection(struct waf_tx *tx, struct waf_str client, int client_port
 {
     tx->client = client;
     tx->client_port = client_port;
-    tx->server = server;
+    tx->server = WAF_LIT("");
+    GUARDED(tx, tx->server = waf_dup(&tx->arena, server));
     tx->server_port = server_port;
 }
 
@@ -281,6 +282,11 @@ bool waf_tx_wants_request_body(const struct waf_tx *tx)
 {
     return tx->request_body_access && tx->mode != WAF_MODE_OFF && !tx->intercepted &&
            !tx->allowed_all && !tx->allowed_request;
+}
+
+void waf_tx_ignore_request_body(struct waf_tx *tx)
+{
+    tx->request_body_access = false;
 }
 
 static bool over_request_limit(struct waf_tx *tx)

@@ -22,6 +22,19 @@ static const struct moon_plugin *const plugins_builtin[] = {
 
 static bool plugins_are_open;
 
+// As text; lent until another address is asked for, and it seldom is another.
+static struct moon_slice host_address_text(const struct moon_ip *ip)
+{
+    static char text[MOON_IP_TEXT_BYTES];
+    static struct moon_ip of;
+    static size_t len;
+    if (len == 0 || memcmp(&of, ip, sizeof(of)) != 0) {
+        of = *ip;
+        len = moon_ip_format(ip, text);
+    }
+    return moon_slice(text, len);
+}
+
 static const struct moon_exchange_view *host_exchange(lua_State *L, int index)
 {
     static struct moon_exchange_view view;
@@ -32,8 +45,6 @@ static const struct moon_exchange_view *host_exchange(lua_State *L, int index)
         return NULL;
     const struct moon_ctx *x = handle->runner->x;
     const struct moon_request *request = x->request;
-    static char server_ip[MOON_IP_TEXT_BYTES];
-    size_t server_ip_len = moon_ip_format(&x->client->server_ip, server_ip);
     view = (struct moon_exchange_view){
         .method = request->method_name,
         .target = request->target,
@@ -48,7 +59,7 @@ static const struct moon_exchange_view *host_exchange(lua_State *L, int index)
         .request_field_count = request->fields.count,
         .client_ip = moon_slice(x->client->ip_text, x->client->ip_len),
         .client_port = x->client->port,
-        .server_ip = moon_slice(server_ip, server_ip_len),
+        .server_ip = host_address_text(&x->client->server_ip),
         .server_port = x->client->server_port,
         .id = x->id,
     };

@@ -194,6 +194,17 @@ describe("custom rules by place", function()
 end)
 
 describe("limits of p.waf", function()
+  it("leave bodies alone where they are not to be inspected, and rules on headers in force", function()
+    local gw = gateway(RULES .. "inspect_body = false,"
+      .. 'custom_rules = { { name = "note", priority = 1, action = "log" } }')
+    local body = { body = '{"a":"evil"}', headers = { ["Content-Type"] = "application/json" } }
+    assert.equal(200, gw:post("/", body).status)
+    assert.equal(403, gw:post("/?a=evil", body).status)
+    gw = gateway(RULES .. 'custom_rules = { { name = "note", priority = 1, action = "log" } }')
+    assert.equal(403, gw:post("/", body).status)
+    assert.equal(200, gw:post("/", { body = "{}", headers = { ["Content-Type"] = "application/json" } }).status)
+  end)
+
   it("refuse a body, or look at its beginning, and say why", function()
     local form = { headers = { ["Content-Type"] = "application/x-www-form-urlencoded" }, body = "a=" .. ("x"):rep(200) .. "&b=evil" }
     local gw, fired = gateway(RULES .. "max_body_bytes = 100")
