@@ -312,6 +312,30 @@ function M.hmac(name, key, data)
   return crypto.hmac(name, key, data)
 end
 
+--- What `body` of a Liquid template is: looked up by path, where a missing member is nil.
+---@param message moongate.Request|moongate.Response
+function M.liquid(message)
+  local body
+  return function(path, root)
+    local value = root
+    if value == nil then
+      body = body or message:json() or {}
+      value = body
+    end
+    for part in path:gmatch("[^.]+") do
+      local key = tonumber(part)
+      if type(value) ~= "table" then
+        return nil
+      end
+      value = value[key and key + 1 or part]
+    end
+    if value == json.null then
+      return nil
+    end
+    return value
+  end
+end
+
 -- ---- lists -------------------------------------------------------------------------------------
 
 --- `list.First(test)`, `list.FirstOrDefault(test)`.

@@ -106,8 +106,11 @@ describe("docs/coming-from.md", function()
     assert.equal(403, (ask("198.51.100.7")))
     assert.equal(403, (ask("203.0.113.1", "User-Agent: SQLmap/1\r\n")))
     local last
-    for _ = 1, 101 do
+    for _ = 1, 200 do -- while a slow machine asks, some of the limit comes back
       last = ask("203.0.113.2", "X-Api-Key: k\r\n")
+      if last == 429 then
+        break
+      end
     end
     assert.equal(429, last)
     assert.equal(200, (ask("203.0.113.2", "X-Api-Key: another\r\n")))

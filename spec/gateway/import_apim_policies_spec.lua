@@ -226,6 +226,18 @@ describe("imported policies", function()
       json.decode(calls[1].request.body))
   end)
 
+  it("fill in Liquid templates", function()
+    local notes = start([[<inbound><set-body template="liquid">{% comment %}no{{ x }}{% endcomment %}{
+      "order": "{{body.id}}", "by": "{{ context.Request.Method | Downcase }}", "deep": "{{ body.a.b.c }}",
+      "first": {{ body.lines[0].n }}, "seen": "{{context.Variables.none}}",
+      "lines": [{% for line in body.lines %}{% if line.n >= 2 and line.name != 'x' %}"{{line.name}}",
+        {%- elsif line.n == 1 -%}"one",{% else %}0,{% endif %}{% endfor %}0] }</set-body></inbound>]])
+    assert.equal(1, #notes)
+    gw:post("/", { body = '{"id":"o-1","lines":[{"n":1,"name":"a"},{"n":2,"name":"b"},{"n":3,"name":"x"}]}' })
+    assert.same({ order = "o-1", by = "post", deep = "", first = 1, seen = "", lines = { "one", "b", 0, 0 } },
+      json.decode(calls[1].request.body))
+  end)
+
   it("look at the answer's body where they stand outbound", function()
     local notes = start([[<outbound>
       <set-variable name="n" value="@(context.Response.Body.As<JObject>(preserveContent: true)["n"])" />
@@ -333,7 +345,9 @@ return { name = "spec", listeners = { { name = "http", address = "127.0.0.1:0" }
         .. '<identity thumbprint="AA"/></identities></validate-client-certificate>',
       ["no cache-store"] = '<cache-lookup vary-by-developer="false" vary-by-developer-groups="false"/>',
       ["set-body> within"] = '<wait for="all"><set-body>x</set-body></wait>',
-      ["the attribute template"] = '<set-body template="liquid">{{body.a}}</set-body>',
+      ['the tag "assign"'] = '<set-body template="liquid">{% assign a = 1 %}</set-body>',
+      ['the filter "Sort"'] = '<set-body template="liquid">{{body.a | Sort}}</set-body>',
+      ['"secret.x" in the template'] = '<set-body template="liquid">{{secret.x}}</set-body>',
       ["a text with an expression"] = nil,
       ["validate-as"] = '<validate-content unspecified-content-type-action="ignore" max-size="1" '
         .. 'size-exceeded-action="ignore"><content type="a/xml" validate-as="xml"/></validate-content>',

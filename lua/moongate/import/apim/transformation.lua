@@ -2,6 +2,7 @@
 --- Azure's policies of transformation, validation and telling, as ours.
 
 local emit = require("moongate.import.apim.emit")
+local liquid = require("moongate.import.apim.liquid")
 
 local T = {}
 
@@ -53,8 +54,26 @@ T["set-status"] = function(node, document)
   return call("set_status", { { "code", emit.status(node, document) } })
 end
 
-T["set-body"] = function(node)
-  only(node)
+--- A Liquid template, and the listing in front of it that makes `body` known.
+local function liquid_body(node, document)
+  local template = quote(liquid.translate(node.text or ""))
+  emit.note(document, node, "values of the template are written as they are: content_type escapes them")
+  local message = (document.section == "inbound" or document.section == "backend") and "request"
+    or "response"
+  local out = { ("function(ctx) ctx.vars.liquid = cs.liquid(ctx.%s) end,"):format(message) }
+  emit.append(out, call("set_body", { { "template", template },
+    { "needs_body", "true" } }))
+  return out
+end
+
+T["set-body"] = function(node, document)
+  only(node, "template")
+  local template = plain(node, "template")
+  if template == "liquid" then
+    return liquid_body(node, document)
+  elseif template then
+    give_up(("template=%q"):format(template))
+  end
   local body = value(node.text)
   local reads = body:find(":body()", 1, true) or body:find(":json()", 1, true)
   return call("set_body", { { "value", body }, { "needs_body", reads and "true" or nil } })
