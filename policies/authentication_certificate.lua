@@ -10,7 +10,7 @@ local M = {
   sections = { "inbound", "backend" },
   azure = "authentication-certificate",
   differences = "The certificate is a file that is read at load, not an entry of a store; "
-    .. "`ctx.http` shows its backend's own certificate.",
+    .. "`ctx.http` shows its backend's own certificate, or what its `tls` says.",
   example = [[p.authentication_certificate {
   certificate = "certs/gateway.pem", key = "certs/gateway.key",
 }]],

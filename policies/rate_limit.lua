@@ -128,7 +128,7 @@ function M.prepare(conf, env)
   end
   local var = "rate_limit." .. env.id
   return {
-    limit = limit, key = key_function(conf.key), calls = conf.calls,
+    limit = limit, key = key_function(conf.key),
     amount = conf.amount or 1, takes_amount_of = type(conf.amount) == "function" and conf.amount,
     count_if = conf.count_if,
     headers = conf.headers or "ratelimit",

@@ -22,14 +22,20 @@ end
 
 M.schema = {
   type = "object", additionalProperties = false,
-  order = { "specified_action", "unspecified_action", "unspecified_header_action", "overrides",
+  order = { "specified_action", "specified_path_action", "specified_query_action",
+    "specified_header_action", "unspecified_action", "unspecified_header_action", "overrides",
     "errors_variable" },
   properties = {
     specified_action = action("What follows from a parameter that does not fit: the request is "
       .. "refused, it is told, or nothing.", "prevent"),
+    specified_path_action = action("The same, for parameters of the path alone."),
+    specified_query_action = action("The same, for query parameters alone."),
+    specified_header_action = action("The same, for header fields alone."),
     unspecified_action = action("The same, for query parameters that the definition does not have.",
       "ignore"),
-    unspecified_header_action = action("The same, for header fields that it does not have.",
+    unspecified_header_action = action("The same, for header fields that it does not have, and "
+      .. "that are not HTTP's own (`Host`, `User-Agent`, `Accept-*`, `Content-*`, `Cookie` and the "
+      .. "like).",
       "ignore"),
     overrides = { type = "object", description = "Other actions for some parameters, by name.",
       additionalProperties = action("Action for this parameter.") },
@@ -41,10 +47,43 @@ M.schema = {
 -- Header fields that the definition must not describe (OpenAPI 3, Parameter Object).
 local NOT_PARAMETERS = { accept = true, ["content-type"] = true, authorization = true }
 
+-- What a request may have whatever it asks for.
+local COMMON = {}
+for name in
+  ([[a-im authorization cache-control connection cookie date dnt expect forwarded from host
+  idempotency-key if-match if-modified-since if-none-match if-range if-unmodified-since keep-alive
+  max-forwards ocp-apim-subscription-key origin pragma prefer priority proxy-authorization range
+  referer te trailer transfer-encoding traceparent tracestate upgrade upgrade-insecure-requests
+  user-agent via]])
+    :gmatch("%S+")
+do
+  COMMON[name] = true
+end
+local COMMON_STARTS = { "accept", "content-", "sec-", "access-control-", "x-forwarded-" }
+
+local function is_common(lower)
+  if COMMON[lower] then
+    return true
+  end
+  for _, start in ipairs(COMMON_STARTS) do
+    if lower:sub(1, #start) == start then
+      return true
+    end
+  end
+  return false
+end
+
 function M.prepare(conf, env)
   local overrides = conf.overrides or {}
   local specified = conf.specified_action or "prevent"
+  local by_place = { path = conf.specified_path_action, query = conf.specified_query_action,
+    header = conf.specified_header_action }
+  local by_header = {}
+  for name, own in pairs(overrides) do
+    by_header[name:lower()] = own
+  end
   return {
+    by_header = by_header,
     unspecified = conf.unspecified_action or "ignore",
     unspecified_header = conf.unspecified_header_action or "ignore",
     overrides = overrides,
@@ -62,7 +101,7 @@ function M.prepare(conf, env)
         if not skip then
           list[#list + 1] = { parameter = one, name = one.name, place = one.place,
             param = one.name:gsub("[^%w_-]", "_"), required = one.required,
-            action = overrides[one.name] or specified,
+            action = overrides[one.name] or by_place[one.place] or specified,
             validator = validation.validator(definition, one.schema, "request") }
         end
       end
@@ -90,6 +129,18 @@ end
 local function add(mistakes, one, rule, details)
   mistakes[#mistakes + 1] = { name = one.name, type = one.place, rule = rule, details = details,
     action = one.action }
+end
+
+--- Header fields that the definition does not have.
+local function add_unspecified(self, ctx, known, mistakes)
+  for _, name in ipairs(ctx.request:header_names()) do
+    local lower = name:lower()
+    local own = self.by_header[lower] or self.unspecified_header
+    if own ~= "ignore" and not known[lower] and not is_common(lower) then
+      add(mistakes, { name = name, place = "header", action = own }, "unspecified",
+        "is not in the definition")
+    end
+  end
 end
 
 function M.inbound(self, ctx)
@@ -122,6 +173,9 @@ function M.inbound(self, ctx)
           "is not in the definition")
       end
     end
+  end
+  if self.unspecified_header ~= "ignore" then
+    add_unspecified(self, ctx, operation.known.header, mistakes)
   end
   if #mistakes > 0 then
     return validation.conclude(ctx, self.options, mistakes)

@@ -140,6 +140,23 @@ describe("an API by its definition", function()
     assert.equal(502, gw:get("/v1/pets").status)
   end)
 
+  it("checks fields of requests that the definition does not have, and places apart, where it shall", function()
+    gw = start([[
+local p = require("moongate.policies")
+return { name = "pets", paths = { "/v1" }, backend = "pets", openapi = "openapi/pets.yaml",
+  validation = { request = "ignore" },
+  policies = { inbound = { p.validate_parameters { unspecified_header_action = "prevent",
+    specified_query_action = "ignore", overrides = { ["X-Known"] = "ignore" } } } } }]], created)
+    local function status(headers, query)
+      return gw:get("/v1/pets" .. (query or ""), { headers = headers }).status
+    end
+    assert.equal(201, status({ ["X-Trace"] = "0af", ["Accept-Language"] = "it", Cookie = "a=b" }))
+    assert.equal(201, status({ ["x-known"] = "1" }))
+    assert.equal(400, status({ ["X-Debug"] = "1" }))
+    assert.equal(400, status({ ["X-Trace"] = "xyz" }))
+    assert.equal(201, status(nil, "?limit=1000"))
+  end)
+
   it("checks fields of answers that the definition does not have, where it shall", function()
     local fields = { ["Content-Type"] = "application/json", ["X-Total"] = "1", ["Cache-Control"] = "no-store" }
     gw = start([[

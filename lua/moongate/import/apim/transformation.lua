@@ -255,14 +255,11 @@ T["validate-parameters"] = function(node)
   emit.only_children(node, "headers", "query", "path")
   local specified = action(node, "specified-parameter-action")
   local unspecified = action(node, "unspecified-parameter-action")
-  local by, overrides = { headers = unspecified, query = unspecified }, {}
+  local by, own, overrides = { headers = unspecified, query = unspecified }, {}, {}
   for _, group in ipairs(node) do
     only(group, "specified-parameter-action", "unspecified-parameter-action")
     by[group.name] = action(group, "unspecified-parameter-action") or by[group.name]
-    local own = action(group, "specified-parameter-action")
-    if own and own ~= specified then
-      give_up(("another action for all of <%s>"):format(group.name))
-    end
+    own[group.name] = action(group, "specified-parameter-action")
     for _, one in ipairs(group) do
       only(one, "name", "action")
       overrides[#overrides + 1] = ("[%s] = %s"):format(quote(plain(one, "name", "")),
@@ -270,6 +267,8 @@ T["validate-parameters"] = function(node)
     end
   end
   return call("validate_parameters", { { "specified_action", quoted(specified) },
+    { "specified_path_action", quoted(own.path) }, { "specified_query_action", quoted(own.query) },
+    { "specified_header_action", quoted(own.headers) },
     { "unspecified_action", quoted(by.query) }, { "unspecified_header_action", quoted(by.headers) },
     { "overrides", emit.list(overrides) }, { "errors_variable", text(node, "errors-variable-name") } })
 end
