@@ -231,6 +231,19 @@ static int source_list(lua_State *L)
     return 1;
 }
 
+/// source.paths() -> all files, relative to the directory
+static int source_paths(lua_State *L)
+{
+    struct moon_script *script = moon_script_of(L);
+    size_t n = moon_bundle_count(script->bundle);
+    lua_createtable(L, (int)n, 0);
+    for (size_t i = 0; i < n; i++) {
+        moon_push_slice(L, moon_bundle_path(script->bundle, i));
+        lua_rawseti(L, -2, (int)i + 1);
+    }
+    return 1;
+}
+
 /// source.env(name) -> value | nil
 static int source_env(lua_State *L)
 {
@@ -270,6 +283,7 @@ static int source_builtin_list(lua_State *L)
 static const luaL_Reg source_functions[] = {
     {"read", source_read},
     {"list", source_list},
+    {"paths", source_paths},
     {"env", source_env},
     {"builtin", source_builtin},
     {"builtin_list", source_builtin_list},

@@ -22,6 +22,7 @@ end
 ---@field dir? string
 ---@field read fun(path: string): string?, string?
 ---@field list fun(dir: string): string[]?
+---@field paths fun(): string[]
 ---@field env fun(name: string): string?
 ---@field builtin fun(name: string): function?
 ---@field builtin_list fun(): string[]

@@ -69,6 +69,32 @@ local function review_parameters(self)
   end
 end
 
+-- Folders whose files are read by their names alone.
+local READ = { apis = "APIs", policies = "policies", fragments = "fragments" }
+local FOLDERS = { "apis", "policies", "fragments", "lib", "spec" }
+
+--- Lua files that look as if they were read, and are not.
+local function review_files(self)
+  local told = {}
+  for _, path in ipairs(self.source.paths()) do
+    local folder, rest = path:match("^([^/]+)/(.+)%.lua$")
+    local message, hint
+    if folder and READ[folder] then
+      if not rest:find("^[%w_-]+$") then
+        message = ("is not read: %s are the files right in %s/, named by letters, digits, '_' and '-'")
+          :format(READ[folder], folder)
+      end
+    elseif folder and not told[folder] then
+      hint = near.find(folder, FOLDERS)
+      message = hint ~= folder and hint and ("the folder %q is not read"):format(folder) or nil
+      told[folder] = true
+    end
+    if message then
+      self.warnings:add({ file = path, message = message, hint = hint })
+    end
+  end
+end
+
 --- Warns of what is there and never used, or used and cannot work.
 ---@param self table the load, its plan made
 function M.run(self)
@@ -78,6 +104,7 @@ function M.run(self)
     review_leaf(self, leaf, used, warned)
   end
   review_parameters(self)
+  review_files(self)
   for _, name in ipairs(near.keys(self.gateway.backends or {})) do
     local backend = self.gateway.backends[name]
     for _, share in ipairs(backend.split or {}) do

@@ -510,6 +510,21 @@ describe("a mistake in the configuration", function()
     end)
   end
 
+  it("warns of files that look as if they were read, and are not", function()
+    local source = mistaken(GATEWAY, "return", "return")
+    source.paths = function()
+      return { "apis/orders.lua", "apis/v1/orders.lua", "apis/my.orders.lua", "api/items.lua", "api/more.lua",
+        "lib/deep/er.lua", "gateway.lua", "scripts/deploy.lua", "policies/mine.lua", "Policies/other.lua" }
+    end
+    local plan = assert(config.load(source))
+    assert.equal(table.concat({
+      'Policies/other.lua: the folder "Policies" is not read; did you mean "policies"?',
+      'api/items.lua: the folder "api" is not read; did you mean "apis"?',
+      "apis/my.orders.lua: is not read: APIs are the files right in apis/, named by letters, digits, '_' and '-'",
+      "apis/v1/orders.lua: is not read: APIs are the files right in apis/, named by letters, digits, '_' and '-'",
+    }, "\n"), config.format_errors(plan.warnings))
+  end)
+
   it("warns of an operation that leads nowhere", function()
     local source = mistaken(ORDERS, ', backend = "orders"', "")
     local read = source.read

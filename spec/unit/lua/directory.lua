@@ -45,6 +45,14 @@ function M.source(files, env)
       end
       return names
     end,
+    paths = function()
+      local paths = {}
+      for path in pairs(files) do
+        paths[#paths + 1] = path
+      end
+      table.sort(paths)
+      return paths
+    end,
     env = function(name)
       return env and env[name]
     end,
