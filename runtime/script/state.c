@@ -281,12 +281,8 @@ static int source_builtin_list(lua_State *L)
 }
 
 static const luaL_Reg source_functions[] = {
-    {"read", source_read},
-    {"list", source_list},
-    {"paths", source_paths},
-    {"env", source_env},
-    {"builtin", source_builtin},
-    {"builtin_list", source_builtin_list},
+    {"read", source_read}, {"list", source_list},       {"paths", source_paths},
+    {"env", source_env},   {"builtin", source_builtin}, {"builtin_list", source_builtin_list},
     {NULL, NULL},
 };
 

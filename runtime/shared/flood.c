@@ -84,6 +84,11 @@ static void flood_set(_Atomic double *value, double to)
     atomic_store_explicit(value, to, memory_order_relaxed);
 }
 
+size_t moon_flood_bytes(void)
+{
+    return sizeof(struct moon_flood);
+}
+
 struct moon_flood *moon_flood_new(struct moon_region *region)
 {
     return moon_region_carve(region, "flood", sizeof(struct moon_flood));

@@ -25,6 +25,9 @@ struct moon_flood;
 /// @return NULL when there is no room (is logged)
 struct moon_flood *moon_flood_new(struct moon_region *region);
 
+/// Bytes that it takes out of the region, for specs.
+size_t moon_flood_bytes(void);
+
 enum moon_flood_sensitivity { MOON_FLOOD_LOW, MOON_FLOOD_MEDIUM, MOON_FLOOD_HIGH };
 
 struct moon_flood_conf {
