@@ -241,7 +241,6 @@ void moon_worker_flip(struct moon_worker *worker)
     if (next->sharing != NULL)
         moon_sharing_lead(worker, next->sharing);
     moon_gateway_flip(&worker->gateway, next);
-    worker_begin_turn_anew(worker);
 }
 
 void moon_worker_abort_load(struct moon_worker *worker)
