@@ -67,16 +67,26 @@ static int listen_set_options(int fd, int family, bool is_dual, bool is_reusepor
 }
 
 // What a system without IPv6 can do for "*:port".
-static struct moon_listen_address listen_v4_part(const struct moon_listen_address *address)
+static void listen_keep_v4(struct moon_listen_address *address)
 {
-    struct moon_listen_address v4 = *address;
     struct sockaddr_in6 any;
     memcpy(&any, &address->sa, sizeof(any));
     struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = any.sin6_port};
-    memcpy(&v4.sa, &in, sizeof(in));
-    v4.len = sizeof(in);
-    v4.is_dual = false;
-    return v4;
+    memcpy(&address->sa, &in, sizeof(in));
+    address->len = sizeof(in);
+    address->is_dual = false;
+}
+
+// A socket of the address's family; of "*:port" what there is.
+static int listen_socket(struct moon_listen_address *address)
+{
+    enum { KIND = SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC };
+    int fd = socket(address->sa.ss_family, KIND, 0);
+    if (fd == -1 && errno == EAFNOSUPPORT && address->is_dual) {
+        listen_keep_v4(address);
+        fd = socket(AF_INET, KIND, 0);
+    }
+    return fd;
 }
 
 static int listen_bind(int fd, const struct moon_listen_address *address)
@@ -91,14 +101,10 @@ static int listen_bind(int fd, const struct moon_listen_address *address)
 enum moon_rc moon_listen_bind(const struct moon_listen_address *address, int backlog,
                               bool is_reuseport, char *error, size_t error_cap, int *fd_out)
 {
-    int family = address->sa.ss_family;
-    int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd == -1 && errno == EAFNOSUPPORT && address->is_dual) {
-        struct moon_listen_address v4 = listen_v4_part(address);
-        return moon_listen_bind(&v4, backlog, is_reuseport, error, error_cap, fd_out);
-    }
-    if (fd == -1 || listen_set_options(fd, family, address->is_dual, is_reuseport) == -1 ||
-        listen_bind(fd, address) == -1 || listen(fd, backlog) == -1) {
+    struct moon_listen_address own = *address;
+    int fd = listen_socket(&own);
+    if (fd == -1 || listen_set_options(fd, own.sa.ss_family, own.is_dual, is_reuseport) == -1 ||
+        listen_bind(fd, &own) == -1 || listen(fd, backlog) == -1) {
         (void)snprintf(error, error_cap, "cannot listen on %s: %m", address->text);
         if (fd != -1)
             (void)close(fd);
