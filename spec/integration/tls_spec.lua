@@ -6,7 +6,7 @@ local gateway = require("spec.support.gateway")
 local socket = require("socket")
 
 local CONFIG = [[
-local reply = require("moongate.reply")
+local p, reply = require("moongate.policies"), require("moongate.reply")
 local function tell(ctx)
   local tls = ctx.request.tls
   local client = tls.client
@@ -27,8 +27,11 @@ return {
       client = { ca = "DIR/ca.pem", crl = "DIR/ca.crl" } } },
   },
   management = { address = "127.0.0.1:3443" },
-  sites = { { hosts = { "*" }, policies = { inbound = { tell } },
-    routes = { { path = "/*", reply = { status = 200 } } } } },
+  sites = {
+    { hosts = { "mine.test" }, policies = { inbound = { p.validate_client_certificate {
+      identities = { { common_name = "friend" } } }, tell } }, routes = { { path = "/*", reply = { status = 200 } } } },
+    { hosts = { "*" }, policies = { inbound = { tell } }, routes = { { path = "/*", reply = { status = 200 } } } },
+  },
 }
 ]]
 
@@ -153,6 +156,18 @@ describe("TLS with clients", function()
     assert.equal(pem, (head:match("[Xx]%-[Pp]em: ([^\r\n]*)"):gsub("%.", "\n")))
     assert.matches("^CN=friend true t13d", body)
     assert.matches("^nobody nil t13d", (curl()))
+  end)
+
+  it("asks for a site's certificate whatever name the handshake was for, in both versions of HTTP", function()
+    local status = "-o /dev/null -w '%{http_code}' -H 'Host: mine.test' "
+    for _, version in ipairs { "--http1.1", "--http2" } do
+      assert.equal("403", (curl(status .. version)))
+      assert.equal("200", (curl(status .. version .. " --cert friend.pem --key friend.key")))
+      assert.equal("403", (curl(status .. version .. " --cert next.pem --key next.key")))
+      -- One connection, two sites: the second is not let in by the first.
+      assert.equal("200403", (curl(("-o /dev/null -w '%%{http_code}' %s --next -s -m 10 --cacert ca.pem "
+        .. "--resolve exact.test:%d:127.0.0.1 https://exact.test:%d/ %s"):format(version, port, port, status .. version))))
+    end
   end)
 
   it("lets bot_protection know programs by their hello, whatever they call themselves", function()
