@@ -165,37 +165,16 @@ static void session_send_continue(void *peer)
         s->is_broken = true;
 }
 
-static struct iovec session_iov(struct moon_slice s)
-{
-    return (struct iovec){(void *)(uintptr_t)s.data, s.len};
-}
-
 // Writes `head` and the framed data behind it.
 static enum moon_rc session_write(struct moon_session *s, struct moon_slice head,
                                   struct moon_slice data, bool is_last,
                                   const struct moon_fields *trailers)
 {
-    struct iovec iov[5];
-    struct moon_buf tail;
-    char line[20];
-    int n = 0;
-    moon_buf_init(&tail, 65536);
-    if (head.len > 0)
-        iov[n++] = session_iov(head);
-    if (data.len > 0 && s->is_chunked)
-        iov[n++] = session_iov(moon_slice(line, moon_h1_chunk_line(data.len, line)));
-    if (data.len > 0)
-        iov[n++] = session_iov(data);
-    if (data.len > 0 && s->is_chunked)
-        iov[n++] = session_iov(MOON_S("\r\n"));
-    enum moon_rc rc = MOON_OK;
-    if (is_last && s->is_chunked) {
-        rc = moon_h1_write_last_chunk(&tail, trailers);
-        iov[n++] = session_iov(moon_buf_slice(&tail));
-    }
-    if (rc == MOON_OK && n > 0)
-        rc = moon_stream_write(s->stream, iov, n);
-    moon_buf_fini(&tail);
+    struct moon_h1_run run;
+    enum moon_rc rc = moon_h1_run_init(&run, head, data, s->is_chunked, is_last, trailers);
+    if (rc == MOON_OK && run.count > 0)
+        rc = moon_stream_write(s->stream, run.iov, run.count);
+    moon_h1_run_fini(&run);
     if (rc == MOON_AGAIN)
         session_arm(s, session_exchange_limits(s)->send_timeout_ms, MOON_ERR_SEND_TIMEOUT);
     else if (rc != MOON_OK)
@@ -215,7 +194,7 @@ static void session_write_interim(void *peer, int status, const struct moon_fiel
     if (moon_h1_write_response(&head, &response, MOON_METHOD_GET, s->client_minor, true) ==
         MOON_OK) {
         struct moon_slice bytes = moon_buf_slice(&head);
-        struct iovec iov = session_iov(bytes);
+        struct iovec iov = {(void *)(uintptr_t)bytes.data, bytes.len};
         enum moon_rc rc = moon_stream_write(s->stream, &iov, 1);
         s->is_broken = s->is_broken || (rc != MOON_OK && rc != MOON_AGAIN);
     }

@@ -11,6 +11,8 @@
 #include "base/buf.h"
 #include "http/message.h"
 
+#include <sys/uio.h>
+
 struct moon_h1_limits {
     size_t head_bytes;   // request or status line and fields together
     size_t uri_bytes;    // request-target
@@ -113,6 +115,22 @@ MUST_CHECK enum moon_rc moon_h1_write_response(struct moon_buf *out,
 
 /// "1f4\r\n" into `into`. @return its length (at most 18)
 size_t moon_h1_chunk_line(uint64_t len, char into[20]);
+
+/// What goes out in one write: a head, a run of the body as its framing wants it, the body's end.
+struct moon_h1_run {
+    struct iovec iov[5];
+    int count;
+    char line[20];        // of the chunk
+    struct moon_buf tail; // last chunk and trailers
+};
+
+/// @param head, data  borrowed until the run was written; either may be empty
+/// @param trailers    behind the last chunk; NULL: none
+/// @return MOON_ERR_MEMORY
+MUST_CHECK enum moon_rc moon_h1_run_init(struct moon_h1_run *run, struct moon_slice head,
+                                         struct moon_slice data, bool is_chunked, bool is_last,
+                                         const struct moon_fields *trailers);
+void moon_h1_run_fini(struct moon_h1_run *run); // after a failure, too
 
 /// Last chunk, trailers and final CRLF.
 MUST_CHECK enum moon_rc moon_h1_write_last_chunk(struct moon_buf *out,

@@ -2,6 +2,8 @@
 #include "http/chars.h"
 #include "http/h1.h"
 
+enum { H1_TAIL_BYTES = 65536 }; // of the last chunk with its trailers
+
 // Fields that the writers make themselves, or that belong to the other side's connection.
 static const bool write_skips[MOON_FIELD_COUNT] = {
 #define FIELD(id, name, flags)                                                                     \
@@ -265,4 +267,39 @@ enum moon_rc moon_h1_write_last_chunk(struct moon_buf *out, const struct moon_fi
     (void)put(at, MOON_S("\r\n"));
     moon_buf_wrote(out, total);
     return MOON_OK;
+}
+
+static void run_add(struct moon_h1_run *run, struct moon_slice bytes)
+{
+    if (bytes.len > 0) {
+        run->iov[run->count++] = (struct iovec){(void *)(uintptr_t)bytes.data, bytes.len};
+    }
+}
+
+enum moon_rc moon_h1_run_init(struct moon_h1_run *run, struct moon_slice head,
+                              struct moon_slice data, bool is_chunked, bool is_last,
+                              const struct moon_fields *trailers)
+{
+    bool is_chunk = is_chunked && data.len > 0;
+    run->count = 0;
+    moon_buf_init(&run->tail, H1_TAIL_BYTES);
+    run_add(run, head);
+    if (is_chunk) {
+        run_add(run, moon_slice(run->line, moon_h1_chunk_line(data.len, run->line)));
+    }
+    run_add(run, data);
+    if (is_chunk) {
+        run_add(run, MOON_S("\r\n"));
+    }
+    if (!is_last || !is_chunked) {
+        return MOON_OK;
+    }
+    enum moon_rc rc = moon_h1_write_last_chunk(&run->tail, trailers);
+    run_add(run, moon_buf_slice(&run->tail));
+    return rc;
+}
+
+void moon_h1_run_fini(struct moon_h1_run *run)
+{
+    moon_buf_fini(&run->tail);
 }

@@ -23,31 +23,13 @@ static struct moon_h1_limits h1_limits(const struct moon_call *call)
 static enum moon_rc h1_send(struct moon_call *call, struct moon_slice head, struct moon_slice data,
                             bool is_last)
 {
-    struct iovec iov[5];
-    int n = 0;
-    char line[20];
+    struct moon_h1_run run;
     bool is_chunked = call->request->framing == MOON_FRAMING_CHUNKED;
-    struct moon_buf tail;
-    moon_buf_init(&tail, 65536);
-    if (head.len > 0)
-        iov[n++] = (struct iovec){(void *)(uintptr_t)head.data, head.len};
-    if (data.len > 0 && is_chunked)
-        iov[n++] = (struct iovec){line, moon_h1_chunk_line(data.len, line)};
-    if (data.len > 0)
-        iov[n++] = (struct iovec){(void *)(uintptr_t)data.data, data.len};
-    if (data.len > 0 && is_chunked)
-        iov[n++] = (struct iovec){(void *)(uintptr_t) "\r\n", 2};
-    if (is_last && is_chunked) {
-        enum moon_rc rc = moon_h1_write_last_chunk(&tail, &call->request->trailers);
-        if (rc != MOON_OK) {
-            moon_buf_fini(&tail);
-            return rc;
-        }
-        struct moon_slice bytes = moon_buf_slice(&tail);
-        iov[n++] = (struct iovec){(void *)(uintptr_t)bytes.data, bytes.len};
-    }
-    enum moon_rc rc = n == 0 ? MOON_OK : moon_stream_write(call->conn->stream, iov, n);
-    moon_buf_fini(&tail);
+    enum moon_rc rc =
+        moon_h1_run_init(&run, head, data, is_chunked, is_last, &call->request->trailers);
+    if (rc == MOON_OK && run.count > 0)
+        rc = moon_stream_write(call->conn->stream, run.iov, run.count);
+    moon_h1_run_fini(&run);
     return rc;
 }
 
