@@ -166,7 +166,8 @@ describe("TLS with clients", function()
       assert.equal("403", (curl(status .. version .. " --cert next.pem --key next.key")))
       -- One connection, two sites: the second is not let in by the first.
       assert.equal("200403", (curl(("-o /dev/null -w '%%{http_code}' %s --next -s -m 10 --cacert ca.pem "
-        .. "--resolve exact.test:%d:127.0.0.1 https://exact.test:%d/ %s"):format(version, port, port, status .. version))))
+        .. "--resolve exact.test:%d:127.0.0.1 https://exact.test:%d/ %s")
+        :format(version, port, port, status .. version))))
     end
   end)
 
