@@ -64,6 +64,7 @@ local RULES = {
     [==[\bon\s+error\s+resume\s+next\b]==],
     [==[^gasv[\w+/]{8}]==],
     [==[\bcom\.sun\.rowset\.|\b(?:jdbcrowset|templates)impl\b|\borg\.apache\.commons\.collections\.functors\.]==],
+    [==[<x[is]:include\b]==],
   } },
   { 9800150, VALUES, "Command injection", {
     [==[\x60\s*(?:whoami|uname|cat|curl|wget|ping|nslookup|dig|sleep|hostname|ifconfig)\b[^\x60]{0,200}\x60]==],
@@ -84,6 +85,7 @@ local RULES = {
     [==[^\d+\s*[&|;]{1,2}\s*[a-z]{2,12}\s+[-/]\w]==],
     [==[[\r\n]\s*(?:id|whoami|ls|pwd|uname)\s*(?:[\r\n]|$)]==],
     [==[^\s*cmd(?:\.exe)?\s+/c\s]==],
+    [==[^\s*(?:;|\|\|?|&&?)\s*[a-z][\w.+-]{1,30}\s+(?:[-/\x22'~$<]|https?:|\w+://)]==],
   } },
   { 9800151, VALUES, "Expression of a Unix shell", {
     [==[\$\(\s*(?:id|whoami|uname|pwd|ls|cat|curl|wget|ping|nslookup|dig|sleep|env|hostname|ifconfig|printf|echo|expr|bash|sh|nc|python\d?|perl|php|type|dir)\b[^)]*\)]==],
@@ -103,7 +105,9 @@ local RULES = {
   } },
   { 9800153, VALUES, "Call of PHP", {
     [==[\bphpinfo\s*\(\s*\)]==],
-    [==[(?<![\w.>])(?:system|exec|passthru|shell_exec|popen|proc_open|pcntl_exec|assert|eval|call_user_func|create_function|file_(?:get|put)_contents|fopen|readfile|fsockopen|base64_decode|gzinflate|str_rot13|preg_replace|unserialize|move_uploaded_file|chmod|unlink)\s*\(\s*(?:['\x22$@]|[a-z_]+\s*\()]==],
+    [==[(?<![\w.>])(?:system|exec|passthru|shell_exec|popen|proc_open|pcntl_exec|assert|eval|call_user_func|create_function|file_(?:get|put)_contents|fopen|readfile|p?fsockopen|base64_decode|gzinflate|str_rot13|preg_replace|unserialize|move_uploaded_file|chmod|unlink)\s*\(\s*(?:['\x22$@]|[a-z_]+\s*\()]==],
+    [==[\bget_defined_(?:vars|functions|constants)\s*\(]==],
+    [==[^[^'\x22]*['\x22]\s*\.\s*[a-z_]\w*\s*\([^)]*\)\s*\.\s*['\x22]]==],
   } },
   { 9800154, VALUES, "Call of Java, Node.js or Python", {
     [==[\bjava\.lang\.(?:runtime|processbuilder|class)\b]==],
@@ -119,6 +123,9 @@ local RULES = {
     [==[\b__import__\s*\(]==],
     [==[\bos\.(?:system|popen)\s*\(\s*['\x22]]==],
     [==[system\.diagnostics\.process]==],
+    [==[\b(?:(?:clone|invoker|instantiate)transformer|forclosure|whileclosure|instantiatefactory|prototype(?:clone|serialization)factory|xmldecoder)\b]==],
+    [==[\brequire\.main\b]==],
+    [==[\bprocess\s*\[\s*['\x22]?(?:env|mainmodule)]==],
   } },
   { 9800160, VALUES, "SQL injection", {
     [==[^[^'\x22\s]{0,40}['\x22]\)*\s*(?:#|--)\s*$]==],
@@ -128,6 +135,11 @@ local RULES = {
     [==[^[^'\x22]{0,80}['\x22]\)*[\s/*+]*(?:(?:x?or|and)\b|\|\||&&).{0,100}\(\s*select\b]==],
     [==[^[^'\x22]{0,80}['\x22]\)*\s*;\s*(?:copy|declare|exec|create|alter|drop|insert|update|delete|truncate|grant|shutdown|call)\s+\w]==],
     [==[^[\d\s,]*\(\s*select\b]==],
+    [==[\bexec(?:ute)?\s+(?:master\.\.?)?xp_\w]==],
+    [==[\bselect\s+pg_sleep\b]==],
+    [==[;\s*waitfor\s+delay\b]==],
+    [==[\bload_file\s*\(]==],
+    [==[\bconcat\s*\(\s*0x[\da-f]]==],
   } },
   { 9800170, VALUES .. "|REQUEST_HEADERS:User-Agent|REQUEST_HEADERS:Referer", "Cross-site scripting", {
     [==[<script\b[^>]*>]==],
@@ -137,13 +149,17 @@ local RULES = {
     [==[<\s*<\s*scr]==],
     [==[\b__proto__\s*[\[.\x22\]]]==],
     [==[(?:^|[?&;])constructor\s*[.\[]\s*prototype]==],
-    [==[^[^'\x22\x60]{0,40}['\x22\x60]\)?\s*[-+*;,]+\s*(?:\w+\s*=\s*)?(?:alert|confirm|prompt|eval)\s*[(\x60]]==],
+    [==[^[^'\x22\x60]{0,40}['\x22\x60]\)?\s*[-+*;,]+\s*(?:\w+\s*=\s*)?(?:alert|confirm|prompt|eval|settimeout|setinterval|import)\s*[(\x60]]==],
     [==[^\W{0,4}\(\s*(?:alert|confirm|prompt)\s*\)\s*\(]==],
     [==[\bdocument\s*\[\s*['\x22\x60]]==],
     [==[^\s*(?:j\s*a\s*v\s*a|v\s*b)\s*s\s*c\s*r\s*i\s*p\s*t\s*:\s*(?!void\b|;?\s*$)\S*\w\s*[(\x60=[]]==],
     [==[[\s/'\x22>]on[a-z]{3,20}\s*=\s*['\x22\x60]?\s*(?:alert|confirm|prompt|eval)\b]==],
     [==[\bstring\.fromcharcode\s*\(\s*\d]==],
     [==[<\w[^>]*\bstyle\s*=[^>]*\b(?:expression\s*\(|url\s*\(\s*['\x22]?\s*javascript:)]==],
+    [==[\(!\[\]\s*\+?\s*\[\]\)\s*\[]==],
+    [==[\bdocument\s*(?:/\*.{0,40}?\*/\s*)+\.]==],
+    [==[\b(?:window|self|this|top|document)\)?\s*\[\s*(?:/\*.{0,40}?\*/\s*)?['\x22](?:alert|eval|document|cookie|location)]==],
+    [==[\]\s*\.\s*(?:sort|map|find|filter)\s*\.\s*call\s*\x60]==],
   } },
   { 9800180, VALUES, "Windows share or profile", {
     [==[\x5c\x5c[^\x5c\s]{1,64}\x5c[a-z]\$\x5c]==],
@@ -162,6 +178,7 @@ local RULES = {
     [==[\$\{(?:env|sys):[^}]{1,40}:-]==],
     [==[\$\{[^}\s]{0,40}\$\{(?:jndi|lower|upper|env|sys|date|ctx|::)]==],
     [==[\b(?:burpcollaborator\.net|interact\.sh|oast\.(?:me|pro|live|site|online|fun)|oastify\.com)\b]==],
+    [==[[{;]\s*jndi:(?:ldaps?|rmi|dns|iiop|nis|nds|corba)://\w]==],
   } },
   { 9800220, ANY, "Host of enclosed letters", { [==[://[^\s/]{0,64}\xe2[\x91-\x93]]==] } },
   { 9800230, VALUES .. "|REQUEST_URI_RAW", "Path that climbs out", {
@@ -199,7 +216,10 @@ local RULES = {
   } },
   { 9800240, ANY, "Scheme that only servers read", { [==[^\s*(?:gopher|rmi|iiop|corbaname|dict|jar|netdoc|expect|php|phar|zip|glob|ogg|rar|compress\.zlib)://]==] } },
   { 9800241, ANY, "Address that only the server reaches", { [==[^\s*(?:https?|ftp|ldaps?|tftp|wss?)://(?:[^/?#@]*@)?(?:169\.254\.\d|100\.100\.100\.200|127\.\d+(?:[:/]|$)|0x[\da-f]{2}|\d{8,10}(?:[:/]|$)|0+\d+\.|0(?:[:/]|$)|0\.0\.0\.0|\[(?:::1|::ffff:|::\])|metadata\.google\.internal|(?:127\.\d+\.\d+\.\d+|localhost)(?:/|$|:(?:\d{1,3}|11211|6379|2375)(?:/|$)))]==] } },
-  { 9800242, "ARGS_GET|ARGS_PROSE", "Inclusion of a remote file", { [==[^\s*(?:ht|f)tps?://[^?#]*\.(?:txt|php\d?|phtml|inc)\?+\s*$]==] } },
+  { 9800242, "ARGS_GET|ARGS_PROSE", "Inclusion of a remote file", {
+    [==[^\s*(?:ht|f)tps?://[^?#]*\.(?:txt|php\d?|phtml|inc)\?+\s*$]==],
+    [==[^\s*(?:ht|f)tps?://(?:\d{1,3}\.){3}\d{1,3}(?::\d+)?/[^?#\s]*\.(?:php\d?|phtml|txt)\b]==],
+  } },
   { 9800250, VALUES, "XPath injection", {
     [==[\bcount\s*\(\s*/]==],
     [==[['\x22]\]\s*\|\s*/]==],
@@ -259,7 +279,8 @@ end
 function M.before()
   local lines = { "SecMoonValues On", "SecMoonCorroborate 920300 920349 1",
     "SecMoonCorroborate 930000 940999 1", "SecMoonCorroborate 941000 941999 2",
-    "SecMoonCorroborate 942000 944999 1" }
+    "SecMoonCorroborate 942000 942999 1",
+    "SecMoonCorroborate 944000 944999 1" }
   for _, r in ipairs(RULES) do
     lines[#lines + 1] = rule(r)
   end

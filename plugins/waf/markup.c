@@ -51,7 +51,8 @@ static struct waf_str name_at(struct markup *m)
 // borrows a name which runs.
 static bool is_harmless_element(struct waf_str name)
 {
-    static const char RUNS[] = " script style foreignobject animate set use handler link object ";
+    static const char RUNS[] =
+        " script style foreignobject animate set use handler link object include ";
     const char *colon = memchr(name.p, ':', name.n);
     if (colon == NULL) {
         return WAF_IS_AMONG(ELEMENTS, name);
