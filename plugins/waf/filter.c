@@ -47,11 +47,11 @@ struct rule_case {
 struct byte_facts {
     uint64_t sets[2];
     uint32_t marks;
-    uint32_t column; // of the automaton's table
 };
 
 struct waf_filter {
     struct byte_facts bytes[256];
+    uint16_t column[256];    // byte -> column of the automaton's table
     struct rule_case *cases; // those with literals
     uint32_t case_count;
     struct test_table *tables; // of those without
@@ -300,11 +300,11 @@ static void fill_bytes(struct waf_filter_builder *b, struct waf_filter *f)
             }
         }
         if (used[c]) {
-            facts->column = f->columns++;
+            f->column[c] = (uint16_t)f->columns++;
         }
     }
     for (unsigned c = 'A'; c <= 'Z'; c++) {
-        f->bytes[c].column = f->bytes[c + 32].column;
+        f->column[c] = f->column[c + 32];
     }
 }
 
@@ -409,7 +409,7 @@ static void fill_automaton(struct waf_filter_builder *b, struct waf_filter *f)
                    f->columns * sizeof *row);
         }
         for (uint32_t c = b->nodes[node].child; c != 0; c = b->nodes[c].sibling) {
-            row[f->bytes[b->nodes[c].byte].column] = (uint16_t)state[c];
+            row[f->column[b->nodes[c].byte]] = (uint16_t)state[c];
         }
         if (i % 64 == 0) {
             waf_pace();
@@ -554,7 +554,7 @@ static inline uint32_t read_byte(struct waf_filter *f, struct reading *r, uint32
     r->s0 |= b->sets[0];
     r->s1 |= b->sets[1];
     r->marks |= b->marks;
-    return f->next[state << f->shift | b->column];
+    return f->next[state << f->shift | f->column[(unsigned char)c]];
 }
 
 static uint32_t read_run(struct waf_filter *f, struct reading *out, uint32_t state, const char *p,
@@ -572,34 +572,54 @@ static uint32_t read_run(struct waf_filter *f, struct reading *out, uint32_t sta
     return state;
 }
 
+// What bytes say of themselves is gathered once for each that occurs.
+static void gather(const struct waf_filter *f, struct reading *r, const uint8_t seen[256])
+{
+    for (unsigned i = 0; i < 256; i += 8) {
+        uint64_t eight;
+        memcpy(&eight, seen + i, sizeof eight);
+        for (; eight != 0; eight &= eight - 1) {
+            const struct byte_facts *b = &f->bytes[i + (unsigned)__builtin_ctzll(eight) / 8];
+            r->s0 |= b->sets[0];
+            r->s1 |= b->sets[1];
+            r->marks |= b->marks;
+        }
+    }
+}
+
 // A long value is read at four places in turn, so that the processor need not wait for one look-up
 // before it starts the next. Each place starts a literal's length early and from the root, and so
 // sees every literal that reaches into its part.
 static void read_four(struct waf_filter *f, struct reading *out, struct waf_str v)
 {
+    uint8_t seen[256] = {0}; // 1: the byte occurs
     size_t part = v.n / 4;
     const char *p0 = v.p, *p1 = p0 + part, *p2 = p1 + part, *p3 = p2 + part;
     uint32_t a = 0, b = read_run(f, out, 0, p1 - LITERAL_MAX, LITERAL_MAX);
     uint32_t c = read_run(f, out, 0, p2 - LITERAL_MAX, LITERAL_MAX);
     uint32_t d = read_run(f, out, 0, p3 - LITERAL_MAX, LITERAL_MAX);
-    struct reading r = *out;
-    uint32_t first_hit = f->first_hit;
+    uint32_t first_hit = f->first_hit, shift = f->shift, pending = out->pending;
+    const uint16_t *next = f->next, *column = f->column;
     for (size_t i = 0; i < part; i++) {
-        a = read_byte(f, &r, a, p0[i]);
-        b = read_byte(f, &r, b, p1[i]);
-        c = read_byte(f, &r, c, p2[i]);
-        d = read_byte(f, &r, d, p3[i]);
+        unsigned char b0 = (unsigned char)p0[i], b1 = (unsigned char)p1[i];
+        unsigned char b2 = (unsigned char)p2[i], b3 = (unsigned char)p3[i];
+        seen[b0] = seen[b1] = seen[b2] = seen[b3] = 1;
+        a = next[a << shift | column[b0]];
+        b = next[b << shift | column[b1]];
+        c = next[c << shift | column[b2]];
+        d = next[d << shift | column[b3]];
         if (__builtin_expect(a >= first_hit || b >= first_hit || c >= first_hit || d >= first_hit,
                              0)) {
             const uint32_t states[4] = {a, b, c, d};
             for (int k = 0; k < 4; k++) {
                 if (states[k] >= first_hit) {
-                    r.pending = note_hits(f, states[k], r.pending);
+                    pending = note_hits(f, states[k], pending);
                 }
             }
         }
     }
-    *out = r;
+    out->pending = pending;
+    gather(f, out, seen);
     (void)read_run(f, out, d, p3 + part, v.n - 4 * part);
 }
 
