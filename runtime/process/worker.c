@@ -200,7 +200,8 @@ static void worker_load_run(struct moon_job *job)
     enum moon_rc rc = MOON_OK;
     if (!load->is_given_up)
         rc = worker_build(worker, load->bundle, load->number, &error, &generation);
-    if (load->is_given_up) { // meanwhile, it may be
+    worker_begin_turn_anew(worker); // the first one is loaded in one piece
+    if (load->is_given_up) {        // meanwhile, it may be
         moon_generation_release(generation);
     } else {
         worker->loading = NULL;
