@@ -357,7 +357,7 @@ int moon_test_main(int argc, char **argv)
     if (L == NULL)
         return 2;
     moon_list_init(&testkit_open);
-    luaL_openlibs(L);
+    moon_script_open_libraries(L);
     moon_preload(L, testkit_name, testkit_open_module);
     moon_script_open_plugins(L);
     moon_script_open_clock(L);

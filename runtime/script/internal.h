@@ -115,6 +115,7 @@ void moon_script_open_net(lua_State *L);
 void moon_script_open_dns(lua_State *L);
 void moon_script_open_flood(lua_State *L);
 void moon_script_open_path(lua_State *L);
+void moon_script_open_libraries(lua_State *L); // first of all
 void moon_script_open_clock(lua_State *L);
 void moon_script_open_log(lua_State *L);
 void moon_script_open_http(lua_State *L);

@@ -317,7 +317,7 @@ static int state_traceback(lua_State *L)
 static void state_open_libraries(struct moon_script *script)
 {
     lua_State *L = script->L;
-    luaL_openlibs(L);
+    moon_script_open_libraries(L);
     moon_pace();
     lua_pushlightuserdata(L, (void *)(uintptr_t)&state_key);
     lua_pushlightuserdata(L, script);
