@@ -249,6 +249,17 @@ static bool read_disposition(struct reader *r, struct waf_str v)
     return true;
 }
 
+// A header that goes on in the next line: both may hold any byte, NUL too.
+static struct waf_str unfold(struct waf_arena *arena, struct waf_str first, struct waf_str more)
+{
+    struct waf_str whole = {waf_alloc(arena, first.n + 1 + more.n), first.n + 1 + more.n};
+    char *to = (char *)(uintptr_t)whole.p;
+    memcpy(to, first.p, first.n);
+    to[first.n] = ' ';
+    memcpy(to + first.n + 1, more.p, more.n);
+    return whole;
+}
+
 static bool read_header(struct reader *r, struct waf_str line)
 {
     const char *colon = line.n == 0 ? NULL : memchr(line.p, ':', line.n);
@@ -263,8 +274,7 @@ static bool read_header(struct reader *r, struct waf_str line)
         }
         struct waf_arg *last =
             WAF_AT(&r->tx->part_headers, struct waf_arg, r->tx->part_headers.n - 1);
-        last->value->s = waf_printf(&r->tx->arena, "%.*s %.*s", (int)last->value->s.n,
-                                    last->value->s.p, (int)trim(line).n, trim(line).p);
+        last->value->s = unfold(&r->tx->arena, last->value->s, trim(line));
         return true;
     }
     if (colon == NULL) {

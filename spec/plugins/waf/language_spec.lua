@@ -246,6 +246,16 @@ describe("bodies", function()
     end)
   end
 
+  it("reads all of a folded header, what stands behind a NUL too", function()
+    local body = "--b\r\nX-\0Y: one\r\n two\0three\r\n"
+      .. 'Content-Disposition: form-data;\r\n name="n"\r\n\r\nv\r\n--b--\r\n'
+    assert.are.same({
+      "ARGS:n=v", "MULTIPART_PART_HEADERS:n=X-\0Y: one two\0three",
+      'MULTIPART_PART_HEADERS:n=Content-Disposition: form-data; name="n"',
+    }, seen(ALL, { method = "POST", body = body,
+      headers = { { "Content-Type", "multipart/form-data; boundary=b" } } }))
+  end)
+
   local XML = 'SecAction "id:9,phase:1,pass,nolog,ctl:requestBodyProcessor=XML"\n'
   it("reads text and attributes of XML", function()
     local r = run(XML .. 'SecRule XML:/* "@streq t1 t2 cd" "id:1,phase:2,pass"\n'
