@@ -32,8 +32,8 @@ function M.prepare(conf)
   return { from = expression.required(conf.from, "from"), to = expression.required(conf.to, "to") }
 end
 
-local function act(self, ctx, message)
-  if not rewriting.is_readable(message) then
+local function act(self, ctx, message, status)
+  if not rewriting.is_readable(message, status) then
     return
   end
   local from = tostring(expression.get(self.from, ctx) or "")
@@ -47,7 +47,7 @@ function M.inbound(self, ctx)
 end
 
 function M.outbound(self, ctx)
-  act(self, ctx, ctx.response)
+  act(self, ctx, ctx.response, ctx.response.status)
 end
 
 M.backend, M.on_error = M.inbound, M.outbound

@@ -146,7 +146,7 @@ function M.outbound(self, ctx)
   rewrite_cookies(response, hosts, (host:gsub(":%d+$", "")))
   local rules = self.own_rules or self.rules[ctx.backend or ""]
   if not self.has_body or not rules or not is_textual(response.headers)
-    or not rewriting.is_readable(response)
+    or not rewriting.is_readable(response, response.status)
   then
     return
   end

@@ -84,6 +84,17 @@ function M.find(name, candidates)
   return best or akin
 end
 
+--- What is said to who asks `what` for a name that it does not have.
+---@param what string "ctx.request"
+---@param name any
+---@param known table<string, any> what there is
+---@return string
+function M.unknown(what, name, known)
+  local hint = type(name) == "string" and M.find(name, M.keys(known)) or nil
+  return ("%s has no field '%s'%s"):format(what, tostring(name),
+    hint and ('; did you mean "%s"?'):format(hint) or "")
+end
+
 --- The sorted keys of a table: what `find` takes.
 ---@param t table<string, any>
 ---@return string[]

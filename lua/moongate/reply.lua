@@ -1,6 +1,11 @@
 -- SPDX-License-Identifier: Apache-2.0
 --- Answers that a policy gives itself. Returned from a section function, a reply ends the pipeline.
 
+-- Notes where a reply was made, for the warning about one that is not returned. Without the runtime
+-- (unit specs) nobody warns.
+local has_core, core = pcall(require, "moongate.reply.core")
+local made = has_core and core.made or function() end
+
 local M = {}
 
 local CODES = {
@@ -63,6 +68,7 @@ end
 ---@return moongate.Reply
 function M.text(status, body, headers)
   check_status(status, "text")
+  made()
   local own = body and body ~= "" and { ["Content-Type"] = "text/plain; charset=utf-8" } or {}
   return { status = status, headers = merge(own, headers), body = body }
 end
@@ -74,6 +80,7 @@ end
 ---@return moongate.Reply
 function M.json(status, value, headers)
   check_status(status, "json")
+  made()
   local own = { ["Content-Type"] = "application/json" }
   return { status = status, headers = merge(own, headers), body = encode(value) }
 end
@@ -85,6 +92,7 @@ end
 ---@return moongate.Reply
 function M.problem(status, detail, headers)
   check_status(status, "problem")
+  made()
   local problem = { type = "about:blank", title = M.phrase(status), status = status }
   if type(detail) == "table" then
     for name, value in pairs(detail) do
@@ -104,6 +112,7 @@ end
 ---@return moongate.Reply
 function M.redirect(status, location, headers)
   check_status(status, "redirect")
+  made()
   if status < 300 or status > 308 then
     error(("reply.redirect: status must be 300 to 308, got %d"):format(status), 2)
   end
@@ -123,6 +132,7 @@ end
 ---@return moongate.Reply
 function M.refuse(status, reason, message, headers)
   check_status(status, "refuse")
+  made()
   if type(reason) ~= "string" or not reason:find("^%w[%w_]*$") then
     error(("reply.refuse: reason must be one word, got %q"):format(tostring(reason)), 2)
   end

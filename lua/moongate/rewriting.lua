@@ -9,9 +9,10 @@ local WITHOUT = { [204] = true, [206] = true, [304] = true }
 
 --- Whether the texts of this body can be seen: it has no coding, and is all of it.
 ---@param message table ctx.request or ctx.response
-function M.is_readable(message)
+---@param status? integer of a response
+function M.is_readable(message, status)
   local coding = message.headers["Content-Encoding"]
-  return (coding == nil or coding:lower() == "identity") and not WITHOUT[message.status]
+  return (coding == nil or coding:lower() == "identity") and not WITHOUT[status]
 end
 
 local DIGESTS = { "Content-MD5", "Digest", "Content-Digest", "Repr-Digest", "Accept-Ranges" }

@@ -1,12 +1,16 @@
 -- SPDX-License-Identifier: Apache-2.0
 --- The parts of `ctx` that are the same for every request: installed once per state.
 
+local near = require("moongate.near")
+
 local M = {}
 
 --- A table that policies can read and not change.
 local function frozen(name, functions)
   return setmetatable({}, {
-    __index = functions,
+    __index = setmetatable(functions, { __index = function(_, key)
+      error(near.unknown("ctx." .. name, key, functions), 2)
+    end }),
     __newindex = function(_, key)
       error(("ctx.%s.%s cannot be set"):format(name, tostring(key)), 2)
     end,

@@ -4,6 +4,7 @@
 
 local fuel = require("moongate.fuel")
 local limits = require("moongate.sandbox.limits")
+local near = require("moongate.near")
 local strings = require("moongate.sandbox.strings")
 local tables = require("moongate.sandbox.tables")
 
@@ -33,6 +34,20 @@ local function freeze(t, name)
   return view
 end
 M.freeze = freeze
+
+--- A read-only view of a module that says so where it is asked for what it does not have.
+---@param module table
+---@param name string "moongate.reply"
+function M.freeze_module(module, name)
+  local copy = {}
+  for key, value in raw_pairs(module) do
+    copy[key] = value
+  end
+  raw_setmetatable(copy, raw_getmetatable(module) or { __index = function(_, key)
+    error(near.unknown(name, key, copy), 2)
+  end })
+  return freeze(copy, name)
+end
 
 -- Checked calls: what they catch is looked at, and a spent budget goes on unwinding. By Lua's own
 -- `error`: raised from C it would cost a microsecond a level, and there may be tens of thousands.

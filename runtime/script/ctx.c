@@ -69,6 +69,11 @@ static const char *const ctx_kind_names[MOON_HANDLE_COUNT] = {
     "ctx.request.tls",
 };
 
+const char *moon_handle_name(enum moon_handle_kind kind)
+{
+    return ctx_kind_names[kind];
+}
+
 bool moon_handle_is(lua_State *L, int index, enum moon_handle_kind kind)
 {
     // A light userdata has length 0, so one question tells both the type and the size.
@@ -202,12 +207,29 @@ static int ctx_push_geo(lua_State *L, struct moon_ctx *x)
     return is_known ? 1 : 0;
 }
 
-static void ctx_set_text(lua_State *L, const char *name, struct moon_slice text)
+// What a policy reads of something that the configuration names, or of an error.
+struct ctx_fact {
+    const char *name;
+    struct moon_slice text; // empty: nil
+};
+
+enum { CTX_FACTS = 8 };
+
+// Pushes the facts as a table; it raises for names that are none of them.
+static void ctx_push_facts(lua_State *L, const char *what, const struct ctx_fact *facts, size_t n)
 {
-    if (text.len == 0)
-        return;
-    moon_push_slice(L, text);
-    lua_setfield(L, -2, name);
+    const char *names[CTX_FACTS];
+    MOON_ASSERT(n <= CTX_FACTS);
+    lua_createtable(L, 0, (int)n);
+    for (size_t i = 0; i < n; i++) {
+        names[i] = facts[i].name;
+        if (facts[i].text.len == 0)
+            continue;
+        moon_push_slice(L, facts[i].text);
+        lua_setfield(L, -2, facts[i].name);
+    }
+    moon_ctx_push_facts_class(L, what, names, n);
+    lua_setmetatable(L, -2);
 }
 
 static int ctx_fact_newindex(lua_State *L)
@@ -216,19 +238,18 @@ static int ctx_fact_newindex(lua_State *L)
                       lua_tostring(L, 2) == NULL ? "this" : lua_tostring(L, 2));
 }
 
-// Wraps the table on top so that policies can read it and not change it; made once per generation.
-static int ctx_ref_fact(lua_State *L)
+// The same, wrapped so that policies can read and not change it; made once per generation.
+static int ctx_ref_facts(lua_State *L, const char *what, const struct ctx_fact *facts, size_t n)
 {
     lua_newtable(L);
     lua_createtable(L, 0, 3);
-    lua_pushvalue(L, -3);
+    ctx_push_facts(L, what, facts, n);
     lua_setfield(L, -2, "__index");
     lua_pushcfunction(L, ctx_fact_newindex);
     lua_setfield(L, -2, "__newindex");
     lua_pushboolean(L, 0);
     lua_setfield(L, -2, "__metatable");
     lua_setmetatable(L, -2);
-    lua_remove(L, -2);
     return luaL_ref(L, LUA_REGISTRYINDEX);
 }
 
@@ -246,13 +267,12 @@ static int ctx_push_subscription(lua_State *L, struct moon_ctx *x)
     struct moon_subscription *subscription =
         &x->script->plan->subscriptions[x->subscription - x->script->plan->subscriptions];
     if (subscription->fact_ref == 0) {
-        lua_createtable(L, 0, 5);
-        ctx_set_text(L, "id", subscription->id);
-        ctx_set_text(L, "name", subscription->name);
-        ctx_set_text(L, "product", subscription->product);
-        ctx_set_text(L, "api", subscription->api);
-        ctx_set_text(L, "state", subscription->state);
-        subscription->fact_ref = ctx_ref_fact(L);
+        const struct ctx_fact facts[] = {
+            {"id", subscription->id},           {"name", subscription->name},
+            {"product", subscription->product}, {"api", subscription->api},
+            {"state", subscription->state},
+        };
+        subscription->fact_ref = ctx_ref_facts(L, "ctx.subscription", facts, MOON_COUNT(facts));
     }
     return ctx_push_fact(L, subscription->fact_ref);
 }
@@ -265,10 +285,9 @@ static int ctx_push_product(lua_State *L, struct moon_ctx *x)
     struct moon_subscription *subscription =
         &x->script->plan->subscriptions[x->subscription - x->script->plan->subscriptions];
     if (subscription->product_ref == 0) {
-        lua_createtable(L, 0, 2);
-        ctx_set_text(L, "name", subscription->product);
-        ctx_set_text(L, "id", subscription->product);
-        subscription->product_ref = ctx_ref_fact(L);
+        const struct ctx_fact facts[] = {{"name", subscription->product},
+                                         {"id", subscription->product}};
+        subscription->product_ref = ctx_ref_facts(L, "ctx.product", facts, MOON_COUNT(facts));
     }
     return ctx_push_fact(L, subscription->product_ref);
 }
@@ -284,10 +303,8 @@ static int ctx_push_api(lua_State *L, struct moon_ctx *x)
     if (leaf == NULL || leaf->api.len == 0)
         return 0;
     if (leaf->api_ref == 0) {
-        lua_createtable(L, 0, 2);
-        ctx_set_text(L, "name", leaf->api);
-        ctx_set_text(L, "id", leaf->api);
-        leaf->api_ref = ctx_ref_fact(L);
+        const struct ctx_fact facts[] = {{"name", leaf->api}, {"id", leaf->api}};
+        leaf->api_ref = ctx_ref_facts(L, "ctx.api", facts, MOON_COUNT(facts));
     }
     return ctx_push_fact(L, leaf->api_ref);
 }
@@ -298,12 +315,11 @@ static int ctx_push_operation(lua_State *L, struct moon_ctx *x)
     if (leaf == NULL || leaf->operation.len == 0)
         return 0;
     if (leaf->operation_ref == 0) {
-        lua_createtable(L, 0, 4);
-        ctx_set_text(L, "name", leaf->operation);
-        ctx_set_text(L, "id", leaf->operation);
-        ctx_set_text(L, "method", leaf->method);
-        ctx_set_text(L, "path", leaf->path);
-        leaf->operation_ref = ctx_ref_fact(L);
+        const struct ctx_fact facts[] = {{"name", leaf->operation},
+                                         {"id", leaf->operation},
+                                         {"method", leaf->method},
+                                         {"path", leaf->path}};
+        leaf->operation_ref = ctx_ref_facts(L, "ctx.operation", facts, MOON_COUNT(facts));
     }
     return ctx_push_fact(L, leaf->operation_ref);
 }
@@ -312,10 +328,8 @@ static int ctx_push_deployment(lua_State *L, struct moon_ctx *x)
 {
     struct moon_plan *plan = x->script->plan;
     if (plan->deployment_ref == 0) {
-        lua_createtable(L, 0, 2);
-        ctx_set_text(L, "name", plan->name);
-        ctx_set_text(L, "region", plan->region);
-        plan->deployment_ref = ctx_ref_fact(L);
+        const struct ctx_fact facts[] = {{"name", plan->name}, {"region", plan->region}};
+        plan->deployment_ref = ctx_ref_facts(L, "ctx.deployment", facts, MOON_COUNT(facts));
     }
     return ctx_push_fact(L, plan->deployment_ref);
 }
@@ -324,13 +338,12 @@ static int ctx_push_error(lua_State *L, struct moon_ctx *x)
 {
     if (!x->error.is_set)
         return 0;
-    lua_createtable(L, 0, 8);
-    ctx_set_text(L, "source", x->error.source);
-    ctx_set_text(L, "reason", x->error.reason);
-    ctx_set_text(L, "message", x->error.message);
-    ctx_set_text(L, "section", x->error.section);
-    ctx_set_text(L, "scope", x->error.scope);
-    ctx_set_text(L, "policy", x->error.policy);
+    const struct ctx_fact facts[] = {
+        {"source", x->error.source},   {"reason", x->error.reason}, {"message", x->error.message},
+        {"section", x->error.section}, {"scope", x->error.scope},   {"policy", x->error.policy},
+        {"status", {NULL, 0}},
+    };
+    ctx_push_facts(L, "ctx.error", facts, MOON_COUNT(facts));
     lua_pushinteger(L, x->error.status);
     lua_setfield(L, -2, "status");
     return 1;
@@ -421,7 +434,7 @@ static int ctx_index(lua_State *L)
     moon_ctx_self(L);
     struct moon_ctx *x = moon_handle_own(L, 1, MOON_HANDLE_CTX);
     int key = moon_ctx_key(L);
-    return key == 0 ? 1 : ctx_push_key(L, x, (enum ctx_key)key);
+    return key == 0 ? moon_ctx_method(L, MOON_HANDLE_CTX) : ctx_push_key(L, x, (enum ctx_key)key);
 }
 
 static int ctx_find_backend(lua_State *L, const struct moon_plan *plan, struct moon_slice name)
@@ -434,7 +447,7 @@ static int ctx_find_backend(lua_State *L, const struct moon_plan *plan, struct m
 }
 
 /// ctx.name = value
-/// @lua-raises "ctx has no field 'foo' that can be set; keep values for later in ctx.vars"
+/// @lua-raises "ctx.id cannot be set; keep values for later in ctx.vars"
 static int ctx_newindex(lua_State *L)
 {
     struct moon_ctx *x = moon_handle_own(L, 1, MOON_HANDLE_CTX);
@@ -460,9 +473,7 @@ static int ctx_newindex(lua_State *L)
         return 0;
     }
     default:
-        return luaL_error(
-            L, "ctx has no field '%s' that can be set; keep values for later in ctx.vars",
-            lua_tostring(L, 2) == NULL ? "?" : lua_tostring(L, 2));
+        return moon_ctx_raise_unset(L, MOON_HANDLE_CTX);
     }
 }
 

@@ -144,6 +144,8 @@ struct moon_ctx {
     bool is_cached;     // the response is out of the cache: the section ends
     struct moon_ctx_error error;
     struct moon_reply reply;
+    struct moon_slice reply_source; // where this section made a reply that it may forget to return
+    int reply_line;                 // 0: nowhere
 
     int64_t cpu_left_us; // of the policies' budget
     size_t place;        // number of the policy that a section waits in (script_place.c); 0: none

@@ -291,30 +291,6 @@ static int fields_read_only(lua_State *L)
     return luaL_error(L, "cookies and params cannot be set");
 }
 
-static int tls_index(lua_State *L)
-{
-    struct moon_ctx *x = moon_handle_own(L, 1, MOON_HANDLE_TLS);
-    const struct moon_tls_info *tls = x->client->tls;
-    const char *name = luaL_checkstring(L, 2);
-    if (tls == NULL)
-        return 0;
-    if (strcmp(name, "version") == 0)
-        lua_pushstring(L, tls->version);
-    else if (strcmp(name, "cipher") == 0)
-        lua_pushstring(L, tls->cipher);
-    else if (strcmp(name, "sni") == 0)
-        moon_push_slice(L, tls->sni);
-    else if (strcmp(name, "alpn") == 0)
-        moon_push_slice(L, tls->alpn);
-    else if (strcmp(name, "ja4") == 0)
-        moon_push_slice(L, tls->ja4);
-    else if (strcmp(name, "resumed") == 0)
-        lua_pushboolean(L, tls->is_resumed);
-    else
-        return 0;
-    return 1;
-}
-
 /// ctx.request.tls.client: a table of the client certificate's facts, or nil.
 static int tls_client(lua_State *L, const struct moon_client *client)
 {
@@ -344,13 +320,45 @@ static int tls_client(lua_State *L, const struct moon_client *client)
     return 1;
 }
 
-static int tls_index_or_client(lua_State *L)
+enum tls_key { TLS_VERSION = 1, TLS_CIPHER, TLS_SNI, TLS_ALPN, TLS_JA4, TLS_RESUMED, TLS_CLIENT };
+
+static const struct ctx_name tls_names[] = {
+    {"version", TLS_VERSION}, {"cipher", TLS_CIPHER},   {"sni", TLS_SNI},       {"alpn", TLS_ALPN},
+    {"ja4", TLS_JA4},         {"resumed", TLS_RESUMED}, {"client", TLS_CLIENT}, {NULL, 0},
+};
+
+static int tls_index(lua_State *L)
 {
     struct moon_ctx *x = moon_handle_own(L, 1, MOON_HANDLE_TLS);
     const struct moon_tls_info *tls = x->client->tls;
-    if (moon_slice_is(moon_check_slice(L, 2), MOON_S("client")))
-        return tls == NULL || !tls->has_client_certificate ? 0 : tls_client(L, x->client);
-    return tls_index(L);
+    int key = moon_ctx_key(L);
+    if (key == 0)
+        return moon_ctx_method(L, MOON_HANDLE_TLS);
+    if (tls == NULL)
+        return 0;
+    switch ((enum tls_key)key) {
+    case TLS_VERSION:
+        lua_pushstring(L, tls->version);
+        return 1;
+    case TLS_CIPHER:
+        lua_pushstring(L, tls->cipher);
+        return 1;
+    case TLS_SNI:
+        moon_push_slice(L, tls->sni);
+        return 1;
+    case TLS_ALPN:
+        moon_push_slice(L, tls->alpn);
+        return 1;
+    case TLS_JA4:
+        moon_push_slice(L, tls->ja4);
+        return 1;
+    case TLS_RESUMED:
+        lua_pushboolean(L, tls->is_resumed);
+        return 1;
+    case TLS_CLIENT:
+        return tls->has_client_certificate ? tls_client(L, x->client) : 0;
+    }
+    return 0;
 }
 
 void moon_ctx_open_fields(lua_State *L, struct moon_script *script)
@@ -362,6 +370,5 @@ void moon_ctx_open_fields(lua_State *L, struct moon_script *script)
     moon_ctx_new_class(L, script, MOON_HANDLE_QUERY, NULL, NULL, query_index, query_newindex);
     moon_ctx_new_class(L, script, MOON_HANDLE_COOKIES, NULL, NULL, cookies_index, fields_read_only);
     moon_ctx_new_class(L, script, MOON_HANDLE_PARAMS, NULL, NULL, params_index, fields_read_only);
-    moon_ctx_new_class(L, script, MOON_HANDLE_TLS, NULL, NULL, tls_index_or_client,
-                       fields_read_only);
+    moon_ctx_new_class(L, script, MOON_HANDLE_TLS, tls_names, NULL, tls_index, fields_read_only);
 }

@@ -24,6 +24,20 @@ void moon_ctx_self(lua_State *L);
 /// or nil pushed
 int moon_ctx_key(lua_State *L);
 
+/// Ends an index function whose moon_ctx_key found no field: answers with the method on top.
+/// @lua-raises "ctx.request has no field 'heders'; did you mean \"headers\"?"
+int moon_ctx_method(lua_State *L, enum moon_handle_kind kind);
+
+/// For assignments: raises that the field cannot be set, or that there is none.
+int moon_ctx_raise_unset(lua_State *L, enum moon_handle_kind kind);
+
+/// Pushes the metatable for tables of facts that `what` names, made once a state: of these names nil is the answer where they are not there,
+/// any other raises.
+void moon_ctx_push_facts_class(lua_State *L, const char *what, const char *const names[], size_t n);
+
+/// "ctx.request"
+const char *moon_handle_name(enum moon_handle_kind kind);
+
 /// Pushes another part of the ctx that the userdata at index 1 belongs to.
 void moon_ctx_push_part(lua_State *L, int part);
 

@@ -131,7 +131,8 @@ static int request_index(lua_State *L)
     moon_ctx_self(L);
     struct moon_ctx *x = moon_handle_check(L, 1, MOON_HANDLE_REQUEST);
     int key = moon_ctx_key(L);
-    return key == 0 ? 1 : request_push_key(L, x, (enum request_key)key);
+    return key == 0 ? moon_ctx_method(L, MOON_HANDLE_REQUEST)
+                    : request_push_key(L, x, (enum request_key)key);
 }
 
 static void request_set_method(lua_State *L, struct moon_ctx *x)
@@ -193,7 +194,7 @@ static int request_newindex(lua_State *L)
         request_set_query(L, x);
         return 0;
     default:
-        return luaL_error(L, "ctx.request.%s cannot be set", luaL_checkstring(L, 2));
+        return moon_ctx_raise_unset(L, MOON_HANDLE_REQUEST);
     }
 }
 

@@ -75,7 +75,7 @@ static int response_index(lua_State *L)
     struct moon_ctx *x = moon_handle_check(L, 1, MOON_HANDLE_RESPONSE);
     int key = moon_ctx_key(L);
     if (key == 0)
-        return 1;
+        return moon_ctx_method(L, MOON_HANDLE_RESPONSE);
     if (x->response == NULL)
         return 0;
     switch ((enum response_key)key) {
@@ -114,7 +114,7 @@ static int response_newindex(lua_State *L)
         x->response->reason = reason;
         return 0;
     }
-    return luaL_error(L, "ctx.response.%s cannot be set", luaL_checkstring(L, 2));
+    return moon_ctx_raise_unset(L, MOON_HANDLE_RESPONSE);
 }
 
 void moon_ctx_open_response(lua_State *L, struct moon_script *script)

@@ -76,6 +76,7 @@ struct moon_script {
     int handle_metatables[MOON_HANDLE_COUNT];      // registry references
     lua_CFunction handle_index[MOON_HANDLE_COUNT];
     int describe_ref; // moongate.chain.describe
+    int unknown_ref;  // moongate.near.unknown
 
     // Which policy runs (script_place.c).
     lua_State *place_L; // holds the table that chains note it in
@@ -111,6 +112,7 @@ void moon_script_pace(struct moon_script *script);
 /// Registers the modules that C gives: one function per file.
 void moon_script_open_fuel(lua_State *L);
 void moon_script_open_place(lua_State *L);
+void moon_script_open_reply(lua_State *L);
 void moon_script_open_net(lua_State *L);
 void moon_script_open_dns(lua_State *L);
 void moon_script_open_flood(lua_State *L);
@@ -135,6 +137,13 @@ void moon_script_open_metrics(lua_State *L);
 void moon_script_open_plugins(lua_State *L);
 void moon_script_close_http(struct moon_script *script);
 void moon_script_close_place(struct moon_script *script);
+
+/// Pushes that `what` has no field of a name, and which one was meant.
+/// @param name, known  indexes: the name, and a table whose keys are those that there are
+const char *moon_ctx_push_unknown(lua_State *L, const char *what, int name, int known);
+
+/// A section ended without a reply though one was made: says so, once for each place in the sources.
+void moon_reply_warn_lost(struct moon_ctx *x);
 
 /// A section is run, or goes on after it waited. @return what moon_place_end gives back
 struct moon_script *moon_place_begin(struct moon_script *script, const struct moon_ctx *x);

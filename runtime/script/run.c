@@ -268,8 +268,11 @@ static enum moon_run run_result(struct moon_ctx *x, lua_State *co)
     int n = lua_gettop(co);
     if (n == 0 || lua_isnil(co, 1)) {
         lua_settop(co, 0);
+        if (MOON_UNLIKELY(x->reply_line != 0))
+            moon_reply_warn_lost(x);
         return MOON_RUN_DONE;
     }
+    x->reply_line = 0;
     if (x->is_cached && x->section == MOON_SECTION_INBOUND && lua_isboolean(co, 1)) {
         lua_settop(co, 0);
         return MOON_RUN_CACHED;

@@ -325,6 +325,7 @@ static void state_open_libraries(struct moon_script *script)
     state_set_searchers(L);
     moon_script_open_fuel(L);
     moon_script_open_place(L);
+    moon_script_open_reply(L);
     moon_script_open_net(L);
     moon_script_open_dns(L);
     moon_script_open_flood(L);
@@ -421,16 +422,18 @@ fail:
     return MOON_ERR_CONFIG;
 }
 
-static void state_find_describe(struct moon_script *script)
+// A function of a Lua module that words what goes wrong. @return LUA_NOREF where it is not there
+static int state_find_function(lua_State *L, const char *module, const char *name)
 {
-    lua_State *L = script->L;
+    int ref = LUA_NOREF;
     lua_getglobal(L, "require");
-    lua_pushliteral(L, "moongate.chain");
+    lua_pushstring(L, module);
     if (lua_pcall(L, 1, 1, 0) == 0) {
-        lua_getfield(L, -1, "describe");
-        script->describe_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+        lua_getfield(L, -1, name);
+        ref = luaL_ref(L, LUA_REGISTRYINDEX);
     }
     lua_pop(L, 1);
+    return ref;
 }
 
 static enum moon_rc state_load_config(struct moon_script *script, char **error)
@@ -498,7 +501,7 @@ enum moon_rc moon_script_load(const struct moon_script_env *env, const struct mo
         return MOON_ERR_MEMORY;
     script->env = *env;
     script->fuel = MOON_FUEL_QUANTUM;
-    script->describe_ref = LUA_NOREF;
+    script->describe_ref = script->unknown_ref = LUA_NOREF;
     moon_list_init(&script->dynamic_backends);
     enum moon_rc rc = state_copy_bundle(bundle, &script->bundle);
     if (rc != MOON_OK)
@@ -517,7 +520,8 @@ enum moon_rc moon_script_load(const struct moon_script_env *env, const struct mo
         rc = state_install_runtime(script, error);
     if (rc != MOON_OK)
         goto fail;
-    state_find_describe(script);
+    script->describe_ref = state_find_function(script->L, "moongate.chain", "describe");
+    script->unknown_ref = state_find_function(script->L, "moongate.near", "unknown");
     state_set_hot(script->L, STATE_HOT);
     state_collect(script->L);
     lua_gc(script->L, LUA_GCSETPAUSE, 250);

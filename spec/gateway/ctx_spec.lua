@@ -48,8 +48,8 @@ return {
       return reply.text(200, before .. " " .. tostring(ctx.request.query_string))
     end } } },
     { path = "/unknown", reply = { status = 200 }, policies = { inbound = { function(ctx)
-      return reply.text(200, ("%s %s %s %s"):format(tostring(ctx.nothing), tostring(ctx[1]),
-        tostring(ctx.request.nothing), type(ctx.sleep)))
+      return reply.text(200, ("%s %s %s %s"):format(tostring(ctx.response), tostring(ctx.api),
+        tostring(ctx.request.tls), type(ctx.sleep)))
     end } } },
   } } },
 }]==]
@@ -98,7 +98,7 @@ describe("ctx", function()
     end
   end)
 
-  it("has nil for names that it does not know", function()
+  it("has nil for what is not there", function()
     assert.equal("nil nil nil function", gw:get("/unknown").body)
   end)
 end)

@@ -90,7 +90,7 @@ return { name = "orders", paths = { "/orders" }, backend = "dead",
   it("is told apart by place and message where a policy returns what is no reply", function()
     for path, want in pairs({
       ["/number"] = { 19, "expected a reply (moongate.reply) or nothing, got a number" },
-      ["/table"] = { 22, "a policy returned no valid reply: status must be 200 to 599" },
+      ["/table"] = { 22, "a policy returned no valid reply: status must be 200 to 599, got nothing" },
       ["/tail"] = { 25, 'reply.text: status must be 200 to 599, got "200"' },
     }) do
       local r = gw:get(path, { host = "api.test" })

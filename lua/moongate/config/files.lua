@@ -42,7 +42,7 @@ function M:require(name)
     if not ok then
       error(("module %s is not part of this build"):format(name), 3)
     end
-    return type(module) == "table" and sandbox.freeze(module, name) or module
+    return type(module) == "table" and sandbox.freeze_module(module, name) or module
   end
   local short = type(name) == "string" and name:gsub("^lib%.", "")
   if not short or not short:find("^[%w_][%w_.]*$") or short:find("..", 1, true) then
