@@ -47,11 +47,16 @@ def write(path, text):
     return path
 
 
-def wait_until_it_accepts(port, process, seconds=10):
+def last_line(path):
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return (file.read().strip().splitlines() or ["no output"])[-1]
+
+
+def wait_until_it_accepts(port, process, output, seconds=10):
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            raise Missing(f"ended at once with status {process.returncode}")
+            raise Missing(f"ended at once with status {process.returncode}: {last_line(output)}")
         try:
             socket.create_connection(("127.0.0.1", port), 0.2).close()
             return
@@ -70,7 +75,7 @@ class Server:
             self.process = subprocess.Popen(
                 ["taskset", "-c", str(core), *argv], stdout=self.log, stderr=self.log,
                 stdin=subprocess.DEVNULL, start_new_session=True, env={**os.environ, **(env or {})})
-            wait_until_it_accepts(port, self.process)
+            wait_until_it_accepts(port, self.process, self.log.name)
         except FileNotFoundError as error:
             raise Missing(str(error)) from error
         except Missing:
