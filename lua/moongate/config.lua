@@ -192,10 +192,14 @@ function Load:listener(given, path)
     return nil
   end
   self:listens_alone(given, address, path)
+  if given.mode and not address.unix then
+    self:fail(path .. ".mode", "a UNIX socket as address, as only a file has permissions", given.address)
+  end
   return {
     name = given.name or given.address, address = given.address, host = address.host,
     port = address.port, unix = address.unix, http2 = given.http2,
     proxy_protocol = given.proxy_protocol, backlog = given.backlog,
+    mode = given.mode and tonumber(given.mode, 8),
     tls = self:tls(given.tls, path .. ".tls"), place = self:place(path),
   }
 end
@@ -222,11 +226,24 @@ function Load:listens_alone(given, address, path)
   end
 end
 
+--- @return networks that are trusted, and whether who comes over a UNIX socket is
+local function trusted(list)
+  local networks, trusts_unix = {}, false
+  for _, text in ipairs(list or {}) do
+    if text == "unix:" then
+      trusts_unix = true
+    else
+      networks[#networks + 1] = text
+    end
+  end
+  return networks, trusts_unix
+end
+
 function Load:networks()
   local g = self.gateway
-  local function check(list, path)
+  local function check(list, path, others)
     for i, text in ipairs(list or {}) do
-      if not normalize.is_network(text) then
+      if not normalize.is_network(text) and not (others and others[text]) then
         self:fail(("%s[%d]"):format(path, i), normalize.NETWORK, text)
       end
     end
@@ -234,7 +251,7 @@ function Load:networks()
   for _, name in ipairs(sorted(g.networks)) do
     check(g.networks[name], schema.join("networks", name))
   end
-  check(g.trusted_proxies, "trusted_proxies")
+  check(g.trusted_proxies, "trusted_proxies", { ["unix:"] = true })
 end
 
 function Load:backends()
@@ -576,12 +593,13 @@ function Load:make_plan()
   self:networks()
   self:backends()
   local redis = self:redis(g.redis)
+  local proxies, trusts_unix = trusted(g.trusted_proxies)
   local plan = {
     name = g.name, region = g.region, workers = g.workers == "auto" and 0 or g.workers,
     in_process = g.workers == 0, user = g.user,
     limits = normalize.milliseconds(g.limits), listeners = listeners,
     management = self:listener(g.management, "management"),
-    networks = g.networks or {}, trusted_proxies = g.trusted_proxies or {},
+    networks = g.networks or {}, trusted_proxies = proxies, trusts_unix = trusts_unix,
     dns = self:dns(g.dns),
     cache = g.cache, redis = redis, geoip = self:geoip(g.geoip), access_log = logs(g.access_log),
     error_log = g.error_log,

@@ -5,6 +5,7 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "gateway/addresses.h"
+#include "gateway/client.h"
 #include "gateway/session.h"
 #include "shared/counters.h"
 
@@ -131,9 +132,9 @@ bool moon_admission_enter(struct moon_gateway *gateway, const struct sockaddr *p
     *is_counted = false;
     if (!has_limit || peer->sa_family == AF_UNIX)
         return true;
-    struct moon_ip ip = moon_ip_from_sockaddr(peer, &port);
-    if (plan->trusted_proxies != NULL && moon_ipset_has(plan->trusted_proxies, &ip))
+    if (moon_client_is_trusted(plan, peer))
         return true;
+    struct moon_ip ip = moon_ip_from_sockaddr(peer, &port);
     struct moon_ip client = admission_client(&ip);
     if (is_tls && limits->handshakes_per_address > 0 &&
         !admission_may_handshake(gateway, &client, limits->handshakes_per_address)) {

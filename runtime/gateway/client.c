@@ -17,6 +17,15 @@ void moon_client_init(struct moon_client *client, int fd, const struct sockaddr 
             moon_ip_from_sockaddr((const struct sockaddr *)&local, &client->server_port);
 }
 
+bool moon_client_is_trusted(const struct moon_plan *plan, const struct sockaddr *peer)
+{
+    uint16_t port;
+    if (peer->sa_family == AF_UNIX)
+        return plan->trusts_unix;
+    struct moon_ip ip = moon_ip_from_sockaddr(peer, &port);
+    return plan->trusted_proxies != NULL && moon_ipset_has(plan->trusted_proxies, &ip);
+}
+
 // The last element of a comma-separated list; the list is shortened by it.
 static struct moon_slice client_last_element(struct moon_slice *list)
 {
@@ -52,10 +61,10 @@ void moon_client_forwarded(struct moon_exchange *x)
         if (!client_parse(client_last_element(&list), &ip))
             break; // what stands before it cannot be believed
         client->ip = ip;
+        client->ip_len = moon_ip_format(&ip, client->ip_text);
         if (trusted == NULL || !moon_ipset_has(trusted, &ip))
             break;
     }
-    client->ip_len = moon_ip_format(&client->ip, client->ip_text);
     x->client = client;
     x->ctx.client = client;
 }

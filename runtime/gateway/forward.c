@@ -51,11 +51,22 @@ static enum moon_rc forward_set_fact(struct moon_exchange *x, enum moon_field_id
     return moon_fields_add_id(fields, id, value);
 }
 
+// What a client says of itself is not passed on as if a proxy had said it.
+static void forward_drop_claim(struct moon_exchange *x, enum moon_field_id id)
+{
+    if (!x->client->is_trusted_proxy && moon_fields_find_id(&x->request.fields, id) != NULL)
+        moon_fields_remove_id(&x->request.fields, id);
+}
+
+// Who is at the other end of a UNIX socket has no address: Forwarded says `unknown` (RFC 7239 §6.2),
+// X-Forwarded-For and -Port, for which there is no such word, are only passed on from a trusted proxy.
 static enum moon_rc forward_add_forwarded(struct moon_exchange *x)
 {
     char peer_text[MOON_IP_TEXT_BYTES];
-    struct moon_slice peer = moon_slice(x->client->ip_text, x->client->ip_len);
-    if (x->client->is_trusted_proxy) {
+    bool is_unix = x->client->is_unix;
+    struct moon_slice peer =
+        is_unix ? MOON_S("unknown") : moon_slice(x->client->ip_text, x->client->ip_len);
+    if (x->client->is_trusted_proxy && !is_unix) {
         struct moon_slice text =
             moon_slice(peer_text, moon_ip_format(&x->client->peer_ip, peer_text));
         if (!moon_arena_copy(&x->arena, text, &peer))
@@ -78,12 +89,18 @@ static enum moon_rc forward_add_forwarded(struct moon_exchange *x)
     struct moon_slice forwarded;
     if (!moon_arena_join(&x->arena, parts, MOON_COUNT(parts), &forwarded))
         return MOON_ERR_MEMORY;
-    enum moon_rc rc = forward_append(x, MOON_FIELD_X_FORWARDED_FOR, peer);
+    enum moon_rc rc = MOON_OK;
+    if (is_unix) {
+        forward_drop_claim(x, MOON_FIELD_X_FORWARDED_FOR);
+        forward_drop_claim(x, MOON_FIELD_X_FORWARDED_PORT);
+    } else {
+        rc = forward_append(x, MOON_FIELD_X_FORWARDED_FOR, peer);
+    }
     if (rc == MOON_OK)
         rc = forward_set_fact(x, MOON_FIELD_X_FORWARDED_PROTO, x->request.scheme);
     if (rc == MOON_OK && has_host)
         rc = forward_set_fact(x, MOON_FIELD_X_FORWARDED_HOST, x->request.authority);
-    if (rc == MOON_OK)
+    if (rc == MOON_OK && !is_unix)
         rc = forward_set_fact(x, MOON_FIELD_X_FORWARDED_PORT, port);
     if (rc == MOON_OK)
         rc = forward_append(x, MOON_FIELD_FORWARDED, forwarded);

@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 #include "gateway/admission.h"
+#include "gateway/client.h"
 #include "gateway/session.h"
 #include "net/proxy_protocol.h"
 
@@ -113,12 +114,9 @@ bool moon_proxied_is_expected(const struct moon_gateway_listener *listener,
                               const struct sockaddr *peer)
 {
     const struct moon_plan *plan = listener->gateway->generation->plan;
-    uint16_t port;
     if (listener->index < 0 || !plan->listeners[listener->index].has_proxy_protocol)
         return false;
-    struct moon_ip ip = moon_ip_from_sockaddr(peer, &port);
-    return peer->sa_family == AF_UNIX ||
-           (plan->trusted_proxies != NULL && moon_ipset_has(plan->trusted_proxies, &ip));
+    return peer->sa_family == AF_UNIX || moon_client_is_trusted(plan, peer);
 }
 
 void moon_proxied_new(struct moon_gateway_listener *listener, int fd, const struct sockaddr *peer)

@@ -522,11 +522,9 @@ static const struct moon_stream_events session_events = {session_readable, sessi
 
 static void session_set_client(struct moon_session *s, const struct sockaddr *peer)
 {
-    const struct moon_plan *plan = s->gateway->generation->plan;
     moon_client_init(&s->client, moon_stream_fd(s->stream), peer);
     s->client.listener = s->listener->index;
-    s->client.is_trusted_proxy =
-        plan->trusted_proxies != NULL && moon_ipset_has(plan->trusted_proxies, &s->client.peer_ip);
+    s->client.is_trusted_proxy = moon_client_is_trusted(s->gateway->generation->plan, peer);
 }
 
 struct moon_session *moon_session_new(struct moon_gateway_listener *listener, int fd,

@@ -89,12 +89,22 @@ static int listen_socket(struct moon_listen_address *address)
     return fd;
 }
 
+int moon_listen_set_mode(const struct moon_listen_address *address)
+{
+    struct sockaddr_un un;
+    memcpy(&un, &address->sa, sizeof(un));
+    return chmod(un.sun_path, address->mode);
+}
+
 static int listen_bind(int fd, const struct moon_listen_address *address)
 {
     const struct sockaddr *sa = (const struct sockaddr *)&address->sa;
     int rc = bind(fd, sa, address->len);
     if (rc == -1 && errno == EADDRINUSE && sa->sa_family == AF_UNIX && listen_unlink_stale(address))
         rc = bind(fd, sa, address->len);
+    // Before listen(2), so that nobody connects with other permissions than these.
+    if (rc == 0 && sa->sa_family == AF_UNIX && address->mode != 0)
+        rc = moon_listen_set_mode(address);
     return rc;
 }
 

@@ -12,6 +12,7 @@ struct moon_listen_address {
     struct sockaddr_storage sa;
     socklen_t len;
     char text[128]; // "0.0.0.0:8080", "[::]:8080", "*:8080", "unix:/run/x.sock"
+    mode_t mode;    // permissions of a UNIX socket's file; 0: as the umask leaves them
     bool is_dual;   // one IPv6 socket takes IPv4 too: "*:8080"
 };
 
@@ -19,6 +20,9 @@ struct moon_listen_address {
 /// families. @return MOON_ERR_CONFIG
 MUST_CHECK enum moon_rc moon_listen_address_parse(const char *text,
                                                   struct moon_listen_address *out);
+
+/// Gives the file of a UNIX socket the permissions of `address`. @return -1 and errno on failure
+int moon_listen_set_mode(const struct moon_listen_address *address);
 
 /// Binds and listens; close-on-exec, non-blocking.
 /// @param error  text for people: what could not be bound and why

@@ -49,6 +49,7 @@ static bool facts_listener(const struct moon_listener_conf *conf, size_t index,
         (void)snprintf(facts->name, sizeof(facts->name), "management");
     (void)snprintf(facts->place, sizeof(facts->place), "%.*s", MOON_SLICE_ARG(conf->place));
     facts->backlog = conf->backlog;
+    facts->mode = conf->mode;
     facts->is_management = conf->is_management;
     facts->has_tls = conf->has_tls;
     facts->is_http2 = conf->is_http2;

@@ -23,6 +23,7 @@ struct moon_listener_facts {
     char address[128]; // as written
     char key[200];     // equal keys are the same socket across generations
     int backlog;
+    int mode; // of a UNIX socket's file; 0: as the umask leaves it
     bool is_management, has_tls, is_http2;
 };
 

@@ -144,6 +144,8 @@ static enum moon_rc socket_bind(struct moon_sockets *sockets, struct moon_socket
         return MOON_ERR_CONFIG;
     }
     socket->is_unix = address.sa.ss_family == AF_UNIX;
+    socket->mode = facts->mode;
+    address.mode = (mode_t)facts->mode;
     socket_take_held(sockets, socket, &address);
     int wanted = socket->is_unix ? 1 : sockets->workers;
     bool is_reuseport = !socket->is_unix; // even for one worker: there may be more after a reload
@@ -205,6 +207,7 @@ enum moon_rc moon_sockets_prepare(struct moon_sockets *sockets, const struct moo
         struct moon_socket *socket = moon_sockets_find(sockets, listener->key);
         if (socket != NULL) {
             socket->is_wanted = true;
+            socket->mode = listener->mode;
             continue;
         }
         socket = sockets_free_place(sockets);
@@ -226,11 +229,25 @@ enum moon_rc moon_sockets_prepare(struct moon_sockets *sockets, const struct moo
     return MOON_OK;
 }
 
+// One that a reload kept, or that came from outside, was bound with other permissions.
+static void socket_set_mode(const struct moon_socket *socket)
+{
+    struct moon_listen_address address;
+    if (!socket->is_unix || socket->mode == 0 ||
+        moon_listen_address_parse(socket->text, &address) != MOON_OK)
+        return;
+    address.mode = (mode_t)socket->mode;
+    if (moon_listen_set_mode(&address) == -1)
+        moon_log_warn("%s: its permissions cannot be set: %m", socket->text);
+}
+
 void moon_sockets_commit(struct moon_sockets *sockets)
 {
     for (size_t i = 0; i < MOON_COUNT(sockets->sockets); i++) {
         if (!sockets->sockets[i].is_wanted)
             socket_close(&sockets->sockets[i], true);
+        else
+            socket_set_mode(&sockets->sockets[i]);
         sockets->sockets[i].is_new = false;
     }
     sockets_drop_held(sockets);

@@ -18,6 +18,7 @@ struct moon_socket {
     char text[128];              // bound address, with the real port
     int fds[MOON_BOARD_WORKERS]; // by worker
     int fd_count;                // 1 where all workers share it
+    int mode;                    // wanted, of a UNIX socket's file; 0: as the umask leaves it
     bool is_unix;
     bool is_new;    // of the generation being prepared
     bool is_wanted; // by it

@@ -63,7 +63,10 @@ static int request_push_url(lua_State *L, const struct moon_ctx *x)
 static int request_push_peer(lua_State *L, const struct moon_ctx *x)
 {
     char text[MOON_IP_TEXT_BYTES];
-    lua_pushlstring(L, text, moon_ip_format(&x->client->peer_ip, text));
+    if (x->client->is_unix)
+        lua_pushliteral(L, "unix");
+    else
+        lua_pushlstring(L, text, moon_ip_format(&x->client->peer_ip, text));
     return 1;
 }
 

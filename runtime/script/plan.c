@@ -144,6 +144,7 @@ static void plan_read_networks(struct plan_reader *r)
         else
             plan_leave(r);
     }
+    plan->trusts_unix = plan_bool(r, "trusts_unix", false);
     if (!r->has_failed && plan_enter(r, "trusted_proxies")) {
         plan->trusted_proxies = plan_networks(r);
         plan_leave(r);
@@ -262,6 +263,7 @@ static void plan_listener(struct plan_reader *r, struct moon_listener_conf *list
     listener->name = plan_text(r, "name");
     listener->place = plan_text(r, "place");
     listener->backlog = (int)plan_number(r, "backlog", 4096);
+    listener->mode = (int)plan_number(r, "mode", 0);
     listener->is_http2 = plan_bool(r, "http2", false);
     listener->has_proxy_protocol = plan_bool(r, "proxy_protocol", false);
     if (unix_path.len > 0) {

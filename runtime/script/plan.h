@@ -43,6 +43,7 @@ struct moon_listener_conf {
     struct moon_slice place;   // for errors: "gateway.lua:7: listeners[2]"
     struct moon_slice address; // "0.0.0.0:8080", "unix:/run/x.sock"
     int backlog;
+    int mode; // of a UNIX socket's file; 0: as the umask leaves it
     bool is_http2;
     bool is_management;
     bool has_proxy_protocol;
@@ -153,7 +154,8 @@ struct moon_plan {
     size_t listener_count;
     struct moon_network_conf *networks;
     size_t network_count;
-    struct moon_ipset *trusted_proxies;
+    struct moon_ipset *trusted_proxies; // NULL: none
+    bool trusts_unix;                   // who comes over a UNIX socket is a trusted proxy
     struct moon_backend_conf *backends;
     size_t backend_count;
     /// One for each backend and client certificate that a policy brings: the backend's own settings but

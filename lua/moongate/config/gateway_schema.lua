@@ -42,6 +42,8 @@ local function listener(description)
     { "http2", f.bool("Whether HTTP/2 is spoken.", false) },
     { "proxy_protocol", f.bool("Whether trusted peers open with a PROXY header.", false) },
     { "backlog", f.int("Length of the kernel's accept queue.", 1, { default = 4096 }) },
+    { "mode", f.str("Permissions of a UNIX socket's file; what the umask leaves where left out.",
+      { pattern = "^0?[0-7][0-7][0-7]$", expected = "permissions in octal, like \"660\"" }) },
   })
 end
 
@@ -221,8 +223,8 @@ return f.record("The gateway: `gateway.lua`.", {
   { "listeners", f.list("Where clients connect.", listener("A listener."), { minItems = 1 }), true },
   { "management", listener("The listener of the management API, `/metrics`, `/health`.") },
   { "networks", f.map("Named lists of networks.", f.list("Networks.", cidr), { default = {} }) },
-  { "trusted_proxies", f.list("Networks whose X-Forwarded-For or PROXY header is believed.", cidr,
-    { default = {} }) },
+  { "trusted_proxies", f.list("Networks whose X-Forwarded-For or PROXY header is believed; `unix:` for "
+    .. "who comes over a UNIX socket.", f.str("A network, or `unix:`."), { default = {} }) },
   { "limits", limits },
   { "compression", f.compression() },
   { "access_log", access_log },

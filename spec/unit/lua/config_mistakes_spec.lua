@@ -27,6 +27,13 @@ local mistakes = {
     "example.test:80",
     "gateway.lua:7: listeners[1].address: expected IP:port, [IPv6]:port, :port (all "
       .. 'addresses) or unix:/path, got "example.test:80"' },
+  { GATEWAY, 'address = "127.0.0.1:18080"',
+    'address = "127.0.0.1:18080", mode = "660"',
+    "gateway.lua:7: listeners[1].mode: expected a UNIX socket as address, as only a file has "
+      .. 'permissions, got "127.0.0.1:18080"' },
+  { GATEWAY, 'address = "127.0.0.1:18080"',
+    'address = "unix:/run/shop.sock", mode = "rw"',
+    'gateway.lua:7: listeners[1].mode: expected permissions in octal, like "660", got "rw"' },
   { GATEWAY, "127.0.0.1:18443",
     "127.0.0.1:18080",
     'gateway.lua:8: listeners[2].address: address "127.0.0.1:18080" is already at listeners[1]' },

@@ -81,7 +81,8 @@ int moon_stream_fd(const struct moon_stream *stream);
 uint64_t moon_stream_bytes_in(const struct moon_stream *stream);
 uint64_t moon_stream_bytes_out(const struct moon_stream *stream);
 
-struct moon_listen_address { char sa[128]; uint32_t len; char text[128]; bool is_dual; };
+struct moon_listen_address { char sa[128]; uint32_t len; char text[128];
+  uint32_t mode; bool is_dual; };
 int moon_listen_address_parse(const char *text, struct moon_listen_address *out);
 int moon_listen_bind(const struct moon_listen_address *, int backlog, bool is_reuseport,
                      char *error, size_t error_cap, int *fd_out);
