@@ -12,7 +12,8 @@ local M = {
   differences = "`allow` and `deny` in one policy: what is denied is refused, then, where `allow` is "
     .. "given, what it does not hold. Networks by CIDR, by name, or from files.",
   statuses = {
-    ["403"] = "`CallerIpBlocked`, `CallerIpNotAllowed`, `FailedToParseCallerIP`; `status` changes it",
+    ["403"] = "`CallerIpBlocked`, `CallerIpNotAllowed`, `FailedToParseCallerIP` (a Unix socket); "
+      .. "`status` changes it",
   },
   description = "An item is a network, an address, a name from `networks`, or `file:PATH`: a file "
     .. "with a network a line (or JSON, as operators publish their addresses), below the "
@@ -102,8 +103,8 @@ end
 function M.inbound(self, ctx)
   local request = ctx.request
   local address = self.uses_peer and request.peer_ip or request.client_ip
-  if not address or address == "" then
-    return reply.refuse(self.status, "FailedToParseCallerIP", "the caller has no address")
+  if address == "unix" then -- of a Unix socket, with no trusted proxy on it that tells the address
+    return reply.refuse(self.status, "FailedToParseCallerIP", "the caller's address is not known")
   end
   if self.deny and is_in(self.deny, address) then
     return reply.refuse(self.status, "CallerIpBlocked", "the caller's address is blocked")

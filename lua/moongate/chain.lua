@@ -285,7 +285,7 @@ end
 --- What runs on a line of a chain: for errors, stuck workers and refusals.
 ---@param chunkname string "chain:3:inbound", with or without "="
 ---@param line integer
----@return table? place { policy, id, scope, scope_name, section, file, line }
+---@return table? place { policy, id, path, scope, scope_name, section, file, line }
 function M.describe(chunkname, line)
   local page = book[(chunkname:gsub("^=", ""))]
   local entry = page and page.by_line[line]
@@ -296,6 +296,7 @@ function M.describe(chunkname, line)
   return {
     policy = listing.policy,
     id = listing.id,
+    path = listing.place,
     scope = listing.scope,
     scope_name = listing.scope_name,
     section = page.section,

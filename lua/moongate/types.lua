@@ -155,8 +155,10 @@ function Response:header_values(name) end
 ---@field reason string one word: "RateLimitExceeded", "BackendConnectionFailure", "Timeout"
 ---@field message string
 ---@field section "inbound"|"backend"|"outbound"|"on_error"
----@field scope? string
----@field policy? string
+---@field scope? "gateway"|"site"|"route"|"product"|"api"|"operation" of the policy
+---@field policy? string its `id`, else its place
+---@field path? string its place in the scope: "inbound[2].policies[1]"
+---@field status integer of the answer that is going to be given
 
 ---@class moongate.Log
 ---@field debug fun(self: moongate.Log, message: string)

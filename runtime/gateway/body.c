@@ -77,6 +77,8 @@ enum moon_rc moon_body_ctx_request(struct moon_ctx *ctx, struct moon_slice *body
     if (!x->is_body_kept) {
         if (x->is_called)
             return MOON_ERR_INTERNAL; // it has been streamed already
+        if (x->is_client_gone)
+            return MOON_ERR_CLIENT_CLOSED;
         enum moon_rc rc = moon_body_collect_request(x);
         if (rc != MOON_OK)
             return rc;

@@ -42,6 +42,13 @@ static enum step_next exchange_fail(struct moon_exchange *x, enum moon_rc rc)
     return step_to(x, MOON_STEP_FAIL);
 }
 
+static void exchange_cancel_wait(struct moon_exchange *x)
+{
+    if (x->ctx.cancel != NULL)
+        x->ctx.cancel(x->ctx.op);
+    x->ctx.cancel = NULL;
+}
+
 // Runs a section, or goes on with it, and sends the exchange to the step that its result asks for.
 static enum step_next exchange_section(struct moon_exchange *x, enum moon_section section,
                                        enum moon_step next)
@@ -207,7 +214,8 @@ static enum step_next step_fail(struct moon_exchange *x)
     moon_forward_end_call(x);
     moon_forward_log_failure(x);
     bool has_chain = x->ctx.leaf != NULL && x->ctx.leaf->chains[MOON_SECTION_ON_ERROR] != 0;
-    if (x->is_failed_in_on_error || !has_chain || x->is_client_gone)
+    bool is_unseen = x->is_client_gone && x->failure != MOON_ERR_CLIENT_CLOSED;
+    if (!has_chain || is_unseen)
         x->is_failed_in_on_error = true;
     // on_error sees the answer that would be given, and may change its fields.
     moon_forward_default_error(x);
@@ -221,6 +229,10 @@ static enum step_next step_on_error(struct moon_exchange *x)
 {
     x->ctx.is_budget_spent = x->failure == MOON_ERR_POLICY_BUDGET;
     enum step_next next = exchange_section(x, MOON_SECTION_ON_ERROR, MOON_STEP_RESPOND);
+    if (next == STEP_WAIT && x->is_client_gone) { // nobody waits with it
+        exchange_cancel_wait(x);
+        next = step_to(x, MOON_STEP_LOG);
+    }
     if (next != STEP_WAIT)
         x->times.outbound = moon_clock_us();
     return next;
@@ -516,9 +528,7 @@ void moon_exchange_on_request_body(struct moon_exchange *x)
         if (rc == MOON_AGAIN)
             return;
         if (rc != MOON_OK) {
-            if (x->ctx.cancel != NULL)
-                x->ctx.cancel(x->ctx.op);
-            x->ctx.cancel = NULL;
+            exchange_cancel_wait(x);
             (void)exchange_fail(x, rc);
             exchange_run(x);
         } else if (x->ctx.cancel != NULL) {
@@ -547,11 +557,13 @@ void moon_exchange_on_client_gone(struct moon_exchange *x, enum moon_rc rc)
     x->is_client_gone = true;
     if (x->failure == MOON_OK)
         x->failure = rc;
-    if (x->ctx.cancel != NULL)
-        x->ctx.cancel(x->ctx.op);
-    x->ctx.cancel = NULL;
-    moon_forward_end_call(x);
-    x->step = MOON_STEP_LOG;
+    exchange_cancel_wait(x);
+    // on_error is told of who leaves before there is an answer.
+    if (rc == MOON_ERR_CLIENT_CLOSED && x->step < MOON_STEP_FAIL && !x->is_running &&
+        !x->is_head_sent && x->failure == rc)
+        (void)exchange_fail(x, rc);
+    else
+        x->step = MOON_STEP_LOG;
     exchange_run(x);
 }
 
@@ -567,9 +579,7 @@ void moon_exchange_on_deadline(struct moon_exchange *x)
 {
     if (x->step >= MOON_STEP_LOG || (x->failure != MOON_OK && !x->is_head_sent))
         return; // the answer is being made
-    if (x->ctx.cancel != NULL)
-        x->ctx.cancel(x->ctx.op);
-    x->ctx.cancel = NULL;
+    exchange_cancel_wait(x);
     if (!x->is_head_sent) {
         (void)exchange_fail(x, MOON_ERR_TOTAL_TIMEOUT);
     } else {

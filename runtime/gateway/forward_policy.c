@@ -7,6 +7,13 @@
 #include "gateway/body.h"
 #include "gateway/forward.h"
 
+static const char *forward_section(const struct moon_exchange *x)
+{
+    if (x->step >= MOON_STEP_BACKEND && x->step <= MOON_STEP_AWAIT)
+        return "backend";
+    return x->step >= MOON_STEP_OUTBOUND ? "outbound" : "inbound";
+}
+
 void moon_forward_set_error(struct moon_exchange *x, enum moon_rc rc)
 {
     x->ctx.error = (struct moon_ctx_error){
@@ -15,8 +22,7 @@ void moon_forward_set_error(struct moon_exchange *x, enum moon_rc rc)
         .source = MOON_S("gateway"),
         .reason = moon_forward_reason(rc),
         .message = moon_slice_text(moon_rc_text(rc)),
-        .section =
-            moon_slice_text(x->is_called || x->step == MOON_STEP_BACKEND ? "backend" : "inbound"),
+        .section = moon_slice_text(forward_section(x)),
     };
     if (rc == MOON_ERR_SINK && x->ctx.backend >= 0)
         x->ctx.error.status = x->generation->plan->backends[x->ctx.backend].sink_status;

@@ -341,7 +341,7 @@ static int ctx_push_error(lua_State *L, struct moon_ctx *x)
     const struct ctx_fact facts[] = {
         {"source", x->error.source},   {"reason", x->error.reason}, {"message", x->error.message},
         {"section", x->error.section}, {"scope", x->error.scope},   {"policy", x->error.policy},
-        {"status", {NULL, 0}},
+        {"path", x->error.path},       {"status", {NULL, 0}},
     };
     ctx_push_facts(L, "ctx.error", facts, MOON_COUNT(facts));
     lua_pushinteger(L, x->error.status);

@@ -57,6 +57,7 @@ struct moon_ctx_error {
     struct moon_slice reason;  // "RateLimitExceeded"
     struct moon_slice message; // for the log and for on_error; a raised error's text stays inside
     struct moon_slice section, scope, policy; // policy: its id
+    struct moon_slice path;                   // in its scope: "inbound[2].policies[1]"
     struct moon_slice where;                  // "apis/orders.lua:14"
 };
 

@@ -123,6 +123,7 @@ static void run_describe(struct moon_ctx *x, const char *chunk, int line)
         x->error.source = run_field(L, x, "policy");
         x->error.scope = run_field(L, x, "scope");
         x->error.policy = run_field(L, x, "id");
+        x->error.path = run_field(L, x, "path");
         struct moon_slice file = run_field(L, x, "file");
         struct moon_slice at = run_field(L, x, "line");
         struct moon_slice parts[3] = {file, MOON_S(":"), at};

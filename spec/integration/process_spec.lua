@@ -365,6 +365,33 @@ end
     assert.equal(1, (select(2, process.run(("test -e '%s'"):format(path)))), "the path stays")
   end)
 
+  it("knows no address of who comes by a UNIX socket: ip_filter says so, deny list or not", function()
+    local path = process.run("mktemp -u /tmp/moongate-listen.XXXXXX"):match("%S+")
+    gw = process.start { files = { ["gateway.lua"] = ([[
+local p = require("moongate.policies")
+local seen = { on_error = { function(ctx)
+  ctx.response.headers["X-Error"] = ctx.error.source .. " " .. ctx.error.reason .. " " .. ctx.request.peer_ip
+end } }
+local function route(path, filter)
+  return { path = path, reply = { status = 200 }, policies = { inbound = { p.ip_filter(filter) } } }
+end
+return {
+  name = "spec",
+  listeners = { { name = "local", address = "unix:%s" }, { name = "http", address = "127.0.0.1:0" } },
+  policies = seen,
+  sites = { { hosts = { "*" }, routes = {
+    route("/allow", { allow = { "127.0.0.0/8" } }), route("/deny", { deny = { "10.0.0.0/8" } }),
+    route("/peer", { deny = { "10.0.0.0/8" }, source = "peer" }),
+  } } },
+}]]):format(path) }, workers = 1 }
+    for _, name in ipairs({ "allow", "deny", "peer" }) do
+      assert.equal(200, (process.get(gw:port("http"), "/" .. name)))
+      local said = process.run(("curl -sSi --unix-socket '%s' http://t.test/%s"):format(path, name))
+      assert.truthy(said:find("^HTTP/1.1 403 "), said)
+      assert.truthy(said:find("X-Error: ip_filter FailedToParseCallerIP unix\r\n", 1, true), said)
+    end
+  end)
+
   it("raises the limit on open files, and says when it may not suffice", function()
     start({ environment = "prlimit --nofile=256:4096 --" })
     local limits = process.read(("/proc/%d/limits"):format(gw:workers()[0]))

@@ -21,6 +21,7 @@ local rank = { inbound = 1, backend = 2, outbound = 3, on_error = 4, log = 5, ma
 ---@field uid integer
 ---@field policy string name, or "function"
 ---@field id string what logs and counters call it; stable over reloads
+---@field place string where it is in its scope: "inbound[2].policies[1]"
 ---@field scope string gateway, site, route, product, api, operation
 ---@field scope_name string
 ---@field section string where it is listed
@@ -206,6 +207,7 @@ function M:from_function(f, scope, section, path)
   return self:new_listing(scope, section, {
     policy = "function",
     id = scope.id .. "/" .. place_in(scope, path),
+    place = place_in(scope, path),
     file = file or scope.file,
     line = info.linedefined > 0 and info.linedefined or nil,
     acts = { [section] = f },
@@ -262,6 +264,7 @@ function M:from_record(record, scope, section, path)
   local listing = self:new_listing(scope, section, {
     policy = record.name,
     id = shared.id or scope.id .. "/" .. place_in(scope, path) .. ":" .. record.name,
+    place = place_in(scope, path),
     file = file,
     line = record.line or line,
     path = path,

@@ -106,11 +106,12 @@ M.PROPERTIES = {
     Groups = { "%s.Groups", "groups" } },
   group = { Value = { '(%s or "")', "text" }, Success = { "not not %s", "bool" } },
   deployment = { Region = { "%s.region", "text", true }, ServiceName = { "%s.name", "text" },
-    GatewayId = { "%s.node", "text", true } },
+    GatewayId = { "%s.name", "text" } },
   error = {
     Message = { "%s.message", "text", true }, Reason = { "%s.reason", "text", true },
     Source = { "%s.source", "text", true }, Section = { "%s.section", "text", true },
     Scope = { "%s.scope", "text", true }, PolicyId = { "%s.policy", "text", true },
+    Path = { "%s.path", "text", true },
   },
   certificate = { Subject = { "%s.subject", "text" }, SubjectName = { "%s.subject", "text" },
     Issuer = { "%s.issuer", "text" }, SerialNumber = { "%s.serial", "text" } },
