@@ -379,8 +379,50 @@ function Load:route(site, route, path)
     "gateway.lua", path .. ".policies", route)
 end
 
+--- Whether two lists of listeners have one in common; a list that is left out has all.
+local function have_common(one, other)
+  local has = {}
+  for _, name in ipairs(one or {}) do
+    has[name] = true
+  end
+  for _, name in ipairs(other or {}) do
+    if has[name] then
+      return true
+    end
+  end
+  return not one or not other
+end
+
+--- A host belongs to one site on each listener.
+---@param owners table<string, table[]>  sites by host, each with its `path`
+function Load:own_host(owners, host, site, path, at)
+  owners[host] = owners[host] or {}
+  for _, other in ipairs(owners[host]) do
+    if have_common(site.listeners, other.site.listeners) then
+      local where = site.listeners and other.site.listeners and ", on the same listener" or ""
+      self.errors:add({ file = "gateway.lua", path = at,
+        message = ("host %q is already in %s%s"):format(host, other.path, where) })
+      return
+    end
+  end
+  table.insert(owners[host], { site = site, path = path })
+end
+
+--- Names tell sites apart, in logs and in what is counted for them.
+function Load:name_site(names, site, path)
+  local name = site.name or site.hosts[1] or path
+  if names[name] and not site.name and site.listeners then
+    name = ("%s on %s"):format(name, table.concat(site.listeners, ", "))
+  end
+  if names[name] and site.name then
+    self.errors:add({ file = "gateway.lua", path = path .. ".name",
+      message = ("name %q is already that of %s"):format(name, names[name]) })
+  end
+  site.name, names[name] = name, names[name] or path
+end
+
 function Load:sites()
-  local owners, listeners = {}, {}
+  local owners, listeners, names = {}, {}, {}
   for _, listener in ipairs(self.gateway.listeners or {}) do
     listeners[listener.name or listener.address or ""] = true
   end
@@ -391,15 +433,12 @@ function Load:sites()
       local at, name = ("%s.hosts[%d]"):format(path, j), normalize.host(host)
       if not name then
         self:fail(at, "a host name without port, *.name, or *", host)
-      elseif owners[name] then
-        self.errors:add({ file = "gateway.lua", path = at,
-          message = ("host %q is already in %s"):format(host, owners[name]) })
       else
-        owners[name] = path
+        self:own_host(owners, name, site, path, at)
       end
       site.hosts[j] = name or host
     end
-    site.name = site.name or site.hosts[1] or path
+    self:name_site(names, site, path)
     for j, name in ipairs(site.listeners or {}) do
       self:need(listeners, "listener", name, "gateway.lua", ("%s.listeners[%d]"):format(path, j))
     end

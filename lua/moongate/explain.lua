@@ -29,6 +29,19 @@ local function parse(url)
   return { scheme = scheme, host = host, path = normal, query = query }
 end
 
+--- Names of the listeners that a URL could reach: those on its port, else (the gateway may be behind
+--- another port) those that speak its scheme.
+local function listeners_of(plan, parsed)
+  local port = tonumber(parsed.host:match(":(%d+)$")) or parsed.scheme == "https" and 443 or 80
+  local on_port, of_scheme, found = {}, {}, false
+  for _, listener in ipairs(plan.listeners) do
+    on_port[listener.name] = listener.port == port
+    of_scheme[listener.name] = (listener.tls ~= nil) == (parsed.scheme == "https")
+    found = found or on_port[listener.name]
+  end
+  return found and on_port or of_scheme
+end
+
 local function describe_leaf(leaf)
   if leaf.kind == "redirect" then
     return ("redirect %d to %s"):format(leaf.redirect.status, leaf.redirect.to)
@@ -124,8 +137,16 @@ function M.explain(plan, method, url, options)
     inside[name] = true
   end
   plan.reference_router = plan.reference_router or router.new(plan.routes)
+  local reached = listeners_of(plan, parsed)
   local leaf, params = plan.reference_router:match(method, parsed.host, parsed.path, function(name)
     return inside[name] or false
+  end, function(names)
+    for _, name in ipairs(names) do
+      if reached[name] then
+        return true
+      end
+    end
+    return false
   end)
   local details = { method = method, url = url, host = parsed.host, path = parsed.path }
   local lines = { ("%s %s"):format(method, url) }
@@ -142,6 +163,9 @@ function M.explain(plan, method, url, options)
   details.api, details.operation, details.params = leaf.api, leaf.operation, params
   row("site", leaf.site)
   row("route", ("%s  %s"):format(leaf.route, place(leaf.route_source)))
+  if leaf.listeners then
+    row("listeners", table.concat(leaf.listeners, ", "))
+  end
   if leaf.networks then
     row("networks", table.concat(leaf.networks, ", "))
   end

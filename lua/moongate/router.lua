@@ -15,12 +15,10 @@ local function segments(path)
 end
 M.segments = segments
 
-local function network_key(leaf)
-  if not leaf.networks then
-    return ""
-  end
+--- A list of names as one text, whatever its order; "" where it is left out.
+local function names_key(list)
   local names = {}
-  for i, name in ipairs(leaf.networks) do
+  for i, name in ipairs(list or {}) do
     names[i] = name
   end
   table.sort(names)
@@ -101,7 +99,7 @@ function M:site(host)
 end
 
 --- Of leaves with one path: the method itself before "*", a network before none.
-local function choose(leaves, method, in_network)
+local function choose(leaves, method, in_network, on_listener)
   local best, best_rank
   for _, leaf in ipairs(leaves) do
     if leaf.method == method or leaf.method == "*" then
@@ -109,7 +107,7 @@ local function choose(leaves, method, in_network)
       for _, name in ipairs(leaf.networks or {}) do
         admits = admits or in_network(name)
       end
-      if admits then
+      if admits and (not leaf.listeners or on_listener(leaf.listeners)) then
         local rank = (leaf.networks and 2 or 0) + (leaf.method == "*" and 0 or 1)
         if not best or rank > best_rank then
           best, best_rank = leaf, rank
@@ -120,19 +118,20 @@ local function choose(leaves, method, in_network)
   return best
 end
 
-local function find(node, list, i, method, in_network)
+local function find(node, list, i, method, in_network, on_listener)
   if i > #list then
-    return choose(node.leaves, method, in_network) or choose(node.tail, method, in_network)
+    return choose(node.leaves, method, in_network, on_listener)
+      or choose(node.tail, method, in_network, on_listener)
   end
   local segment = list[i]
   local hit
   if node.literal[segment] then
-    hit = find(node.literal[segment], list, i + 1, method, in_network)
+    hit = find(node.literal[segment], list, i + 1, method, in_network, on_listener)
   end
   if not hit and node.param and segment ~= "" then
-    hit = find(node.param, list, i + 1, method, in_network)
+    hit = find(node.param, list, i + 1, method, in_network, on_listener)
   end
-  return hit or choose(node.tail, method, in_network)
+  return hit or choose(node.tail, method, in_network, on_listener)
 end
 
 --- Finds the leaf of a request.
@@ -140,17 +139,25 @@ end
 ---@param host string
 ---@param path string in normal form, without the query
 ---@param in_network? fun(name: string): boolean whether the client is in a network
+---@param on_listener? fun(names: string[]): boolean whether it came on one of these; left out: yes
 ---@return table? leaf
 ---@return table<string, string>? params
-function M:match(method, host, path, in_network)
+function M:match(method, host, path, in_network, on_listener)
   local root = self:site(host)
   if not root then
     return nil
   end
   local list = segments(path)
-  local leaf = find(root, list, 1, method, in_network or function()
+  in_network = in_network or function()
     return false
-  end)
+  end
+  on_listener = on_listener or function()
+    return true
+  end
+  local leaf = find(root, list, 1, method, in_network, on_listener)
+  if not leaf and self.any and root ~= self.any then
+    leaf = find(self.any, list, 1, method, in_network, on_listener)
+  end
   if not leaf then
     return nil
   end
@@ -233,13 +240,14 @@ local function place(leaf)
   return ("%s:%s"):format(leaf.source.file, leaf.source.line or "?")
 end
 
---- Finds leaves that clash: the same host, path, method and networks twice.
+--- Finds leaves that clash: the same host, path, method, networks and listeners twice.
 ---@param routes table[]
 ---@param report fun(leaf: table, message: string)
 function M.find_conflicts(routes, report)
   local seen = {}
   for _, leaf in ipairs(routes) do
-    local key = table.concat({ leaf.host, shape(leaf.path), leaf.method, network_key(leaf) }, " ")
+    local key = table.concat({ leaf.host, shape(leaf.path), leaf.method, names_key(leaf.networks),
+      names_key(leaf.listeners) }, " ")
     local other = seen[key]
     if other then
       report(leaf, ("%s %s%s is also taken at %s"):format(
@@ -269,14 +277,18 @@ end
 ---@param report fun(leaf: table, message: string)
 function M.find_shadowed(routes, report)
   local by_path = {}
+  -- A host's sites have no listener in common: leaves of equal lists only can be in one another's way.
+  local function key_of(leaf, path)
+    return ("%s %s %s"):format(leaf.host, names_key(leaf.listeners), path)
+  end
   for _, leaf in ipairs(routes) do
-    local key = leaf.host .. " " .. shape(leaf.path)
+    local key = key_of(leaf, shape(leaf.path))
     by_path[key] = by_path[key] or {}
     table.insert(by_path[key], leaf)
   end
   --- A leaf at `path` that takes everything that `leaf` would.
   local function taker(leaf, path)
-    for _, other in ipairs(by_path[leaf.host .. " " .. path] or {}) do
+    for _, other in ipairs(by_path[key_of(leaf, path)] or {}) do
       if not other.networks and (other.method == "*" or other.method == leaf.method) then
         return other
       end
@@ -296,7 +308,7 @@ function M.find_shadowed(routes, report)
       end
     end
     if leaf.networks then
-      for _, other in ipairs(by_path[leaf.host .. " " .. shape(leaf.path)]) do
+      for _, other in ipairs(by_path[key_of(leaf, shape(leaf.path))]) do
         if other.id < leaf.id and other.networks and other.method == leaf.method
           and #other.networks > #leaf.networks and subset(leaf.networks, other.networks)
         then

@@ -122,10 +122,9 @@ static bool router_add_entry(struct moon_router *router, struct router_entry **l
     if (entry == NULL)
         return false;
     entry->leaf = leaf;
-    // Leaves for some networks or listeners only stand before those for all.
-    bool is_special = leaf->networks != NULL || leaf->listeners != NULL;
-    while (*list != NULL &&
-           (!is_special || (*list)->leaf->networks != NULL || (*list)->leaf->listeners != NULL))
+    // Leaves for some networks only stand before those for all.
+    bool is_special = leaf->networks != NULL;
+    while (*list != NULL && (!is_special || (*list)->leaf->networks != NULL))
         list = &(*list)->next;
     entry->next = *list;
     *list = entry;

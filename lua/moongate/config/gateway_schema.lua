@@ -156,7 +156,8 @@ local route = f.record("A route: exactly one of `apis`, `backend`, `redirect`, `
 
 local site = f.record("A site: what is served under some hosts.", {
   { "name", f.str("Name in logs and metrics; the first host where left out.") },
-  { "hosts", f.list("Hosts: exact names, `*.example.com`, or `*` for any.", f.str("A host."),
+  { "hosts", f.list("Hosts: exact names, `*.example.com`, or `*` for any. On another listener a "
+    .. "host may be another site's.", f.str("A host."),
     { minItems = 1 }), true },
   { "routes", f.list("Routes.", route, { minItems = 1 }), true },
   { "listeners", f.list("Names of the listeners that it is served on; all where left out.",

@@ -208,6 +208,14 @@ local mistakes = {
   { GATEWAY, 'hosts = { "api.shop.test" }',
     'hosts = { "api.shop.test" }, listeners = { "htp" }',
     'gateway.lua:26: sites[1].listeners[1]: unknown listener "htp"; did you mean "http"?' },
+  { GATEWAY, 'hosts = { "api.shop.test" },',
+    'hosts = { "api.shop.test" }, listeners = { "http", "https" }, routes = { { path = "/*", reply = {} } } },'
+      .. '{ hosts = { "api.shop.test" }, listeners = { "https" },',
+    'gateway.lua:26: sites[2].hosts[1]: host "api.shop.test" is already in sites[1], on the same listener' },
+  { GATEWAY, 'hosts = { "api.shop.test" },',
+    'name = "a", hosts = { "a.test" }, routes = { { path = "/*", reply = {} } } },'
+      .. '{ name = "a", hosts = { "api.shop.test" },',
+    'gateway.lua:26: sites[2].name: name "a" is already that of sites[1]' },
   { GATEWAY, '"/old/*"',
     '"old/*"',
     'gateway.lua:30: sites[1].routes[3].path: expected a path that starts with "/", got "old/*"' },

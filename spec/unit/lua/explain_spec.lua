@@ -33,6 +33,25 @@ describe("explain", function()
     assert.is_nil((explain(plan, "GET", "https://api.contoso.test/%2f")))
     assert.is_nil((explain(plan, "GET", "no url")))
   end)
+
+  it("takes the listener from the URL: by its port, else by its scheme", function()
+    local own = assert(config.load(directory.source({ ["gateway.lua"] = [[return {
+      listeners = { { name = "http", address = ":8080" },
+        { name = "https", address = ":8443", tls = { certificates = { { development = true } } } } },
+      sites = {
+        { name = "plain", hosts = { "a.test" }, listeners = { "http" },
+          routes = { { path = "/*", reply = { status = 200 } } } },
+        { name = "safe", hosts = { "a.test" }, listeners = { "https" },
+          routes = { { path = "/*", reply = { status = 200 } } } },
+      },
+    }]] })))
+    for url, site in pairs({ ["http://a.test/"] = "plain", ["https://a.test/"] = "safe",
+      ["http://a.test:8443/"] = "safe", ["https://a.test:9443/"] = "safe", ["http://a.test:8080/"] = "plain" })
+    do
+      local _, details = explain(own, "GET", url)
+      assert.equal(site, details.route.site, url)
+    end
+  end)
 end)
 
 describe("the reference", function()

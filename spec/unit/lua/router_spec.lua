@@ -4,7 +4,7 @@ local router = require("moongate.router")
 local function leaves(list)
   local out = {}
   for i, item in ipairs(list) do
-    out[i] = { id = i, host = item[1], method = item[2], path = item[3], networks = item[4],
+    out[i] = { id = i, host = item[1], method = item[2], path = item[3], networks = item[4], listeners = item[5],
       source = { file = "g", line = i } }
   end
   return out
@@ -57,6 +57,21 @@ describe("the router", function()
     assert.equal(4, (id("GET", "a.test", "/secret/x", true)))
     assert.equal(9, (id("POST", "a.test", "/x/q/z")))
     assert.equal(5, (id("GET", "a.test", "/x/q/z")))
+  end)
+
+  it("looks only at what is served on a listener, and then at any host", function()
+    local own = router.new(leaves({
+      { "a.test", "*", "/*", nil, { "http" } },
+      { "a.test", "*", "/*", nil, { "https", "local" } },
+      { "b.test", "*", "/*", nil, { "http" } },
+      { "*", "*", "/*" },
+    }))
+    for _, row in ipairs({ { "a.test", "http", 1 }, { "a.test", "local", 2 }, { "b.test", "https", 4 } }) do
+      local leaf = own:match("GET", row[1], "/", nil, function(names)
+        return (" " .. table.concat(names, " ") .. " "):find(" " .. row[2] .. " ", 1, true) ~= nil
+      end)
+      assert.equal(row[3], leaf.id)
+    end
   end)
 
   it("knows one normal form of a path", function()
