@@ -525,17 +525,3 @@ enum moon_json_token json_next(struct moon_json_reader *r)
     }
     return MOON_JSON_ERROR;
 }
-
-bool json_skip(struct moon_json_reader *r, enum moon_json_token token)
-{
-    if (token != MOON_JSON_OBJECT && token != MOON_JSON_ARRAY) {
-        return token != MOON_JSON_ERROR;
-    }
-    unsigned outside = r->depth - 1;
-    while (r->depth > outside) {
-        if (json_next(r) == MOON_JSON_ERROR) {
-            return false;
-        }
-    }
-    return true;
-}

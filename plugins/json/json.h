@@ -60,9 +60,6 @@ void json_reader_init(struct moon_json_reader *r, struct moon_slice text, char *
 /// lies in the text or the scratch, and stays.
 enum moon_json_token json_next(struct moon_json_reader *r);
 
-/// Skips the value that `token` began. False: the text is wrong.
-bool json_skip(struct moon_json_reader *r, enum moon_json_token token);
-
 /// Checks one UTF-8 sequence at `at`, whose first byte is >= 0x80.
 ///
 /// @return its length, or 0 when it is wrong

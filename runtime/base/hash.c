@@ -100,24 +100,6 @@ void moon_hash128(uint64_t seed, struct moon_slice bytes, uint64_t out[2])
     out[1] = s.v0 ^ s.v1 ^ s.v2 ^ s.v3;
 }
 
-uint64_t moon_hash_nocase(struct moon_slice bytes)
-{
-    struct sip_state s = sip_init();
-    size_t at = 0;
-    char folded[8];
-    for (; bytes.len - at >= 8; at += 8) {
-        uint64_t m;
-        for (size_t i = 0; i < 8; i++)
-            folded[i] = moon_lower(bytes.data[at + i]);
-        memcpy(&m, folded, 8);
-        sip_word(&s, m);
-    }
-    for (size_t i = 0; i < bytes.len - at; i++)
-        folded[i] = moon_lower(bytes.data[at + i]);
-    sip_word(&s, sip_tail(folded, bytes.len - at, bytes.len));
-    return sip_fini(&s);
-}
-
 void moon_hash_seed(void)
 {
     static bool is_seeded; // tables made under the first key stay good
@@ -125,18 +107,6 @@ void moon_hash_seed(void)
         return;
     is_seeded = true;
     moon_random_bytes(hash_key, sizeof(hash_key));
-}
-
-void moon_hash_set_key(const uint64_t key[2])
-{
-    hash_key[0] = key[0];
-    hash_key[1] = key[1];
-}
-
-void moon_hash_get_key(uint64_t key[2])
-{
-    key[0] = hash_key[0];
-    key[1] = hash_key[1];
 }
 
 void moon_random_bytes(void *into, size_t n)

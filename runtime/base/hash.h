@@ -10,14 +10,7 @@
 /// Draws the key; called once by the first process. Without it the key is fixed (specs, fuzzers).
 void moon_hash_seed(void);
 
-/// Replaces the key, so that a new binary can read the shared memory of the old one.
-void moon_hash_set_key(const uint64_t key[2]);
-void moon_hash_get_key(uint64_t key[2]);
-
 uint64_t moon_hash(struct moon_slice bytes);
-
-/// ASCII case folded.
-uint64_t moon_hash_nocase(struct moon_slice bytes);
 
 /// 128 bits, for tables that keep the hash instead of the key. `seed` separates what must not meet.
 void moon_hash128(uint64_t seed, struct moon_slice bytes, uint64_t out[2]);

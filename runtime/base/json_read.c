@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/json_read.h"
 
-#include "base/hash.h"
 #include "base/utf8.h"
 
 enum json_expect {
@@ -12,14 +11,6 @@ enum json_expect {
     EXPECT_NOTHING,
 };
 
-// The keys of one open object: open addressing by hash. The decoded text lies in the arena.
-struct moon_json_keys {
-    struct moon_json_keys *outer;
-    struct moon_slice *slots; // data NULL: empty
-    size_t count;             // count <= cap / 2
-    size_t cap;               // a power of two
-};
-
 void moon_json_read_init(struct moon_json_reader *reader, struct moon_slice text, size_t max_depth)
 {
     MOON_ASSERT(max_depth >= 1 && max_depth <= MOON_JSON_READ_DEPTH);
@@ -27,72 +18,10 @@ void moon_json_read_init(struct moon_json_reader *reader, struct moon_slice text
         (struct moon_json_reader){.text = text, .max_depth = max_depth, .expect = EXPECT_VALUE};
 }
 
-void moon_json_read_refuse_duplicates(struct moon_json_reader *reader, struct moon_arena *arena)
-{
-    reader->arena = arena;
-}
-
 static enum moon_json_event json_fail(struct moon_json_reader *reader, const char *error)
 {
     reader->error = error;
     return MOON_JSON_READ_ERROR;
-}
-
-static bool json_put_key(struct moon_slice *slots, size_t cap, struct moon_slice key)
-{
-    size_t slot = (size_t)moon_hash(key) & (cap - 1);
-    while (slots[slot].data != NULL) {
-        if (moon_slice_is(slots[slot], key)) {
-            return false;
-        }
-        slot = (slot + 1) & (cap - 1);
-    }
-    slots[slot] = key;
-    return true;
-}
-
-static bool json_grow_keys(struct moon_arena *arena, struct moon_json_keys *keys)
-{
-    size_t cap = keys->cap == 0 ? 16 : keys->cap * 2;
-    struct moon_slice *slots = moon_arena_zalloc(arena, cap * sizeof(*slots));
-    if (slots == NULL) {
-        return false;
-    }
-    for (size_t i = 0; i < keys->cap; i++) {
-        if (keys->slots[i].data != NULL) {
-            (void)json_put_key(slots, cap, keys->slots[i]);
-        }
-    }
-    keys->slots = slots;
-    keys->cap = cap;
-    return true;
-}
-
-// @return NULL, or what is wrong
-static const char *json_note_key(struct moon_json_reader *reader, struct moon_slice raw)
-{
-    struct moon_json_keys *keys = reader->keys;
-    struct moon_slice key;
-    if (!moon_json_read_text(reader->arena, raw, &key) ||
-        (keys->count * 2 >= keys->cap && !json_grow_keys(reader->arena, keys))) {
-        return "too many keys";
-    }
-    keys->count++;
-    return json_put_key(keys->slots, keys->cap, key) ? NULL : "a key stands twice in one object";
-}
-
-static bool json_open_keys(struct moon_json_reader *reader)
-{
-    if (reader->arena == NULL) {
-        return true;
-    }
-    struct moon_json_keys *keys = moon_arena_zalloc(reader->arena, sizeof(*keys));
-    if (keys == NULL) {
-        return false;
-    }
-    keys->outer = reader->keys;
-    reader->keys = keys;
-    return true;
 }
 
 static bool json_is_in_object(const struct moon_json_reader *reader)
@@ -105,9 +34,6 @@ static enum moon_json_event json_open(struct moon_json_reader *reader, bool is_o
 {
     if (reader->depth == reader->max_depth) {
         return json_fail(reader, "nested too deep");
-    }
-    if (is_object && !json_open_keys(reader)) {
-        return json_fail(reader, "too many keys");
     }
     unsigned bit = 1U << (reader->depth % 8);
     uint8_t *byte = &reader->is_object[reader->depth / 8];
@@ -126,9 +52,6 @@ static void json_value_done(struct moon_json_reader *reader)
 static enum moon_json_event json_close(struct moon_json_reader *reader)
 {
     bool is_object = json_is_in_object(reader);
-    if (is_object && reader->keys != NULL) {
-        reader->keys = reader->keys->outer;
-    }
     reader->depth--;
     reader->at++;
     json_value_done(reader);
@@ -249,14 +172,8 @@ static enum moon_json_event json_key(struct moon_json_reader *reader, struct moo
     if (json_peek(reader) != '"') {
         return json_fail(reader, "a key was expected");
     }
-    size_t start = reader->at;
     if (!json_string(reader, raw)) {
         return json_fail(reader, "bad string");
-    }
-    const char *error = reader->arena == NULL ? NULL : json_note_key(reader, *raw);
-    if (error != NULL) {
-        reader->at = start;
-        return json_fail(reader, error);
     }
     json_skip_space(reader);
     if (json_peek(reader) != ':') {
@@ -383,20 +300,6 @@ enum moon_json_event moon_json_read_next(struct moon_json_reader *reader, struct
         return json_fail(reader, "nothing was expected behind the text");
     }
     return MOON_JSON_READ_END;
-}
-
-bool moon_json_read_skip(struct moon_json_reader *reader)
-{
-    struct moon_slice raw = {NULL, 0};
-    size_t depth = reader->depth;
-    enum moon_json_event event;
-    do {
-        event = moon_json_read_next(reader, &raw);
-        if (event == MOON_JSON_READ_ERROR || event == MOON_JSON_READ_END) {
-            return false;
-        }
-    } while (reader->depth > depth || event == MOON_JSON_READ_KEY);
-    return true;
 }
 
 // One escape of a string that was read before: it is well-formed. @return bytes read

@@ -28,8 +28,6 @@ enum moon_json_event {
 
 enum { MOON_JSON_READ_DEPTH = 512 }; // of nesting, at most
 
-struct moon_json_keys;
-
 struct moon_json_reader {
     struct moon_slice text; // borrowed for as long as the reader is used
     size_t at;              // bytes read; of an error: where it is
@@ -38,22 +36,13 @@ struct moon_json_reader {
     int expect;                                  // what may come next
     uint8_t is_object[MOON_JSON_READ_DEPTH / 8]; // one bit for each open level
     const char *error;                           // NULL, or what was wrong; static
-    struct moon_arena *arena;                    // NULL: keys are not compared
-    struct moon_json_keys *keys;                 // of the innermost open object
 };
 
 /// @param max_depth  1 to MOON_JSON_READ_DEPTH; deeper nesting is an error
 void moon_json_read_init(struct moon_json_reader *reader, struct moon_slice text, size_t max_depth);
 
-/// Makes a key that stands twice in one object an error (compared when decoded). Called before the
-/// first event. Keys are kept in the arena; a full one is an error, too.
-void moon_json_read_refuse_duplicates(struct moon_json_reader *reader, struct moon_arena *arena);
-
 /// @param raw  written for keys, strings and numbers. Lent: as long as the text.
 enum moon_json_event moon_json_read_next(struct moon_json_reader *reader, struct moon_slice *raw);
-
-/// Reads on to the end of the value that the next event begins. @return false on an error
-MUST_CHECK bool moon_json_read_skip(struct moon_json_reader *reader);
 
 /// Decodes the raw text of a key or string. Arena, or `raw` itself where there is no escape.
 /// @return false when the arena is full

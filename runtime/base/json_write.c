@@ -59,11 +59,6 @@ void moon_json_object(struct moon_json *json)
     json_open(json, NULL, '{', '}');
 }
 
-void moon_json_array(struct moon_json *json)
-{
-    json_open(json, NULL, '[', ']');
-}
-
 void moon_json_object_at(struct moon_json *json, const char *name)
 {
     json_open(json, name, '{', '}');

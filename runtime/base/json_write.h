@@ -21,9 +21,8 @@ struct moon_json {
 
 void moon_json_init(struct moon_json *json, char *into, size_t cap);
 
-/// Opens an object or array, as a value inside an array or at the top.
+/// Opens an object, as a value inside an array or at the top.
 void moon_json_object(struct moon_json *json);
-void moon_json_array(struct moon_json *json);
 
 /// Opens one as a member. `name` needs no escaping.
 void moon_json_object_at(struct moon_json *json, const char *name);

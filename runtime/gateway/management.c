@@ -4,6 +4,8 @@
 #include "base/clock.h"
 #include "base/json_write.h"
 #include "http/uri.h"
+#include "shared/counters.h"
+#include "upstream/limits.h"
 
 enum { MANAGEMENT_BYTES = 8 << 20, MANAGEMENT_STATUS_BYTES = 1 << 20 };
 
@@ -148,6 +150,28 @@ static void management_breakers(struct moon_json *json, struct moon_healths *hea
     moon_json_end(json);
 }
 
+// What rate limits and quotas are counted in. `store` is there where nodes share one.
+static void management_limits(struct moon_json *json, const struct moon_script_env *env)
+{
+    moon_json_object_at(json, "limits");
+    moon_json_number(json, "counters_evicted", (int64_t)moon_counters_evictions(env->counters));
+    if (env->limits != NULL && moon_limits_has_store(env->limits)) {
+        struct moon_limits_status status;
+        moon_limits_status(env->limits, &status);
+        moon_json_object_at(json, "store");
+        moon_json_bool(json, "is_down", status.is_store_down);
+        moon_json_number(json, "nodes", status.nodes);
+        moon_json_number(json, "clock_skew_ms", status.clock_skew_ms);
+        moon_json_number(json, "flushes", (int64_t)status.flushes);
+        moon_json_number(json, "deltas", (int64_t)status.deltas);
+        moon_json_number(json, "lost", (int64_t)status.lost);
+        moon_json_number(json, "exact", (int64_t)status.exact);
+        moon_json_number(json, "exact_failed", (int64_t)status.exact_failed);
+        moon_json_end(json);
+    }
+    moon_json_end(json);
+}
+
 static void management_status(struct moon_exchange *x)
 {
     struct moon_json json;
@@ -174,6 +198,7 @@ static void management_status(struct moon_exchange *x)
     moon_json_number(&json, "routes", (int64_t)plan->leaf_count);
     if (x->gateway->env.flights != NULL && x->gateway->env.flights->seat != NULL)
         management_cache(&json, moon_store_of(x->gateway->env.flights->seat), moon_cache_tier(x));
+    management_limits(&json, moon_script_env(x->generation->script));
     management_targets(&json, x->gateway->env.upstreams->healths);
     management_breakers(&json, x->gateway->env.upstreams->healths);
     moon_json_end(&json);

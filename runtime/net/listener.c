@@ -24,9 +24,8 @@ struct moon_acceptor {
     struct moon_timer resume;
     moon_accept_fn *on_accept;
     void *owner;
-    int burst;  // 1 <= burst <= ACCEPT_BURST; grows while connections keep waiting
-    int fd_max; // a descriptor numbered above it means that few are left
-    bool is_paused;
+    int burst;      // 1 <= burst <= ACCEPT_BURST; grows while connections keep waiting
+    int fd_max;     // a descriptor numbered above it means that few are left
     bool was_short; // the shortage has been logged
     bool *is_freed; // set while accepting: tells that on_accept freed the acceptor
 };
@@ -177,8 +176,7 @@ static void acceptor_rest(struct moon_acceptor *acceptor, const char *reason)
 static void acceptor_resume(struct moon_timer *timer)
 {
     struct moon_acceptor *acceptor = timer->owner;
-    if (!acceptor->is_paused)
-        moon_io_watch(&acceptor->io, MOON_IO_READ);
+    moon_io_watch(&acceptor->io, MOON_IO_READ);
 }
 
 /// @return true when another connection may wait
@@ -230,8 +228,6 @@ static void acceptor_ready(struct moon_io *io, int events)
             break;
         }
         acceptor->was_short = false;
-        if (acceptor->is_paused)
-            break;
     }
     acceptor->is_freed = NULL;
 }
@@ -278,13 +274,4 @@ void moon_acceptor_free(struct moon_acceptor *acceptor)
     moon_timer_stop(&acceptor->resume);
     moon_io_stop(&acceptor->io);
     free(acceptor);
-}
-
-void moon_acceptor_pause(struct moon_acceptor *acceptor, bool is_paused)
-{
-    acceptor->is_paused = is_paused;
-    if (is_paused)
-        moon_io_watch(&acceptor->io, 0);
-    else if (!moon_timer_is_running(&acceptor->resume))
-        moon_io_watch(&acceptor->io, MOON_IO_READ);
 }

@@ -47,4 +47,3 @@ struct moon_acceptor *moon_acceptor_new(struct moon_loop *loop, int listen_fd,
 
 /// Stops accepting; the listening descriptor stays open. Accepts NULL.
 void moon_acceptor_free(struct moon_acceptor *acceptor);
-void moon_acceptor_pause(struct moon_acceptor *acceptor, bool is_paused);

@@ -459,7 +459,6 @@ enum moon_rc moon_stream_read(struct moon_stream *stream, struct moon_buf *into,
     rc = stream->ops->read(stream, room, n, n_read);
     if (rc == MOON_OK) {
         moon_buf_wrote(into, *n_read);
-        stream->bytes_in += *n_read;
     } else if (rc != MOON_AGAIN) {
         stream_end_reading(stream, rc);
     } else if (stream->wants_write_to_read) {
@@ -552,11 +551,6 @@ void moon_stream_shutdown_write(struct moon_stream *stream)
 int moon_stream_fd(const struct moon_stream *stream)
 {
     return stream->io.fd;
-}
-
-uint64_t moon_stream_bytes_in(const struct moon_stream *stream)
-{
-    return stream->bytes_in;
 }
 
 uint64_t moon_stream_bytes_out(const struct moon_stream *stream)

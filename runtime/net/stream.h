@@ -119,5 +119,4 @@ const struct moon_tls_info *moon_stream_tls(struct moon_stream *stream);
 struct moon_slice moon_stream_client_pem(struct moon_stream *stream);
 
 int moon_stream_fd(const struct moon_stream *stream);
-uint64_t moon_stream_bytes_in(const struct moon_stream *stream);
 uint64_t moon_stream_bytes_out(const struct moon_stream *stream);

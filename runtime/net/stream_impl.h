@@ -40,7 +40,7 @@ struct moon_stream {
     struct moon_stream_tls *tls; // stream_tls.c; NULL for a plain stream
     char *preamble;              // moon_stream_preamble; ours until it is sent
     size_t preamble_len;
-    uint64_t bytes_in, bytes_out;
+    uint64_t bytes_out;
     enum stream_state state;
     enum moon_rc failure; // MOON_OK unless STREAM_FAILED
     int callback_depth;   // > 0: freeing waits

@@ -217,6 +217,11 @@ describe("three gateways over one Redis", function()
   end)
 
   it("count for themselves while the store is stopped; no request waits, dropped events are counted", function()
+    local function store()
+      local body = gateways.run(("curl -s 'http://127.0.0.1:%d/status'"):format(nodes[1].management))
+      return require("cjson").decode(body).limits.store
+    end
+    assert.same({ false, 3 }, { store().is_down, store().nodes })
     server:pause()
     local slowest = 0
     for i = 1, 30 do
@@ -229,9 +234,10 @@ describe("three gateways over one Redis", function()
       assert.equal(200, status(send(nodes[1], "/event")))
       return metric(nodes[1], 'moongate_events_dropped_total{sink="redis_stream"}') > 0
     end, 8, "dropped events are counted")
+    assert.is_true(store().is_down)
     server:resume()
     servers.eventually(function()
-      return status(send(nodes[1], "/again")) == 200
+      return status(send(nodes[1], "/again")) == 200 and not store().is_down
         and server:cli("KEYS", "moongate:*again*") ~= ""
     end, 8, "the store is asked again")
   end)

@@ -3,24 +3,14 @@ local ffi = require("ffi")
 local helper = require("spec.unit.helper")
 
 local lib = helper.lib [[
-void moon_hash_set_key(const uint64_t key[2]);
-void moon_hash_get_key(uint64_t key[2]);
+void moon_hash_seed(void);
 uint64_t moon_hash(struct moon_slice bytes);
-uint64_t moon_hash_nocase(struct moon_slice bytes);
 void moon_random_bytes(void *into, size_t n);
 uint64_t moon_random_fast(void);
 void moon_random_seed(uint64_t seed);
 ]]
 
 describe("base/hash", function()
-  local before = ffi.new("uint64_t[2]")
-  setup(function()
-    lib.moon_hash_get_key(before)
-  end)
-  teardown(function()
-    lib.moon_hash_set_key(before)
-  end)
-
   it("depends on every byte, the length and the key", function()
     local seen = {}
     for len = 0, 40 do
@@ -33,20 +23,8 @@ describe("base/hash", function()
       end
     end
     local one = lib.moon_hash(helper.slice "key")
-    lib.moon_hash_set_key(ffi.new("uint64_t[2]", { 1, 2 }))
+    lib.moon_hash_seed()
     assert.is_true(lib.moon_hash(helper.slice "key") ~= one)
-    local key = ffi.new("uint64_t[2]")
-    lib.moon_hash_get_key(key)
-    assert.is_true(key[0] == 1 and key[1] == 2)
-  end)
-
-  it("folds ASCII case where asked", function()
-    for len = 0, 30 do
-      local text = ("aZ-9\195"):rep(6):sub(1, len)
-      assert.is_true(lib.moon_hash_nocase(helper.slice(text:lower()))
-        == lib.moon_hash_nocase(helper.guarded_slice(text:upper())))
-    end
-    assert.is_true(lib.moon_hash_nocase(helper.slice "@") ~= lib.moon_hash_nocase(helper.slice "`"))
   end)
 
   it("draws bytes, and repeats itself from a seed", function()

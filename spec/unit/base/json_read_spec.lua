@@ -10,13 +10,9 @@ struct moon_json_reader {
   int expect;
   uint8_t is_object[64];
   const char *error;
-  struct moon_arena *arena;
-  struct moon_json_keys *keys;
 };
 void moon_json_read_init(struct moon_json_reader *r, struct moon_slice text, size_t max_depth);
-void moon_json_read_refuse_duplicates(struct moon_json_reader *r, struct moon_arena *arena);
 int moon_json_read_next(struct moon_json_reader *reader, struct moon_slice *raw);
-bool moon_json_read_skip(struct moon_json_reader *reader);
 bool moon_json_read_text(struct moon_arena *arena, struct moon_slice raw, struct moon_slice *text);
 bool moon_json_read_integer(struct moon_slice raw, int64_t *value);
 bool moon_json_read_is_valid(struct moon_slice text, size_t max_depth, size_t *error_at);
@@ -33,13 +29,9 @@ local function decode(raw)
 end
 
 --- All events as text, with decoded strings; an error ends them with its text and offset.
-local function events(bytes, depth, refuses_duplicates, ceiling)
+local function events(bytes, depth)
   local reader, raw = ffi.new("struct moon_json_reader"), ffi.new("struct moon_slice")
-  local arena = helper.arena(ceiling)
   lib.moon_json_read_init(reader, helper.guarded_slice(bytes), depth or 64)
-  if refuses_duplicates then
-    lib.moon_json_read_refuse_duplicates(reader, arena)
-  end
   local out = {}
   while true do
     local event = EVENTS[lib.moon_json_read_next(reader, raw)]
@@ -150,40 +142,6 @@ describe("base/json_read", function()
     assert.equal("nested too deep", err)
     assert.is_truthy(events(("["):rep(512) .. ("]"):rep(512), 512))
     assert.is_nil((events(("["):rep(513), 512)))
-  end)
-
-  it("finds keys that stand twice, however they are spelt", function()
-    local function err(text)
-      return select(2, events(text, 64, true))
-    end
-    assert.equal("a key stands twice in one object", err '{"a":1,"a":2}')
-    assert.equal("a key stands twice in one object", err '{"a":1,"b":{},"\\u0061":2}')
-    assert.equal("a key stands twice in one object", err '[{"x":{"":1,"":2}}]')
-    assert.is_nil(err '{"a":{"a":{"a":1}},"b":[{"a":1},{"a":2}]}')
-    local many = {}
-    for i = 1, 1000 do
-      many[i] = ('"k%d":%d'):format(i, i)
-    end
-    assert.is_nil(err("{" .. table.concat(many, ",") .. "}"))
-    assert.equal("a key stands twice in one object",
-      err("{" .. table.concat(many, ",") .. ',"k500":1}'))
-    assert.equal("too many keys", (select(2, events('{"a":1}', 64, true, 64))))
-    assert.is_truthy(events '{"a":1,"a":2}')
-  end)
-
-  it("skips values", function()
-    local text = '{"a":{"b":[1,{"c":2}]},"d":3}'
-    local reader, raw = ffi.new("struct moon_json_reader"), ffi.new("struct moon_slice")
-    lib.moon_json_read_init(reader, helper.slice(text), 8)
-    assert.equal("{", EVENTS[lib.moon_json_read_next(reader, raw)])
-    assert.equal("key", EVENTS[lib.moon_json_read_next(reader, raw)])
-    assert.is_true(lib.moon_json_read_skip(reader))
-    assert.equal("key", EVENTS[lib.moon_json_read_next(reader, raw)])
-    assert.equal("d", helper.text(raw))
-    assert.is_true(lib.moon_json_read_skip(reader))
-    assert.equal("}", EVENTS[lib.moon_json_read_next(reader, raw)])
-    assert.equal("end", EVENTS[lib.moon_json_read_next(reader, raw)])
-    assert.is_false(lib.moon_json_read_skip(reader))
   end)
 
   it("reads integers", function()

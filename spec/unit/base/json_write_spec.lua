@@ -8,7 +8,6 @@ struct moon_json {
 };
 void moon_json_init(struct moon_json *json, char *into, size_t cap);
 void moon_json_object(struct moon_json *json);
-void moon_json_array(struct moon_json *json);
 void moon_json_object_at(struct moon_json *json, const char *name);
 void moon_json_array_at(struct moon_json *json, const char *name);
 void moon_json_end(struct moon_json *json);

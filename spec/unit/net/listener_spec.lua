@@ -56,25 +56,6 @@ describe("a listener", function()
     l.close()
   end)
 
-  it("stops while paused, and goes on after", function()
-    local fds = {}
-    local l = net.listen(function(fd)
-      fds[#fds + 1] = fd
-    end)
-    C.moon_acceptor_pause(l.c, true)
-    local client = net.connect(l.port)
-    net.turn(20)
-    net.turn(20)
-    assert.equal(0, #fds)
-    C.moon_acceptor_pause(l.c, false)
-    assert.is_true(net.turn_until(function()
-      return #fds == 1
-    end))
-    client:close()
-    C.close(fds[1])
-    l.close()
-  end)
-
   it("says what could not be bound and why", function()
     local l = net.listen(function() end)
     local other, err = net.listen(function() end, "127.0.0.1:" .. l.port)

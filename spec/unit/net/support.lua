@@ -78,7 +78,6 @@ void moon_stream_abort(struct moon_stream *stream);
 const struct moon_tls_info *moon_stream_tls(struct moon_stream *stream);
 struct moon_slice moon_stream_client_pem(struct moon_stream *stream);
 int moon_stream_fd(const struct moon_stream *stream);
-uint64_t moon_stream_bytes_in(const struct moon_stream *stream);
 uint64_t moon_stream_bytes_out(const struct moon_stream *stream);
 
 struct moon_listen_address { char sa[128]; uint32_t len; char text[128];
@@ -91,7 +90,6 @@ struct moon_acceptor;
 struct moon_acceptor *moon_acceptor_new(struct moon_loop *, int listen_fd,
   void (*)(void *owner, int fd, const void *peer, uint32_t peer_len), void *owner);
 void moon_acceptor_free(struct moon_acceptor *acceptor);
-void moon_acceptor_pause(struct moon_acceptor *acceptor, bool is_paused);
 
 void moon_log_set_sink(void (*sink)(void *arg, const char *line, size_t len), void *arg);
 int socketpair(int domain, int type, int protocol, int sv[2]);
