@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: Apache-2.0
 --- Checks bodies against the API's definition, or a schema.
+local forms = require("moongate.openapi.forms")
 local jsonschema = require("moongate.jsonschema")
 local validation = require("moongate.validation")
 local xml = require("moongate.xml")
@@ -12,8 +13,9 @@ local M = {
   sections = { "inbound", "outbound", "on_error" },
   azure = "validate-content",
   differences = "Members that occur twice are always refused, and so are XML documents with a DTD. "
-    .. "JSON is read, and XML where there is an `xml_schema`; other media types are let pass where the "
-    .. "definition has them. Bodies up to `max_size`, which has no ceiling of its own.",
+    .. "Forms are read as JSON is, and XML where there is an `xml_schema`; other media types are let "
+    .. "pass where the definition has them. A body of an operation that has none is of an unspecified "
+    .. "media type. Bodies up to `max_size`, which has no ceiling of its own.",
   statuses = {
     ["400"] = "`ContentInvalid`: the request's body",
     ["502"] = "`ContentInvalid`: the response's body",
@@ -90,7 +92,8 @@ local function judge_of(content, field)
   end
   local media = validation.media_type(field)
   local entry = media and validation.entry(content.by_media, media)
-  judge = entry and { xml = entry.xml,
+  judge = entry and { xml = entry.xml, form = entry.form, fields = entry.fields,
+    whole = entry.form and entry.validator,
     json = validation.is_json(media) and entry.validator or nil } or false
   if content.count < SEEN_MOST and #field <= SEEN_BYTES then
     content.count = content.count + 1
@@ -99,11 +102,22 @@ local function judge_of(content, field)
   return judge
 end
 
+--- The fields of a form of OpenAPI 2.0, which has no schema of the whole.
+local function fields_of(definition, list)
+  local out = {}
+  for i, one in ipairs(list) do
+    out[i] = { name = one.name, required = one.required,
+      validator = not one.is_file and validation.validator(definition, one.schema, "request") or nil }
+  end
+  return out
+end
+
 local function content_of(definition, content, direction)
   local by_media = {}
   for media, one in pairs(content) do
-    by_media[media] = { validator = validation.is_json(media)
-      and validation.validator(definition, one.schema, direction) or nil }
+    by_media[media] = { form = one.form, fields = one.fields and fields_of(definition, one.fields),
+      validator = (validation.is_json(media) or one.form)
+        and validation.validator(definition, one.schema, direction) or nil }
   end
   return new_content(by_media)
 end
@@ -176,6 +190,34 @@ local function note(mistakes, kind, rule, details, action)
   return mistakes
 end
 
+--- Judges a form: as one object, or field by field.
+local function check_form(self, kind, judge, field, text)
+  local mistakes = {}
+  local members, err, names = forms.members(judge.form, field, text)
+  if not members then
+    local name = err.name ~= "" and "/" .. err.name or ""
+    return note({}, kind .. name, err.rule, err.details, self.action)
+  end
+  if judge.whole then
+    local ok, errors = judge.whole:validate(forms.object(members, names), self.limits)
+    if not ok then
+      validation.add(mistakes, kind, "body", errors, self.action)
+    end
+  end
+  for _, one in ipairs(judge.fields or {}) do
+    local value = members[one.name]
+    if not value and one.required then
+      note(mistakes, kind .. "/" .. one.name, "required", "is missing", self.action)
+    elseif value and one.validator then
+      local ok, errors = one.validator:validate(value, self.limits)
+      if not ok then
+        validation.add(mistakes, kind .. "/" .. one.name, "body", errors, self.action)
+      end
+    end
+  end
+  return mistakes
+end
+
 --- Judges one body. Returns the list of mistakes, or nothing where it is good.
 local function check(self, kind, content, field, text)
   if #text > self.max_size then
@@ -189,7 +231,9 @@ local function check(self, kind, content, field, text)
     return nil
   end
   local ok, errors = true, nil
-  if judge.json then
+  if judge.form then
+    return check_form(self, kind, judge, field, text)
+  elseif judge.json then
     ok, errors = judge.json:validate(text, self.limits)
   elseif judge.xml then
     ok, errors = judge.xml:validate(text, self.soap)
@@ -216,14 +260,17 @@ function M.inbound(self, ctx)
   local content, required = self.own, false
   if not content then
     local operation = validation.find(self.operations, ctx)
-    if not operation or not operation.request then
+    if not operation then
       return
     end
-    content, required = operation.request.content, operation.request.is_required
+    local request = operation.request
+    content, required = request and request.content, request and request.is_required
   end
   local text = ctx.request:body() or ""
   local mistakes
-  if text == "" then
+  if text ~= "" and not content then
+    mistakes = note({}, "request", "content_type", "the operation has no body", self.unspecified)
+  elseif text == "" then
     if not required and not (self.own and ctx.request.headers["Content-Type"]) then
       return
     end

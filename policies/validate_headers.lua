@@ -101,7 +101,11 @@ local function answer(self, ctx)
           details = "is missing", action = one.action }
       end
     elseif one.validator then
-      local ok, errors = one.validator:validate(parameters.from_text(one.parameter, text))
+      local value, rule = parameters.from_text(one.parameter, text)
+      local ok, errors = false, { { path = "", keyword = rule, message = validation.NOT_SO } }
+      if value then
+        ok, errors = one.validator:validate(value)
+      end
       if not ok then
         validation.add(mistakes, one.name, "header", errors, one.action)
       end

@@ -83,7 +83,7 @@ function M.prepare(conf, env)
     by_header[name:lower()] = own
   end
   return {
-    by_header = by_header,
+    by_header = by_header, specified = by_place.query or specified,
     unspecified = conf.unspecified_action or "ignore",
     unspecified_header = conf.unspecified_header_action or "ignore",
     overrides = overrides,
@@ -110,10 +110,10 @@ function M.prepare(conf, env)
   }
 end
 
-local function value_of(one, ctx, values, names, used)
+local function value_of(one, ctx, values, names, used, known)
   local parameter, request = one.parameter, ctx.request
   if one.place == "query" then
-    return parameters.from_query(parameter, values, names, used)
+    return parameters.from_query(parameter, values, names, used, known)
   end
   local text
   if one.place == "path" then
@@ -123,12 +123,22 @@ local function value_of(one, ctx, values, names, used)
   else
     text = request.cookies[one.name]
   end
-  return text and parameters.from_text(parameter, text)
+  if text then
+    return parameters.from_text(parameter, text)
+  end
+  return nil
 end
 
 local function add(mistakes, one, rule, details)
   mistakes[#mistakes + 1] = { name = one.name, type = one.place, rule = rule, details = details,
     action = one.action }
+end
+
+local function judge(mistakes, one, value)
+  local ok, errors = one.validator:validate(value)
+  if not ok then
+    validation.add(mistakes, one.name, one.place, errors, one.action)
+  end
 end
 
 --- Header fields that the definition does not have.
@@ -149,21 +159,27 @@ function M.inbound(self, ctx)
     return
   end
   local mistakes, used = {}, {}
-  local values, names = parameters.query(ctx.request.query_string)
+  local values, names, is_cut = parameters.query(ctx.request.query_string)
   for _, one in ipairs(operation.list) do
     if one.action ~= "ignore" then
-      local value = value_of(one, ctx, values, names, used)
+      local value, more = value_of(one, ctx, values, names, used, operation.known.query)
       if value == nil then
-        if one.required then
+        if more then
+          add(mistakes, one, more, validation.NOT_SO)
+        elseif one.required then
           add(mistakes, one, "required", "is missing")
         end
-      elseif one.validator then
-        local ok, errors = one.validator:validate(value)
-        if not ok then
-          validation.add(mistakes, one.name, one.place, errors, one.action)
+      elseif value and one.validator then
+        judge(mistakes, one, value)
+        for i = 1, more and #more or 0 do
+          judge(mistakes, one, more[i])
         end
       end
     end
+  end
+  if is_cut and self.specified ~= "ignore" then
+    local query = { name = "query", place = "query", action = self.specified }
+    add(mistakes, query, "count", "has too many parameters")
   end
   if self.unspecified ~= "ignore" then
     for _, name in ipairs(names) do

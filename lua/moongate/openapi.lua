@@ -17,6 +17,7 @@ local jsonschema, yaml = native("moongate.jsonschema"), native("moongate.yaml")
 local M = {}
 
 local MAX_REFS = 32
+local FORMS = { ["application/x-www-form-urlencoded"] = true, ["multipart/form-data"] = true }
 local METHODS = { "get", "put", "post", "delete", "options", "head", "patch", "trace" }
 
 ---@class moongate.Definition
@@ -189,6 +190,7 @@ function Definition:kinds(place, into, depth)
   for _, name in ipairs(type(kind) == "table" and kind or { kind }) do
     into[name] = true
   end
+  into.null = into.null or place.value.nullable == true and self.version == "3.0" or nil
   for _, keyword in ipairs({ "allOf", "anyOf", "oneOf" }) do
     for i in ipairs(type(place.value[keyword]) == "table" and place.value[keyword] or {}) do
       self:kinds(child(place, keyword, i), into, (depth or 0) + 1)
@@ -197,19 +199,31 @@ function Definition:kinds(place, into, depth)
   return into
 end
 
---- The kinds of an array's items or an object's members.
-function Definition:inner_kinds(place, keyword)
+--- How a text becomes a value of the schema: what `parameters.lua` and `forms.lua` go by.
+---@param place table? of the schema
+---@param into table with name, style, explode, media
+function Definition:shape(place, into)
+  into.kinds = place and self:kinds(place) or {}
+  into.item_kinds, into.member_kinds, into.member_items = {}, {}, {}
   place = self:resolve(place)
-  if place and keyword == "items" then
-    local items = is_object(place.value) and child(place, "items")
-    return items and self:kinds(items) or {}
+  if not place or not is_object(place.value) then
+    return into
   end
-  local out = {}
-  for _, name in ipairs(sorted_names(place and is_object(place.value.properties or 0)
-    and place.value.properties)) do
-    out[name] = self:kinds(child(place, "properties", name))
+  local items = child(place, "items")
+  into.item_kinds = items and self:kinds(items) or {}
+  local properties = place.value.properties
+  for _, name in ipairs(is_object(properties or 0) and sorted_names(properties) or {}) do
+    local member = child(place, "properties", name)
+    local kinds = member and self:kinds(member) or {}
+    local inner = kinds.array and child(self:resolve(member), "items")
+    into.member_kinds[name] = kinds
+    into.member_items[name] = kinds.array and (inner and self:kinds(inner) or {}) or nil
   end
-  return out
+  local rest = place.value.additionalProperties
+  if rest == true or is_object(rest or 0) then -- where it is said: else every query would be part of it
+    into.rest_kinds = is_object(rest) and self:kinds(child(place, "additionalProperties")) or {}
+  end
+  return into
 end
 
 local DEFAULT_STYLES = { path = "simple", header = "simple", query = "form", cookie = "form" }
@@ -236,16 +250,15 @@ function Definition:parameter(place)
   if self.version == "2.0" then
     style = value["in"] == "query" and COLLECTIONS[value.collectionFormat or "csv"] or style
     explode = value.collectionFormat == "multi"
+    style = value["in"] == "formData" and COLLECTIONS[value.collectionFormat or "csv"] or style
   elseif explode == nil then
     explode = style == "form"
   end
-  return {
+  return self:shape(schema, {
     name = value.name, place = value["in"], required = value.required == true,
     description = text_of(value.description), style = style, explode = explode, media = media,
-    schema = schema, kinds = schema and self:kinds(schema) or {},
-    item_kinds = schema and self:inner_kinds(schema, "items") or {},
-    member_kinds = schema and self:inner_kinds(schema, "properties") or {},
-  }
+    schema = schema, allow_empty = value["in"] == "query" and value.allowEmptyValue == true,
+  })
 end
 
 --- Parameters of an operation over those of its path.
@@ -271,11 +284,41 @@ function Definition:content(place)
   for _, media in ipairs(content and is_object(content.value) and sorted_names(content.value)
     or {}) do
     local one = child(content, media)
-    out[media:lower():gsub("%s*;.*", "")] = {
-      schema = child(one, "schema"), example = self:example_of(one),
-    }
+    local name = media:lower():gsub("%s*;.*", "")
+    out[name] = { schema = child(one, "schema"), example = self:example_of(one),
+      form = self:form(name, one) }
   end
   return out
+end
+
+--- What the fields of a form are; nil for other media types.
+---@param media string
+---@param place table the media type object
+---@return table<string, table>? shapes by name
+function Definition:form(media, place)
+  local schema = FORMS[media] and self:resolve(child(place, "schema"))
+  if not schema or not is_object(schema.value) then
+    return nil
+  end
+  local shapes = {}
+  local properties = schema.value.properties
+  for _, name in ipairs(is_object(properties or 0) and sorted_names(properties) or {}) do
+    local encoding = self:resolve(child(place, "encoding", name))
+    encoding = encoding and is_object(encoding.value) and encoding.value or {}
+    local style = text_of(encoding.style)
+    local member = child(schema, "properties", name)
+    local shape = self:shape(member, { name = name, style = style or "form",
+      content_type = text_of(encoding.contentType) })
+    shape.explode = encoding.explode == nil and shape.style == "form" or encoding.explode == true
+    if shape.kinds.object and not style then
+      shape.media = "application/json"
+    end
+    local resolved = self:resolve(member)
+    local format = resolved and is_object(resolved.value) and resolved.value.format
+    shape.is_file = format == "binary"
+    shapes[name] = shape
+  end
+  return shapes
 end
 
 --- The first example of a media type.
@@ -313,12 +356,36 @@ function Definition:body(operation, parameters)
     if one.place == "body" then
       local body = { required = one.required, content = {} }
       for _, media in ipairs(list_of(operation.value.consumes, self.root.consumes)) do
-        body.content[media:lower()] = { schema = child(one.schema, "schema") }
+        body.content[media:lower():gsub("%s*;.*", "")] = { schema = child(one.schema, "schema") }
       end
       return body
     end
   end
-  return nil
+  return self:form_body(operation, parameters)
+end
+
+--- The fields of a form in a definition of 2.0: each has its own schema.
+function Definition:form_body(operation, parameters)
+  local shapes, fields, required, has_file = {}, {}, false, false
+  for _, one in ipairs(parameters) do
+    if one.place == "formData" then
+      one.is_file = one.kinds.file
+      shapes[one.name], fields[#fields + 1] = one, one
+      required, has_file = required or one.required, has_file or one.is_file
+    end
+  end
+  if #fields == 0 then
+    return nil
+  end
+  local one, content = { form = shapes, fields = fields }, {}
+  for _, media in ipairs(list_of(operation.value.consumes, self.root.consumes)) do
+    local name = media:lower():gsub("%s*;.*", "")
+    content[name] = FORMS[name] and one or nil
+  end
+  if not next(content) then
+    content[has_file and "multipart/form-data" or "application/x-www-form-urlencoded"] = one
+  end
+  return { required = required, content = content }
 end
 
 function Definition:response(place, operation)
@@ -332,10 +399,14 @@ function Definition:response(place, operation)
     local one = self:resolve(child(place, "headers", name))
     if one and is_object(one.value) then
       local schema = self.version == "2.0" and one or child(one, "schema")
-      out.headers[name:lower()] = { name = name, required = one.value.required == true,
-        schema = schema, place = "header", style = "simple",
-        kinds = schema and self:kinds(schema) or {},
-        item_kinds = schema and self:inner_kinds(schema, "items") or {}, member_kinds = {} }
+      local media
+      if not schema and is_object(one.value.content or 0) then
+        media = sorted_names(one.value.content)[1]
+        schema = media and child(one, "content", media, "schema")
+      end
+      out.headers[name:lower()] = self:shape(schema, { name = name, place = "header", style = "simple",
+        explode = one.value.explode == true, required = one.value.required == true, media = media,
+        schema = schema })
     end
   end
   if self.version ~= "2.0" then
@@ -553,7 +624,7 @@ end
 
 local function forget_content(content)
   for _, one in pairs(content) do
-    one.schema, one.example = nil, nil
+    one.schema, one.example, one.form, one.fields = nil, nil, nil, nil
   end
 end
 

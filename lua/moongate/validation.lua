@@ -8,6 +8,9 @@ local M = {}
 
 M.ACTIONS = { "prevent", "detect", "ignore" }
 
+--- Of a value that does not have the form of its `style`.
+M.NOT_SO = "is not written as the definition says"
+
 local MAX_TOLD = 16
 
 --- The definitions that a listing may meet: that of its own API, or those of all.

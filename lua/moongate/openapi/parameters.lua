@@ -14,6 +14,11 @@ local function is_number(text)
     and not text:find("[.eE+-]$") and tonumber(text) ~= nil
 end
 
+--- A text as JSON.
+function M.text(text)
+  return (json.encode(text)) or '"\\ufffd"' -- not UTF-8
+end
+
 --- One value as JSON: what its schema calls a number is one, where it looks like it.
 ---@param text string
 ---@param kinds table<string, boolean>
@@ -26,9 +31,10 @@ function M.scalar(text, kinds)
   elseif kinds.null and not kinds.string and (text == "" or text == "null") then
     return "null"
   end
-  return (json.encode(text)) or '"\\ufffd"' -- not UTF-8
+  return M.text(text)
 end
 
+--- @return string[]? items nil: more than are read
 local function split(text, separator)
   local out, from = {}, 1
   if text == "" then
@@ -38,11 +44,11 @@ local function split(text, separator)
     local at = text:find(separator, from, true)
     out[#out + 1] = text:sub(from, at and at - 1)
     if not at then
-      break
+      return out
     end
     from = at + #separator
   end
-  return out
+  return nil
 end
 
 local function array_of(items, kinds)
@@ -53,11 +59,23 @@ local function array_of(items, kinds)
   return "[" .. table.concat(out, ",") .. "]"
 end
 
-local function object_of(names, values, member_kinds)
+local NO_KINDS = {}
+
+--- An object as JSON. A member that came several times is a list: what is no array does not fit then.
+local function object_of(shape, names, lists)
   local out = {}
   for i = 1, #names do
-    out[i] = (json.encode(names[i]) or '"\\ufffd"') .. ":"
-      .. M.scalar(values[i] or "", member_kinds[names[i]] or {})
+    local name, list = names[i], lists[i]
+    local items = shape.member_items[name]
+    local text
+    if items then
+      text = array_of(list, items)
+    elseif #list > 1 then
+      text = array_of(list, NO_KINDS)
+    else
+      text = M.scalar(list[1] or "", shape.member_kinds[name] or shape.rest_kinds or NO_KINDS)
+    end
+    out[i] = M.text(name) .. ":" .. text
   end
   return "{" .. table.concat(out, ",") .. "}"
 end
@@ -65,54 +83,77 @@ end
 local SEPARATORS = { spaceDelimited = " ", pipeDelimited = "|" }
 
 --- "a,1,b,2" or "a=1,b=2" as an object.
-local function listed_object(parameter, text)
-  local names, values = {}, {}
-  local parts = split(text, SEPARATORS[parameter.style] or ",")
-  if parameter.explode then
-    for i, part in ipairs(parts) do
-      names[i], values[i] = part:match("^([^=]*)=?(.*)$")
-    end
-  else
-    for i = 1, #parts, 2 do
-      names[#names + 1], values[#values + 1] = parts[i], parts[i + 1] or ""
-    end
+local function listed_object(shape, text, separator)
+  local names, lists, places = {}, {}, {}
+  local parts = split(text, separator)
+  if not parts then
+    return nil, "count"
   end
-  return object_of(names, values, parameter.member_kinds)
+  local step = shape.explode and 1 or 2
+  for i = 1, #parts, step do
+    local name, value = parts[i], parts[i + 1] or ""
+    if step == 1 then
+      name, value = parts[i]:match("^([^=]*)=?(.*)$")
+    end
+    local at = places[name]
+    if not at then
+      at = #names + 1
+      places[name], names[at], lists[at] = at, name, {}
+    end
+    table.insert(lists[at], value)
+  end
+  return object_of(shape, names, lists)
 end
 
-local function strip(parameter, text)
-  if parameter.style == "label" then
-    return (text:gsub("^%.", ""))
-  elseif parameter.style == "matrix" then
-    return (text:gsub("^;[^=]*=?", ""))
+--- What stands before and between the values of a parameter in the path (RFC 6570).
+--- @return string? text without what stands before it; nil: it is not written so
+--- @return string separator
+local function unwrap(shape, text)
+  if shape.style == "label" then
+    return text:match("^%.(.*)$"), shape.explode and "." or ","
+  elseif shape.style ~= "matrix" then
+    return text, SEPARATORS[shape.style] or ","
+  elseif not shape.explode or not (shape.kinds.array or shape.kinds.object) then
+    local name, rest = text:match("^;([^=]*)=?(.*)$")
+    return name == shape.name and rest or nil, ","
+  elseif shape.kinds.object then
+    return text:match("^;(.*)$"), ";"
   end
-  return text
+  local prefix = ";" .. shape.name .. "="
+  if text:sub(1, #prefix) ~= prefix then
+    return nil, prefix
+  end
+  return text:sub(#prefix + 1), prefix
 end
 
 --- A parameter that is one text: in the path, a header, a cookie.
----@param parameter table
+---@param shape table
 ---@param text string
----@return string json
-function M.from_text(parameter, text)
-  if parameter.media then
-    return parameter.media:find("json", 1, true) and text or M.scalar(text, { string = true })
+---@return string? json nil: it is not written as it shall be
+---@return string? rule that it breaks
+function M.from_text(shape, text)
+  if shape.media then
+    return shape.media:find("json", 1, true) and text or M.text(text)
   end
-  text = strip(parameter, text)
-  local kinds = parameter.kinds
-  if kinds.array then
-    local separator = parameter.style == "label" and parameter.explode and "."
-      or SEPARATORS[parameter.style] or ","
-    local items = split(text, separator)
-    if parameter.place == "header" then
+  local inner, separator = unwrap(shape, text)
+  local kinds = shape.kinds
+  if not inner then
+    return nil, "style"
+  elseif kinds.array then
+    local items = split(inner, separator)
+    if not items then
+      return nil, "count"
+    end
+    if shape.place == "header" then
       for i, item in ipairs(items) do
         items[i] = item:match("^%s*(.-)%s*$")
       end
     end
-    return array_of(items, parameter.item_kinds)
+    return array_of(items, shape.item_kinds)
   elseif kinds.object then
-    return listed_object(parameter, text)
+    return listed_object(shape, inner, separator)
   end
-  return M.scalar(text, kinds)
+  return M.scalar(inner, kinds)
 end
 
 local function decode(text)
@@ -121,15 +162,17 @@ local function decode(text)
   end))
 end
 
---- Query parameters by name: { values… }, in the order that they came.
+--- Query parameters, or those of a form, by name: { values… }, in the order that they came.
 ---@param query string
 ---@return table<string, string[]> values
 ---@return string[] names in order
+---@return boolean is_cut there are more than are read
 function M.query(query)
-  local values, names = {}, {}
+  local values, names, count = {}, {}, 0
   for pair in (query or ""):gmatch("[^&]+") do
-    if #names >= MAX_ITEMS then
-      break
+    count = count + 1
+    if count > MAX_ITEMS then
+      return values, names, true
     end
     local name, value = pair:match("^([^=]*)=?(.*)$")
     name = decode(name)
@@ -138,53 +181,75 @@ function M.query(query)
       names[#names + 1] = name
     end
     local list = values[name]
-    if #list < MAX_ITEMS then
-      list[#list + 1] = decode(value)
+    list[#list + 1] = decode(value)
+  end
+  return values, names, false
+end
+
+--- The members of an object that stand in the query by themselves: what `pick` takes of a name.
+local function spread_object(shape, values, names, used, pick)
+  local inner, lists = {}, {}
+  for _, name in ipairs(names) do
+    local key = pick(name)
+    if key then
+      used[name] = true
+      inner[#inner + 1], lists[#lists + 1] = key, values[name]
     end
   end
-  return values, names
+  return #inner > 0 and object_of(shape, inner, lists) or nil
+end
+
+local function query_object(shape, values, names, used, known)
+  if shape.style == "deepObject" then
+    return spread_object(shape, values, names, used, function(name)
+      local outer, key = name:match("^([^%[]*)%[([^%]]*)%]$")
+      return outer == shape.name and key or nil
+    end)
+  end
+  return spread_object(shape, values, names, used, function(name)
+    return (shape.member_kinds[name] or shape.rest_kinds and not known[name]) and name or nil
+  end)
 end
 
 --- A query parameter as JSON, or nil where it is absent. What it used is marked in `used`.
----@param parameter table
+---@param shape table
 ---@param values table<string, string[]>
 ---@param names string[]
 ---@param used table<string, boolean>
----@return string?
-function M.from_query(parameter, values, names, used)
-  local kinds = parameter.kinds
-  if kinds.object and not parameter.media then
-    if parameter.style == "deepObject" then
-      local inner, found = {}, {}
-      for _, name in ipairs(names) do
-        local outer, key = name:match("^([^%[]*)%[([^%]]*)%]$")
-        if outer == parameter.name then
-          used[name] = true
-          inner[#inner + 1], found[#found + 1] = key, values[name][1]
-        end
-      end
-      return #inner > 0 and object_of(inner, found, parameter.member_kinds) or nil
-    elseif parameter.explode and not values[parameter.name] then
-      local inner, found = {}, {}
-      for _, name in ipairs(names) do
-        if parameter.member_kinds[name] then
-          used[name] = true
-          inner[#inner + 1], found[#found + 1] = name, values[name][1]
-        end
-      end
-      return #inner > 0 and object_of(inner, found, parameter.member_kinds) or nil
-    end
+---@param known table<string, boolean> names of parameters of the operation
+---@return string|false|nil json false: it is there, and there is nothing to judge
+---@return string|string[]|nil more the rule that it breaks; or the other values where there are several
+function M.from_query(shape, values, names, used, known)
+  local kinds = shape.kinds
+  if kinds.object and not shape.media
+    and (shape.style == "deepObject" or shape.explode and not values[shape.name])
+  then
+    return query_object(shape, values, names, used, known)
   end
-  local name = values[parameter.name] and parameter.name or parameter.name .. "[]"
+  local name = values[shape.name] and shape.name or shape.name .. "[]"
   local list = values[name]
   if not list then
     return nil
   end
   used[name] = true
-  if kinds.array and not parameter.media and (parameter.explode or #list > 1) then
-    return array_of(list, parameter.item_kinds)
+  if shape.allow_empty and #list == 1 and list[1] == "" then
+    return false
+  elseif kinds.array and not shape.media and (shape.explode or #list > 1) then
+    return array_of(list, shape.item_kinds)
   end
-  return M.from_text(parameter, list[1])
+  local first, rule = M.from_text(shape, list[1])
+  if not first or #list == 1 then
+    return first, rule
+  end
+  -- Who reads it may take any of them.
+  local others = {}
+  for i = 2, #list do
+    others[i - 1] = M.from_text(shape, list[i])
+    if not others[i - 1] then
+      return nil, "style"
+    end
+  end
+  return first, others
 end
 
 return M
