@@ -8,8 +8,9 @@ local M = {
   summary = "Replaces a text in the body, wherever it stands.",
   description = "In `inbound` and `backend` the request's body, in `outbound` and `on_error` the "
     .. "response's. The text is taken literally, and replaced while the body passes: at most its own "
-    .. "length less a byte is held back. A body with a `Content-Encoding` is left as it is, and so is "
-    .. "an answer to a range request (206). A changed body's `ETag` becomes weak.",
+    .. "length less a byte is held back. The backend is asked for a body without `Content-Encoding`; "
+    .. "one that has it is left as it is, and so is an answer to a range request (206). A changed "
+    .. "body's `ETag` becomes weak.",
   sections = { "inbound", "backend", "outbound", "on_error" },
   azure = "find-and-replace",
   differences = "The body is not kept in memory; `from` has a greatest length.",
@@ -27,6 +28,10 @@ M.schema = {
       description = "What stands there instead: a text, with `${…}`, or a function of `ctx`." },
   },
 }
+
+function M.needs(_, listing)
+  return { response_text = listing.section ~= "inbound" and listing.section ~= "backend" }
+end
 
 function M.prepare(conf)
   return { from = expression.required(conf.from, "from"), to = expression.required(conf.to, "to") }

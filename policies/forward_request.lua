@@ -52,7 +52,7 @@ M.schema = {
 
 function M.needs(conf)
   return { request_body = conf.buffer_request_body or conf.follow_redirects or false,
-    response_body = conf.buffer_response or false }
+    response_body = conf.buffer_response and "as it comes" or false }
 end
 
 local MAX_REDIRECTS = 10

@@ -8,9 +8,9 @@ local M = {
   description = "In the body of textual media types (HTML, JSON, XML, JavaScript, CSS, plain), in "
     .. "`Location`, `Content-Location`, `Refresh` and `Link`, and in the `Domain` of cookies. The "
     .. "gateway's side is how the client called it. Hosts are those of the route's backend, unless "
-    .. "`hosts` names others. Bodies are changed while they pass. One with a `Content-Encoding` is "
-    .. "left as it is, and so is an answer to a range request (206). A changed body's `ETag` becomes "
-    .. "weak.",
+    .. "`hosts` names others. Bodies are changed while they pass. The backend is asked for one "
+    .. "without `Content-Encoding`; one that has it is left as it is, and so is an answer to a range "
+    .. "request (206). A changed body's `ETag` becomes weak.",
   sections = { "outbound" },
   azure = "redirect-content-urls",
   differences = "Fields and cookies too, which Azure leaves; links that only begin with a "
@@ -56,6 +56,10 @@ local function rules_of(hosts)
     end
   end
   return #rules > 0 and rules or nil
+end
+
+function M.needs(conf)
+  return { response_text = conf.body ~= false }
 end
 
 function M.prepare(conf, env)

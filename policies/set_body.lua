@@ -47,9 +47,10 @@ M.schema = {
 -- Here `{{ … }}` that is no named value is the template's own.
 M.templates = { template = true }
 
-function M.needs(conf)
+function M.needs(conf, listing)
+  local is_request = listing.section == "inbound" or listing.section == "backend"
   local keeps = conf.needs_body or false
-  return { request_body = keeps, response_body = keeps }
+  return { request_body = keeps, response_body = keeps and not is_request }
 end
 
 local function encode(value)

@@ -316,7 +316,13 @@ function Values:fetch(key, options) end
 ---@field summary string
 ---@field schema table
 ---@field sections? string[] where it may be listed; its other functions follow any listing
----@field needs? { request_body?: boolean, response_body?: boolean, max_body_bytes?: integer }
+---@field needs? moongate.Needs
+
+---@class moongate.Needs
+---@field request_body? boolean it is read whole
+---@field response_body? boolean it is read whole, and asked for without a coding
+---@field response_text? boolean it is changed while it passes: asked for without a coding
+---@field max_body_bytes? integer
 ---|fun(conf: table): table
 ---@field prepare? fun(conf: table, env: moongate.PrepareEnv): table
 ---@field inbound? fun(self: table, ctx: moongate.Ctx): moongate.Reply?

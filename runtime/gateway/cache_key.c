@@ -305,6 +305,8 @@ bool moon_cache_vary_is_sound(const struct moon_exchange *x, struct moon_slice n
         // These follow from what is in the key.
         bool is_keyed = id == MOON_FIELD_HOST || id == MOON_FIELD_X_FORWARDED_HOST ||
                         id == MOON_FIELD_X_FORWARDED_PROTO;
+        if (id == MOON_FIELD_ACCEPT_ENCODING && x->accept_encoding.data != NULL)
+            is_keyed = true; // none was asked for, which suits every client
         if (!is_keyed && variant_of(&x->cache->asked, name) != variant_of(&x->request.fields, name))
             return false;
     }

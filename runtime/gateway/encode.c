@@ -98,8 +98,10 @@ static enum moon_coding encode_choose(const struct moon_exchange *x,
         offered[n++] = MOON_CODING_BROTLI;
     if (conf->has_gzip)
         offered[n++] = MOON_CODING_GZIP;
-    return moon_coding_choose(moon_fields_joined(&x->request.fields, MOON_S("Accept-Encoding")),
-                              offered, n);
+    struct moon_slice accept = x->accept_encoding;
+    if (accept.data == NULL)
+        accept = moon_fields_joined(&x->request.fields, MOON_S("Accept-Encoding"));
+    return moon_coding_choose(accept, offered, n);
 }
 
 // A body that is here whole is compressed whole, so that its length can be told.

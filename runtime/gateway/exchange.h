@@ -69,10 +69,12 @@ struct moon_exchange {
     bool is_from_cache; // x->response came out of the store; there is no call to read from
     bool is_tunnel;     // after 101: bytes both ways
     bool is_grpc;
-    bool is_grpc_error;        // the response is ours, told as gRPC tells it
-    bool is_forwarding;        // a policy waits for the call's head
-    bool are_fields_made;      // the request has the fields that the gateway adds
-    enum moon_rc failure;      // why the gateway answered instead of a backend; MOON_OK: it did not
+    bool is_grpc_error;   // the response is ours, told as gRPC tells it
+    bool is_forwarding;   // a policy waits for the call's head
+    bool are_fields_made; // the request has the fields that the gateway adds
+    struct moon_slice
+        accept_encoding;  // the client's, where the backend is sent another; data NULL: it is not
+    enum moon_rc failure; // why the gateway answered instead of a backend; MOON_OK: it did not
     enum moon_section resumed; // section that waits
 
     // Request body.

@@ -139,6 +139,17 @@ static enum moon_rc forward_set_host(struct moon_exchange *x, const struct moon_
     return MOON_OK;
 }
 
+// Policies that read the answer cannot read one with a coding. The client's own wish is kept for the
+// gateway's compression.
+static enum moon_rc forward_ask_for_plain(struct moon_exchange *x)
+{
+    struct moon_fields *fields = &x->request.fields;
+    x->accept_encoding = moon_fields_joined(fields, MOON_S("Accept-Encoding"));
+    if (x->accept_encoding.data == NULL)
+        x->accept_encoding = moon_slice("", 0);
+    return moon_fields_set(fields, MOON_S("Accept-Encoding"), MOON_S("identity"));
+}
+
 static enum moon_rc forward_fields(struct moon_exchange *x, const struct moon_backend_conf *conf)
 {
     struct moon_fields *fields = &x->request.fields;
@@ -155,6 +166,8 @@ static enum moon_rc forward_fields(struct moon_exchange *x, const struct moon_ba
     if (wants_upgrade)
         rc = moon_fields_add_id(fields, MOON_FIELD_UPGRADE, upgrade);
     moon_fields_remove_id(fields, MOON_FIELD_EXPECT);
+    if (rc == MOON_OK && x->ctx.leaf->wants_plain_response && !x->is_grpc)
+        rc = forward_ask_for_plain(x);
     if (rc == MOON_OK && conf->is_forwarded)
         rc = forward_add_forwarded(x);
     if (rc == MOON_OK && conf->is_forwarded)

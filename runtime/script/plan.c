@@ -412,6 +412,7 @@ static void plan_leaf_chains(struct plan_reader *r, struct moon_leaf *leaf)
     if (plan_enter(r, "needs")) {
         leaf->needs_request_body = plan_bool(r, "request_body", false);
         leaf->needs_response_body = plan_bool(r, "response_body", false);
+        leaf->wants_plain_response = plan_bool(r, "response_text", false);
         int64_t most = plan_number(r, "max_body_bytes", 0);
         if (most > 0)
             leaf->limits.buffered_body_bytes = (size_t)most;

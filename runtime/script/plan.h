@@ -93,6 +93,8 @@ struct moon_leaf {
     struct moon_slice site, route, api, operation;
     int chains[MOON_SECTION_COUNT]; // registry references of the Lua functions; 0: nothing to run
     bool needs_request_body, needs_response_body;
+    bool
+        wants_plain_response; // policies read the answer's text: the backend is asked for no coding
     bool has_access_log;
     bool is_streaming; // bodies go on as they come, however short
     bool requires_subscription;

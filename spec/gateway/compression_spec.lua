@@ -173,6 +173,37 @@ describe("compression", function()
     assert.equal("", answer.body)
   end)
 
+  it("is not asked of the backend where policies read the answer, and the client has its own all the same", function()
+    local asked
+    local policies = {
+      { 'outbound = { p.validate_content { schema = { type = "array" } } }', "identity" },
+      { 'outbound = { p.find_and_replace { from = "best", to = "most" } }', "identity" },
+      { 'outbound = { p.rewrite_links { hosts = { "origin.test" } } }', "identity" },
+      { 'backend = { p.retry { count = 1, on = { 502 }, p.forward_request {} } }, '
+        .. 'outbound = { p.when("true", { p.json_to_xml { apply = "always" } }) }', "identity" },
+      { 'backend = { p.forward_request { buffer_response = true } }', "gzip" },
+      { 'outbound = { p.set_header { name = "X", value = "y" } }', "gzip" },
+    }
+    for _, one in ipairs(policies) do
+      gw:close()
+      gw = moongate.gateway { files = { ["gateway.lua"] = 'local p = require("moongate.policies")'
+        .. config:gsub('{ path = "/%*", backend = "origin" }', function()
+          return ('{ path = "/*", backend = "origin", policies = { inbound = { p.cache { ttl = 60 } }, %s } }')
+            :format(one[1])
+        end) }, backends = { origin = function(request)
+          asked = request.headers["accept-encoding"]
+          return 200, { ["Content-Type"] = "application/json", Vary = "Accept-Encoding" },
+            '["' .. ("best "):rep(500) .. '"]'
+        end } }
+      local headers = { ["Accept-Encoding"] = "gzip", Accept = "application/json, application/xml" }
+      local answer = gw:get("/x", { headers = headers })
+      assert.same({ 200, "gzip", one[2] }, { answer.status, answer.headers["content-encoding"], asked }, one[1])
+      asked = "nobody"
+      assert.equal("gzip", gw:get("/x", { headers = headers }).headers["content-encoding"])
+      assert.equal("nobody", asked) -- out of the cache, Vary or not
+    end
+  end)
+
   it("sends each piece on when it comes", function()
     local wire = require("spec.support.wire")
     local origin = wire.origin()

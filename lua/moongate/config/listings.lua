@@ -451,7 +451,7 @@ local function needs_of(listing, own)
       if key == "max_body_bytes" then
         out[key] = math.max(out[key] or 0, value)
       else
-        out[key] = out[key] or value
+        out[key] = value == true or out[key] or value
       end
     end
   end

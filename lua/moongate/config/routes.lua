@@ -73,15 +73,17 @@ local function compression_of(given, streaming)
 end
 
 local function merge_needs(entries_of)
-  local needs = { request_body = false, response_body = false }
+  local needs = { request_body = false, response_body = false, response_text = false }
   local who
   for _, section in ipairs(listings.SECTIONS) do
     for _, entry in ipairs(entries_of[section]) do
       local own = entry.listing.needs
+      local reads_text = own.response_text == true or own.response_body == true
+      needs.response_text = needs.response_text or reads_text
       if own.request_body or own.response_body then
         who = who or entry.listing
         needs.request_body = needs.request_body or own.request_body == true
-        needs.response_body = needs.response_body or own.response_body == true
+        needs.response_body = needs.response_body or (own.response_body or false) ~= false
         if own.max_body_bytes then
           needs.max_body_bytes = math.max(needs.max_body_bytes or 0, own.max_body_bytes)
         end
