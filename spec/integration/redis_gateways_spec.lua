@@ -218,7 +218,7 @@ describe("three gateways over one Redis", function()
 
   it("count for themselves while the store is stopped; no request waits, dropped events are counted", function()
     local function store()
-      local body = gateways.run(("curl -s 'http://127.0.0.1:%d/status'"):format(nodes[1].management))
+      local body = gateways.run(("curl -s 'http://127.0.0.1:%d/status'"):format(nodes[1].admin))
       return require("cjson").decode(body).limits.store
     end
     assert.same({ false, 3 }, { store().is_down, store().nodes })
