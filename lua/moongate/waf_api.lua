@@ -239,7 +239,7 @@ local RULES = {
     [==[\.\.[/\x5c]]==],
   } },
   { 9800310, "ARGS_PROSE", "SQL injection behind words", { [==[^[^'\x22]*[\w)%.]['\x22]\)*\s*(?:union\s+(?:all\s+|distinct\s+)?select\b|(?:or|and)\s+(?:not\s+)?(?:['\x22]?\w{1,30}['\x22]?\s*(?:=|<|>|like\b)\s*['\x22]?\w|\w{1,30}\(['\x22{\d])|;\s*(?:drop|delete|insert|update|select)\s)]==] } },
-  { 9800300, "ARGS_PROSE", "SQL injection among words", { [==[^\W*(?:[\w.-]+\W+){0,2}union\s+(?:all\s+|distinct\s+)?select\s+(?:[\w.@(*]+\s*,|null\b|.{1,60}\bfrom\b|\d|@@|\w+\()]==] } },
+  { 9800300, "ARGS_PROSE", "SQL injection among words", { [==[^[^\w\x60]*(?:[\w.-]+[^\w\x60]+){0,2}union\s+(?:all\s+|distinct\s+)?select\s+(?:[\w.@(*]+\s*,|null\b|.{1,60}\bfrom\b|\d|@@|\w+\()]==] } },
 }
 
 -- Marks of an injection into SQL: what breaks out of a quotation, a number or a call, and goes on as a statement does.
@@ -269,6 +269,18 @@ SecRule %s "@detectSQLi" "id:9800161,phase:2,block,capture,chain,t:none,t:utf8to
   SecRule MATCHED_VAR "@rx (?i)%s" "t:none,%s"
 ]]):format(VALUES .. "|REQUEST_HEADERS:User-Agent|REQUEST_HEADERS:Referer", table.concat(EVIDENCE, "|"), LAST)
 
+-- Of APIs, of WebDAV and its calendars, of searches; neither TRACE nor CONNECT.
+local METHODS = "GET HEAD POST OPTIONS PUT PATCH DELETE QUERY SEARCH PROPFIND PROPPATCH MKCOL MKCALENDAR COPY MOVE "
+  .. "LOCK UNLOCK REPORT ACL LINK UNLINK"
+
+-- Fields that CRS refuses: kept are those that hide a body from it, or speak to the server behind. Parts of uploads,
+-- conditions and locks of WebDAV pass.
+local RESTRICTED = [[SecRule &TX:restricted_headers "@eq 0" "id:9800002,phase:1,pass,nolog,t:none,]]
+  .. [[setvar:'tx.restricted_headers=/accept-charset/ /content-encoding/ /proxy/'"]] .. "\n"
+  .. [[SecRule &TX:restricted_headers_basic "@eq 0" "id:9800003,phase:1,pass,nolog,t:none,]]
+  .. [[setvar:'tx.restricted_headers_basic=/content-encoding/ /proxy/ /x-http-method-override/ /x-http-method/ ]]
+  .. [[/x-method-override/ /x-middleware-subrequest/'"]]
+
 local function rule(r)
   return ('SecRule %s "@rx (?i)%s" "id:%d,phase:2,block,capture,t:none,t:urlDecodeUni,msg:\'%s\','
     .. "logdata:'%%{MATCHED_VAR}',tag:'moongate-api',tag:'paranoia-level/1',severity:'CRITICAL',%s\"")
@@ -278,15 +290,16 @@ end
 --- Before the rule set. The methods are those of `allowed_methods` where it is said.
 function M.before()
   local lines = { "SecMoonValues On", "SecMoonCorroborate 920300 920349 1",
-    "SecMoonCorroborate 930000 940999 1", "SecMoonCorroborate 941000 941999 2",
-    "SecMoonCorroborate 942000 942999 1",
-    "SecMoonCorroborate 944000 944999 1" }
+    "SecMoonCorroborate 930000 940999 1 0", "SecMoonCorroborate 941000 941999 2 1",
+    "SecMoonCorroborate 942000 942999 1 0", "SecMoonCorroborate 944000 944999 1 0",
+    "SecMoonCorroborate 9800100 9800999 5 3" }
   for _, r in ipairs(RULES) do
     lines[#lines + 1] = rule(r)
   end
   lines[#lines + 1] = SQLI
   lines[#lines + 1] = [[SecRule &TX:allowed_methods "@eq 0" "id:9800001,phase:1,pass,nolog,t:none,]]
-    .. [[setvar:'tx.allowed_methods=GET HEAD POST OPTIONS PUT PATCH DELETE'"]]
+    .. [[setvar:'tx.allowed_methods=]] .. METHODS .. [['"]]
+  lines[#lines + 1] = RESTRICTED
   return table.concat(lines, "\n") .. "\n"
 end
 

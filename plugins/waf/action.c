@@ -21,18 +21,71 @@ static bool is_score(const struct waf_tx *tx, const struct waf_action *a)
            a->assign == WAF_ASSIGN_ADD && memmem(name.p, name.n, "score", 5) != NULL;
 }
 
-// What an addition to a score counts: rules that need corroboration add little.
-static struct waf_str points(struct waf_tx *tx, const struct waf_action *a, struct waf_str value)
+static const struct waf_weak *weak_of(const struct waf_tx *tx, int id)
 {
     const struct waf_options *o = &tx->rules->options;
-    int id = tx->rule == NULL || !is_score(tx, a) ? 0 : tx->rule->id;
-    for (unsigned i = 0; id > 0 && i < o->weak_count; i++) {
-        const struct waf_weak *w = &o->weak[i];
-        if (id >= w->first && id <= w->last && waf_to_long(value) > w->most) {
-            return waf_digits(&tx->arena, w->most);
+    for (unsigned i = 0; i < o->weak_count; i++) {
+        if (id >= o->weak[i].first && id <= o->weak[i].last) {
+            return &o->weak[i];
         }
     }
-    return value;
+    return NULL;
+}
+
+static enum waf_origin origin_of(const struct waf_tx *tx, const struct waf_text *value)
+{
+    for (uint32_t i = 0; i < tx->args.n; i++) {
+        const struct waf_arg *a = WAF_AT(&tx->args, struct waf_arg, i);
+        if (a->value == value) {
+            return a->origin;
+        }
+    }
+    return WAF_FROM_QUERY;
+}
+
+// Whether an argument speaks of what a rule finds in it, or is a member of JSON whose name says that
+// it holds code; in forms "code" is as often the number of a coupon.
+static bool speaks(const struct waf_tx *tx, const struct waf_val *v)
+{
+    enum waf_origin origin = origin_of(tx, v->text);
+    return (origin == WAF_FROM_JSON && waf_holds_code(v->key)) ||
+           waf_is_told(v->key, v->text->s, origin);
+}
+
+// Whether what the rule found is told of; judged once a value.
+static bool is_told(const struct waf_tx *tx)
+{
+    const struct waf_val *v = &tx->found;
+    if (v->text == NULL) {
+        return false;
+    }
+    if (v->var == WAF_VAR_ARGS_PROSE) {
+        return waf_is_told_to_model(v->key);
+    }
+    if (v->var != WAF_VAR_ARGS && v->var != WAF_VAR_ARGS_GET && v->var != WAF_VAR_ARGS_POST) {
+        return false;
+    }
+    if (v->text->telling == WAF_TELLING_UNKNOWN) {
+        v->text->telling = speaks(tx, v) ? WAF_TELLING : WAF_TELLING_NOT;
+    }
+    return v->text->telling == WAF_TELLING;
+}
+
+// What an addition to a score counts: rules that need corroboration add little, and less for what
+// is told of. Where a rule has found the same again, and not told of, the rest is added.
+static struct waf_str points(struct waf_tx *tx, const struct waf_action *a, struct waf_str value)
+{
+    int id = tx->rule == NULL || !is_score(tx, a) ? 0 : tx->rule->id;
+    const struct waf_weak *w = id > 0 ? weak_of(tx, id) : NULL;
+    long full = waf_to_long(value);
+    if (w == NULL) {
+        return value;
+    }
+    long most = full > w->most ? w->most : full, told = full > w->told ? w->told : full;
+    long counts = tx->scoring == WAF_SCORING_REST   ? most - told
+                  : tx->scoring == WAF_SCORING_TOLD ? told
+                                                    : most;
+    return counts == full ? value : waf_digits(&tx->arena, counts);
 }
 
 static void set_tx(struct waf_tx *tx, const struct waf_action *a)
@@ -200,12 +253,28 @@ static void act_one(struct waf_tx *tx, const struct waf_action *a)
 }
 
 // By SecMoonValues a rule adds to a score once: another value of the same form proves nothing more.
+static enum waf_scoring scoring_of(struct waf_tx *tx, const struct waf_rule *rule)
+{
+    const struct waf_weak *w = tx->rule == NULL ? NULL : weak_of(tx, tx->rule->id);
+    bool again = tx->rules->options.values && tx->acted == rule;
+    bool told = w != NULL && w->told < w->most && (!again || tx->acted_told) && is_told(tx);
+    enum waf_scoring scoring = told ? WAF_SCORING_TOLD : WAF_SCORING_FULL;
+    if (again) {
+        scoring = tx->acted_told && !told ? WAF_SCORING_REST : WAF_SCORING_NONE;
+    }
+    tx->acted_told = told;
+    tx->acted = rule;
+    return scoring;
+}
+
 void waf_act(struct waf_tx *tx, const struct waf_rule *rule)
 {
-    bool again = tx->rules->options.values && tx->acted == rule;
-    tx->acted = rule;
+    if (rule->action_count == 0) {
+        return;
+    }
+    tx->scoring = scoring_of(tx, rule);
     for (unsigned i = 0; i < rule->action_count; i++) {
-        if (!again || !is_score(tx, &rule->actions[i])) {
+        if (tx->scoring != WAF_SCORING_NONE || !is_score(tx, &rule->actions[i])) {
             act_one(tx, &rule->actions[i]);
         }
     }

@@ -81,6 +81,12 @@ static void matched(struct waf_tx *tx, const struct waf_rule *rule, const struct
                     struct waf_text *text)
 {
     const struct waf_rule *starter = rule->starter;
+    bool is_derived =
+        v != NULL && rule != starter &&
+        (v->var == WAF_VAR_MATCHED_VAR || v->var == WAF_VAR_MATCHED_VARS || v->var == WAF_VAR_TX);
+    if (!is_derived) {
+        tx->found = v != NULL ? *v : (struct waf_val){0};
+    }
     if (v != NULL) {
         tx->matched = *v;
         tx->matched.text = text;

@@ -9,6 +9,7 @@ enum {
     PROSE_FIRST = 400,        // bytes that decide for a long text
     PROSE_COMMON_PART = 10,   // one in so many words is of those that every sentence has
     TALK_WORDS_LEAST = 6,     // .. by which one that names a target of attacks is talk about it
+    FAR_LETTERS_WORD = 3,     // letters of scripts without spaces that count as a word
     DOCUMENT_WORDS_LEAST = 3, // .. by which one that begins with a word is known as a document
 };
 
@@ -67,7 +68,7 @@ static bool is_plain(struct waf_str s)
 }
 
 // Words of SQL and of shells make no document: an attack has them too.
-static bool is_machine_word(struct waf_str w)
+bool waf_is_machine_word(struct waf_str w)
 {
     static const char WORDS[] =
         " select union insert update delete drop from where and or xor not having order group by "
@@ -90,7 +91,7 @@ static bool has_sentences(struct waf_str s, bool has_code)
             (i == s.n || memchr(" \t\r\n.,;:!?)", s.p[i], 11) != NULL)) {
             struct waf_str word = {s.p + start, i - start};
             words++;
-            common += is_common(word) && !is_machine_word(word);
+            common += is_common(word) && !waf_is_machine_word(word);
         }
         i += i == start;
         if (!has_code && words >= PROSE_WORDS_LEAST && common >= 2 &&
@@ -169,7 +170,7 @@ static struct waf_str word_at(struct waf_str s, size_t i)
 
 // Where the text begins: behind the marks that lists, quotations, headings and mentions begin with,
 // and behind the quote of a word in back quotes.
-static size_t skip_lead(struct waf_str s)
+size_t waf_skip_lead(struct waf_str s)
 {
     size_t i = 0;
     while (i < s.n && waf_is_space((unsigned char)s.p[i])) {
@@ -267,9 +268,19 @@ static bool is_statement(struct waf_str s)
     return false;
 }
 
+// Scripts without spaces have several words in what stands between two of them.
+static size_t words_in(struct waf_str run)
+{
+    size_t high = 0;
+    for (size_t i = 0; i < run.n && (unsigned char)run.p[0] >= 0x80; i++) {
+        high += (unsigned char)run.p[i] >= 0xE0; // the first bytes of three and more
+    }
+    return 1 + high / FAR_LETTERS_WORD;
+}
+
 static bool is_document(struct waf_str s)
 {
-    size_t lead = skip_lead(s), words = 0, common = 0;
+    size_t lead = waf_skip_lead(s), words = 0, common = 0;
     if (s.n > 0 && (s.p[0] == '\r' || s.p[0] == '\n')) {
         return false; // as what is injected into protocols of lines
     }
@@ -294,8 +305,8 @@ static bool is_document(struct waf_str s)
     for (size_t i = 0; i < end; i++) {
         struct waf_str word = word_at((struct waf_str){rest.p, end}, i);
         if (word.n > 0) {
-            bool is_machine = is_machine_word(word);
-            words += !is_machine;
+            bool is_machine = waf_is_machine_word(word);
+            words += is_machine ? 0 : words_in(word);
             common += !is_machine && is_common(word);
             i += word.n - 1;
         }

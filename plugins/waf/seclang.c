@@ -188,15 +188,18 @@ static bool d_update_action(struct waf_compiler *c, const struct waf_str *w, uns
     return true;
 }
 
-// SecMoonCorroborate FIRST LAST POINTS: a rule from FIRST to LAST adds at most POINTS to a score.
+// SecMoonCorroborate FIRST LAST POINTS [TOLD]: a rule from FIRST to LAST adds at most POINTS to a
+// score, at most TOLD for what it finds in a value that speaks of something.
 static bool d_corroborate(struct waf_compiler *c, const struct waf_str *w, unsigned n, int arg)
 {
     struct waf_options *o = &c->rules->options;
     struct waf_weak r = {.first = (int)waf_to_long(w[0]),
                          .last = (int)waf_to_long(w[1]),
                          .most = (int)waf_to_long(w[2])};
-    (void)n, (void)arg;
-    if (r.first <= 0 || r.last < r.first || r.most <= 0 || o->weak_count == WAF_WEAK_MAX) {
+    (void)arg;
+    r.told = n > 3 ? (int)waf_to_long(w[3]) : r.most;
+    if (r.first <= 0 || r.last < r.first || r.most <= 0 || r.told < 0 || r.told > r.most ||
+        o->weak_count == WAF_WEAK_MAX) {
         return waf_fail(c, "SecMoonCorroborate wants the first rule, the last, and points");
     }
     o->weak[o->weak_count++] = r;
@@ -418,7 +421,7 @@ static const struct directive {
     {"SecRuleEngine", d_engine, 0, 1, 1, false},
     {"SecRequestBodyAccess", d_option, OPT_REQUEST_BODY, 1, 1, false},
     {"SecResponseBodyAccess", d_option, OPT_RESPONSE_BODY, 1, 1, false},
-    {"SecMoonCorroborate", d_corroborate, 0, 3, 3, false}, // ours: action.c
+    {"SecMoonCorroborate", d_corroborate, 0, 3, 4, false}, // ours: action.c
     {"SecMoonValues", d_option, OPT_VALUES, 1, 1, false},  // ours: context.c
     {"SecRequestBodyLimit", d_option, OPT_REQUEST_LIMIT, 1, 1, false},
     {"SecRequestBodyNoFilesLimit", d_option, OPT_REQUEST_NOFILES, 1, 1, false},

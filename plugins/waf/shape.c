@@ -118,12 +118,26 @@ static enum token scan_word(struct scan *s)
     return is_constant ? TOKEN_CONSTANT : TOKEN_NAME;
 }
 
+// The bytes of an operator of FIQL, "=in=", or 0.
+static size_t fiql_operator(const struct scan *s)
+{
+    size_t left = (size_t)(s->end - s->at), n = 1;
+    while (n < left && is_letter((unsigned char)s->at[n])) {
+        n++;
+    }
+    return *s->at == '=' && n > 2 && n < left && n < WORD_MAX && s->at[n] == '=' ? n + 1 : 0;
+}
+
 static enum token scan_mark(struct scan *s)
 {
     static const char *const COMPARE[] = {
         "===", "!==", "==", "!=", "<>", "<=", ">=", "=~", "!~", "~=", "=", "<", ">", "~"};
     static const char *const JOIN[] = {"&&", "||"};
-    size_t left = (size_t)(s->end - s->at);
+    size_t left = (size_t)(s->end - s->at), word = fiql_operator(s);
+    if (word > 0) {
+        s->at += word;
+        return TOKEN_COMPARE;
+    }
     for (size_t i = 0; i < sizeof JOIN / sizeof JOIN[0]; i++) {
         if (left >= 2 && memcmp(s->at, JOIN[i], 2) == 0) {
             s->at += 2;
@@ -419,7 +433,7 @@ bool waf_is_directory_filter(struct waf_str s)
 // --- fields by their name --------------------------------------------------------------------
 
 // What is said to a language model: the members of the three well-known APIs.
-static bool is_told_to_model(struct waf_str name)
+bool waf_is_told_to_model(struct waf_str name)
 {
     static const char *const MEMBERS[] = {"messages.messages.content", "contents.contents.parts",
                                           "input.input.content"};
@@ -432,24 +446,42 @@ static bool is_told_to_model(struct waf_str name)
     return false;
 }
 
+static struct waf_str last_of(struct waf_str name)
+{
+    const char *dot = memrchr(name.p, '.', name.n);
+    return dot == NULL ? name : (struct waf_str){dot + 1, (size_t)(name.p + name.n - (dot + 1))};
+}
+
+bool waf_holds_code(struct waf_str name)
+{
+    static const char CODE[] =
+        " code snippet source source_code script sql statement rawsql context_line pre_context "
+        "post_context diff patch stack stacktrace suggestion template html expression expr xpath "
+        "jsonpath css svg latex regex pattern formula selector markup ";
+    return WAF_IS_AMONG(CODE, last_of(name));
+}
+
+bool waf_holds_text(struct waf_str name)
+{
+    static const char TEXT[] =
+        " q search term keyword keywords comment comments content text body message msg "
+        "description note notes title subject summary caption bio about feedback review reply post "
+        "prompt question answer log line query markdown ";
+    return waf_holds_code(name) || WAF_IS_AMONG(TEXT, last_of(name));
+}
+
 bool waf_is_named_text(struct waf_str name, struct waf_str value, enum waf_origin origin)
 {
-    static const char CODE[] = " code snippet source source_code script sql statement rawsql "
-                               "context_line pre_context post_context diff patch stack stacktrace "
-                               "suggestion template html expression expr ";
     static const char TEXT[] =
         " content text prompt input_text system instructions body markdown description comment "
         "message note notes title summary subject question answer input output line log msg query "
         "command cmd run "
         "args arguments params ";
-    if (origin == WAF_FROM_JSON && is_told_to_model(name)) {
+    if (origin == WAF_FROM_JSON && waf_is_told_to_model(name)) {
         return true;
     }
-    const char *dot = memrchr(name.p, '.', name.n);
-    struct waf_str last =
-        dot == NULL ? name : (struct waf_str){dot + 1, (size_t)(name.p + name.n - dot - 1)};
-    bool is_code = WAF_IS_AMONG(CODE, last);
-    if (!is_code && !(origin == WAF_FROM_JSON && WAF_IS_AMONG(TEXT, last))) {
+    bool is_code = waf_holds_code(name);
+    if (!is_code && !(origin == WAF_FROM_JSON && WAF_IS_AMONG(TEXT, last_of(name)))) {
         return false;
     }
     size_t i = 0;
@@ -460,8 +492,9 @@ bool waf_is_named_text(struct waf_str name, struct waf_str value, enum waf_origi
     bool begins = is_letter((unsigned char)first) ||
                   (first != '\0' && strchr("#@", first) != NULL) ||
                   (is_code && first != '\0' && strchr("<.[(/", first) != NULL);
-    return value.n >= 12 && begins && memchr(value.p + i, ' ', value.n - i) != NULL &&
-           !waf_has_target(value);
+    bool has_gap = memchr(value.p + i, ' ', value.n - i) != NULL ||
+                   (is_code && origin == WAF_FROM_JSON); // as "a.map(f)", "(a|b)+" have none
+    return value.n >= 12 && begins && has_gap && !waf_has_target(value);
 }
 
 // A table of Markdown: its first two lines between bars.
@@ -481,6 +514,27 @@ static bool is_table(struct waf_str s)
     return dashes >= 3;
 }
 
+// A line of an access log: an address and two names, a time in brackets, a request in quotes.
+static bool is_access_line(struct waf_str s)
+{
+    size_t i = 0;
+    for (unsigned word = 0; word < 3; word++) {
+        size_t start = i;
+        while (i < s.n &&
+               (is_letter((unsigned char)s.p[i]) || waf_is_digit((unsigned char)s.p[i]) ||
+                strchr(".:-_", s.p[i]) != NULL) &&
+               s.p[i] != '\0') {
+            i++;
+        }
+        if (i == start || i == s.n || s.p[i++] != ' ') {
+            return false;
+        }
+    }
+    const char *end = i < s.n && s.p[i] == '[' ? memchr(s.p + i, ']', s.n - i) : NULL;
+    return end != NULL && end - (s.p + i) < WORD_MAX && s.p + s.n - end > 3 &&
+           memcmp(end, "] \"", 3) == 0;
+}
+
 // What a listing may begin with: a word, one in quotes ('use strict'), a mark that opens a comment, a
 // list, a tag, a block.
 static bool can_open_listing(struct waf_str s)
@@ -491,12 +545,9 @@ static bool can_open_listing(struct waf_str s)
            (first == '\'' && s.n > 1 && is_letter((unsigned char)s.p[1]));
 }
 
-bool waf_is_listing(struct waf_str s)
+bool waf_is_lines(struct waf_str s, size_t lines_least, size_t bytes_least)
 {
-    if (is_table(s)) {
-        return true;
-    }
-    if (s.n < LISTING_BYTES_LEAST || !can_open_listing(s)) {
+    if (s.n < bytes_least || !can_open_listing(s)) {
         return false;
     }
     size_t lines = 0, words = 0;
@@ -509,5 +560,11 @@ bool waf_is_listing(struct waf_str s)
         lines += begins && c != '\n' && c != '\r';
         words += is_letter(c) && (i == 0 || !is_letter((unsigned char)s.p[i - 1]));
     }
-    return (lines >= LISTING_LINES_LEAST && words >= 3 * lines / 2) || is_page(s);
+    return lines >= lines_least && words >= 3 * lines / 2;
+}
+
+bool waf_is_listing(struct waf_str s)
+{
+    return is_table(s) || is_access_line(s) || (s.n >= LISTING_BYTES_LEAST && is_page(s)) ||
+           waf_is_lines(s, LISTING_LINES_LEAST, LISTING_BYTES_LEAST);
 }

@@ -220,9 +220,10 @@ struct waf_store;
 
 enum { WAF_WEAK_MAX = 8 };
 
-// Rules from `first` to `last` that add at most `most` to a score.
+// Rules from `first` to `last` that add at most `most` to a score, at most `told` for what they find
+// in a value that speaks of something (waf_is_told).
 struct waf_weak {
-    int first, last, most;
+    int first, last, most, told;
 };
 
 struct waf_options {
@@ -285,12 +286,16 @@ struct waf_ruleset {
 
 // --- a transaction ----------------------------------------------------------------
 
+// Whether a value speaks of what rules find in it (waf_is_told); not asked for most.
+enum waf_telling { WAF_TELLING_UNKNOWN, WAF_TELLING, WAF_TELLING_NOT };
+
 /// A value and what is known of it. Its transformed forms hang below it.
 struct waf_text {
     struct waf_str s;
     const uint64_t *allowed; // NULL: not scanned yet
     uint32_t marks;
     uint8_t family;
+    uint8_t telling;         // enum waf_telling
     struct waf_text **forms; // by step; NULL until one differs from the value itself
     struct waf_text **after; // by transformation
 };
@@ -308,6 +313,10 @@ struct waf_list {
     uint32_t marks;           // of all values
     const uint64_t **by_step; // step -> operators that may match any value
 };
+
+// How a rule that matches adds to scores: for what it found, for what is told of, the rest of the
+// former after the latter, nothing.
+enum waf_scoring { WAF_SCORING_FULL, WAF_SCORING_TOLD, WAF_SCORING_REST, WAF_SCORING_NONE };
 
 enum waf_origin { WAF_FROM_QUERY, WAF_FROM_BODY, WAF_FROM_JSON };
 
@@ -440,7 +449,10 @@ struct waf_tx {
     struct waf_val matched;     // last match; .text NULL: none
     struct waf_vec matched_all; // struct waf_val, of the running chain
     const struct waf_rule *rule;
+    struct waf_val found; // what the start of the running chain or what follows found, as it came
     const struct waf_rule *acted; // last
+    bool acted_told;              // .. and only in values that speak of something
+    enum waf_scoring scoring;     // of the rule that acts
     int highest_severity;
 
     struct waf_vec fired; // struct waf_fired *
@@ -550,9 +562,23 @@ bool waf_is_reference(struct waf_tx *tx, struct waf_str s, struct waf_vec *parts
 bool waf_is_directory_filter(struct waf_str s);
 /// A member or field whose name says that it holds code or text, and whose value begins as one.
 bool waf_is_named_text(struct waf_str name, struct waf_str value, enum waf_origin origin);
+/// Whether a member of that name is what is said to a language model.
+bool waf_is_told_to_model(struct waf_str name);
+/// Whether a member or field of that name holds code.
+bool waf_holds_code(struct waf_str name);
+/// .. or text.
+bool waf_holds_text(struct waf_str name);
+/// Whether a value speaks of what a rule found in it: words before it, or around it.
+bool waf_is_told(struct waf_str name, struct waf_str value, enum waf_origin origin);
+/// Where a text begins: behind the marks of a list, a quotation, a heading, a mention.
+size_t waf_skip_lead(struct waf_str s);
+/// A word of SQL or of a shell, which attacks have as well as texts.
+bool waf_is_machine_word(struct waf_str word);
 /// A line of commands that begins with a developer's tool.
 bool waf_is_command_line(struct waf_str s);
-/// Code, a configuration or a log of some lines.
+/// So many lines of words at least, that begin as code and configurations do.
+bool waf_is_lines(struct waf_str s, size_t lines_least, size_t bytes_least);
+/// Code, a configuration or a log of some lines; a table, a page, a line of an access log.
 bool waf_is_listing(struct waf_str s);
 /// HTML (or XML in a value) of harmless elements and attributes only: no rule for markup needs to
 /// see it. Its text, entities decoded, and its attributes' values are left in `parts` (struct

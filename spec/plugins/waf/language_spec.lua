@@ -32,6 +32,7 @@ describe("loading", function()
     { 'SecRule ARGS "@pmFromFile no/such" "id:1,pass"', "cannot open data file 'no/such'" },
     { 'SecRule ARGS "@ipMatch 1.2.3" "id:1,pass"', "is no address" },
     { "SecMoonCorroborate 5 1 2", "wants the first rule, the last, and points" },
+    { "SecMoonCorroborate 1 5 2 3", "wants the first rule, the last, and points" },
     { "Include /no/such/file.conf", "cannot include '/no/such/file.conf'" },
     { "SecRuleEngine Perhaps", "On, Off or DetectionOnly wanted" },
   }
@@ -110,6 +111,65 @@ describe("matching", function()
     assert.equal("10 2", score("SecMoonCorroborate 1 5 2"))
     assert.equal("8 2", score("SecMoonValues On"))
     assert.equal("5 2", score("SecMoonValues On\nSecMoonCorroborate 5 5 2"))
+  end)
+
+  describe("counts what is told of by the fourth word of SecMoonCorroborate", function()
+    local function score(arguments, head)
+      local r = run("SecMoonCorroborate 5 5 5 3\n" .. (head or "")
+        .. '\nSecRule ARGS "@rx (evil)" "id:5,phase:2,pass,capture,setvar:tx.score=+9"',
+        { uri = "/?" .. arguments }, { get = { "score" } })
+      return tonumber(r.vars.score)
+    end
+    -- What was found, and what stands around it.
+    local told = {
+      ["words before it"] = "a=Refused+path+/evil",
+      ["words around it, and no mark of a language"] = "a=/evil+windows+equivalent",
+      ["words behind it, in a field that holds text"] = "q=cat+/evil+windows+equivalent",
+      ["words of a script without spaces before it"] = "a=%E5%A6%82%E4%BD%95%E9%98%B2%E6%AD%A2%E5%A6%82%E4%BD%95 %3Cevil%3E",
+      ["code between back quotes before the words"] = "a=`evil(x)`+in+vendored+bundle",
+      ["words between tags"] = "a=%3Cp%3Eone+two+three+four%3Cevil%3E%3C/p%3E",
+      ["a word, in a field that holds text"] = "comment=def+f(x):+evil",
+      ["three lines of code"] = "a=import+os%0Aimport+sys%0Aos.evil(sys.argv[1])+%23+as+the+first+one+does+it",
+      ["a quotation that is opened and closed"] = "a=she+said+%22it's+fine%22+and+evil",
+    }
+    for what, arguments in pairs(told) do
+      it("where there are " .. what, function()
+        assert.equal(3, score(arguments))
+      end)
+    end
+    local not_told = {
+      ["nothing else"] = "a=evil",
+      ["a name before it"] = "a=admin=evil",
+      ["words that a quotation mark ends"] = "a=blue+shirt'+and+evil",
+      ["words, and a quotation that goes on as SQL does"] = "a=tea+time+%22or+evil",
+      ["words that a parenthesis ends which nobody opened"] = "a=big+books)+evil",
+      ["words with a back quote behind"] = "a=good+old+day`evil`",
+      ["words with a bar behind"] = "a=john+doe|evil",
+      ["an end of line before the words"] = "a=%0d%0asome+words+evil",
+      ["a mark at its beginning that breaks out"] = "a=';+some+words+evil",
+      ["an attribute's name and value"] = "a=%3Cimg+src=x+onerror=evil%3E",
+      ["words of SQL"] = "a=1+union+select+evil",
+      ["no words, in a field of the query that holds text"] = "comment=%3Cevil%3E",
+    }
+    for what, arguments in pairs(not_told) do
+      it("but not where there is " .. what, function()
+        assert.equal(5, score(arguments))
+      end)
+    end
+
+    it("and the rest, once, where another value has it by itself", function()
+      local on = "SecMoonValues On"
+      assert.equal(5, score("a=Refused+path+/evil&b=evil&c=evil", on))
+      assert.equal(5, score("a=evil&b=Refused+path+/evil", on))
+      assert.equal(3, score("a=Refused+path+/evil&b=Denied+path+/evil", on))
+    end)
+
+    it("not for a rule that looks at other things than arguments", function()
+      local r = run("SecMoonCorroborate 5 5 5 3\n"
+        .. 'SecRule REQUEST_HEADERS:Referer "@rx evil" "id:5,phase:1,pass,setvar:tx.score=+9"',
+        { headers = { { "Host", "a" }, { "Referer", "some words, evil" } } }, { get = { "score" } })
+      assert.equal("5", r.vars.score)
+    end)
   end)
 
   it("denies with the status of the rule, in prevention only", function()
