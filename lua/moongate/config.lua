@@ -164,8 +164,13 @@ end
 function Load:readable(record, fields, path)
   for _, name in ipairs(fields) do
     local file = type(record) == "table" and record[name]
-    if file and not self.source.read(file) then
-      self:fail(path .. "." .. name, "a file that can be read", file)
+    local text, reason
+    if file then
+      text, reason = self.source.read(file)
+    end
+    if file and not text then
+      self:fail(path .. "." .. name, ("a file that can be read (%s)"):format(reason or "not found"),
+        file)
     end
   end
 end

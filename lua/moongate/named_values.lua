@@ -23,9 +23,9 @@ function M.read(source, reference)
     end
     return value
   end
-  local text = source.read(reference.file)
+  local text, err = source.read(reference.file)
   if not text then
-    return nil, ("file %s cannot be read"):format(reference.file)
+    return nil, ("file %s cannot be read: %s"):format(reference.file, err or "not found")
   end
   text = text:gsub("[\r\n]+$", "")
   if text == "" then

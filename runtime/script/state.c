@@ -4,6 +4,7 @@
 #include "base/pace.h"
 #include "script/internal.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <sys/mman.h>
@@ -158,18 +159,20 @@ static void state_set_searchers(lua_State *L)
     lua_pop(L, 2);
 }
 
+// @return false and errno where it cannot be read
 static bool state_read_disk(const struct moon_bundle *bundle, const char *path,
                             struct moon_buf *out)
 {
     char full[PATH_MAX];
     int n = path[0] == '/' ? snprintf(full, sizeof(full), "%s", path)
                            : snprintf(full, sizeof(full), "%s/%s", moon_bundle_dir(bundle), path);
+    errno = ENAMETOOLONG;
     if (n < 0 || (size_t)n >= sizeof(full))
         return false;
     int fd = open(full, O_RDONLY | O_CLOEXEC);
     if (fd == -1)
         return false;
-    bool is_read = false;
+    int why = EFBIG;
     for (;;) {
         char *room;
         size_t left;
@@ -177,16 +180,17 @@ static bool state_read_disk(const struct moon_bundle *bundle, const char *path,
             break;
         ssize_t got = read(fd, room, left);
         if (got <= 0) {
-            is_read = got == 0;
+            why = got == 0 ? 0 : errno;
             break;
         }
         moon_buf_wrote(out, (size_t)got);
     }
     (void)close(fd);
-    return is_read;
+    errno = why;
+    return why == 0;
 }
 
-/// source.read(path) -> text | nil, err
+/// source.read(path) -> text | nil, reason
 static int source_read(lua_State *L)
 {
     struct moon_script *script = moon_script_of(L);
@@ -203,9 +207,10 @@ static int source_read(lua_State *L)
         moon_buf_fini(&bytes);
         return 1;
     }
+    const char *why = strerrordesc_np(errno);
     moon_buf_fini(&bytes);
     lua_pushnil(L);
-    lua_pushfstring(L, "%s cannot be read", path);
+    lua_pushstring(L, why);
     return 2;
 }
 

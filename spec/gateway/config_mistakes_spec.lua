@@ -26,6 +26,8 @@ local mistakes = {
     "gateway.lua:4: listeners[1].tls: DIR/gateway.lua: is no PEM certificate chain (no start line)" },
   { '"a.key"', '"locked.key"',
     "gateway.lua:4: listeners[1].tls: DIR/locked.key: is no unencrypted PEM private key (bad password read)" },
+  { '"a.key"', '"/dev"', "gateway.lua:4: listeners[1].tls.certificates[1].key: expected a file that can be read "
+    .. '(Is a directory), got "/dev"' },
   { "country = nil", 'country = "nope.mmdb"',
     'gateway.lua:7: geoip.country: expected an MMDB file, got "nope.mmdb": No such file or directory' },
   { "country = nil", 'country = "a.pem"', 'gateway.lua:7: geoip.country: expected an MMDB file, got "a.pem": '

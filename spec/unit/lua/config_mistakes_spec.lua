@@ -52,7 +52,7 @@ local mistakes = {
   { GATEWAY, '"a.pem"',
     '"nope.pem"',
     "gateway.lua:8: listeners[2].tls.certificates[1].certificate: expected a file that can "
-      .. 'be read, got "nope.pem"' },
+      .. 'be read (not found), got "nope.pem"' },
   { GATEWAY, ', key = "a.key"',
     "",
     "gateway.lua:8: listeners[2].tls.certificates[1].key: expected a PEM file, or "
@@ -86,7 +86,7 @@ local mistakes = {
     "gateway.lua:13: named_values.key: environment variable SHOP_KEYY is not set" },
   { GATEWAY, '{ env = "SHOP_KEY" }',
     '{ file = "nope.txt" }',
-    "gateway.lua:13: named_values.key: file nope.txt cannot be read" },
+    "gateway.lua:13: named_values.key: file nope.txt cannot be read: not found" },
   { GATEWAY, '{ env = "SHOP_KEY" }',
     '{ env = "SHOP_KEY", file = "a" }',
     'gateway.lua:13: named_values.key: expected a text, { env = "NAME" } or { file = "path" '
@@ -462,7 +462,7 @@ local mistakes = {
     "gateway.lua:3: expected table, got a table that has an item without a name" },
   { GATEWAY, 'balance = "least_requests"',
     'tls = { ca = "nope.pem" }, balance = "least_requests"',
-    'gateway.lua:19: backends.orders.tls.ca: expected a file that can be read, got "nope.pem"' },
+    'gateway.lua:19: backends.orders.tls.ca: expected a file that can be read (not found), got "nope.pem"' },
   { GATEWAY, 'balance = "least_requests"',
     'tls = { certificate = "a.pem" }, balance = "least_requests"',
     "gateway.lua:19: backends.orders.tls.key: expected the file of the key beside the "
