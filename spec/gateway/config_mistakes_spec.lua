@@ -26,7 +26,7 @@ local mistakes = {
     "gateway.lua:4: listeners[1].tls: DIR/gateway.lua: is no PEM certificate chain (no start line)" },
   { '"a.key"', '"locked.key"',
     "gateway.lua:4: listeners[1].tls: DIR/locked.key: is no unencrypted PEM private key (bad password read)" },
-  { '"a.key"', '"/dev"', "gateway.lua:4: listeners[1].tls.certificates[1].key: expected a file that can be read "
+  { '"a.key"', '"/dev"', "gateway.lua:5: listeners[1].tls.certificates[1].key: expected a file that can be read "
     .. '(Is a directory), got "/dev"' },
   { "country = nil", 'country = "nope.mmdb"',
     'gateway.lua:7: geoip.country: expected an MMDB file, got "nope.mmdb": No such file or directory' },
