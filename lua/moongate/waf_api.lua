@@ -281,6 +281,11 @@ local RESTRICTED = [[SecRule &TX:restricted_headers "@eq 0" "id:9800002,phase:1,
   .. [[setvar:'tx.restricted_headers_basic=/content-encoding/ /proxy/ /x-http-method-override/ /x-http-method/ ]]
   .. [[/x-method-override/ /x-middleware-subrequest/'"]]
 
+-- Searches send what they look for as JSON with a GET; such a body is inspected as any other.
+local SEARCHES = [[SecRule REQUEST_HEADERS:Content-Type "@rx (?i)^application/(?:[\w.-]+\+)?json\b" ]]
+  .. [["id:9800004,phase:1,pass,nolog,t:none,chain"]] .. "\n"
+  .. [[SecRule REQUEST_METHOD "@streq GET" "t:none,ctl:ruleRemoveById=920170"]]
+
 local function rule(r)
   return ('SecRule %s "@rx (?i)%s" "id:%d,phase:2,block,capture,t:none,t:urlDecodeUni,msg:\'%s\','
     .. "logdata:'%%{MATCHED_VAR}',tag:'moongate-api',tag:'paranoia-level/1',severity:'CRITICAL',%s\"")
@@ -300,6 +305,7 @@ function M.before()
   lines[#lines + 1] = [[SecRule &TX:allowed_methods "@eq 0" "id:9800001,phase:1,pass,nolog,t:none,]]
     .. [[setvar:'tx.allowed_methods=]] .. METHODS .. [['"]]
   lines[#lines + 1] = RESTRICTED
+  lines[#lines + 1] = SEARCHES
   return table.concat(lines, "\n") .. "\n"
 end
 
