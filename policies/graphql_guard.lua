@@ -3,6 +3,7 @@
 local graphql = require("moongate.graphql")
 local json = require("moongate.json")
 local reply = require("moongate.reply")
+local validation = require("moongate.validation")
 
 local M = {
   name = "graphql_guard",
@@ -15,7 +16,8 @@ local M = {
   azure = "validate-graphql-request",
   differences = "Rules name fields by their path from the root: `/Query/user/email`, `/Mutation`; "
     .. "types of inner fields are not known here. Introspection is refused unless allowed, batches "
-    .. "too. `max_complexity` counts the fields asked for.",
+    .. "too, and so are a mutation by GET and a request with a query in both URL and body. "
+    .. "`max_complexity` counts the fields asked for, over all of a batch.",
   statuses = { ["400"] = "with GraphQL's `errors`" },
   example = [[p.graphql_guard {
   max_depth = 5, max_complexity = 100,
@@ -83,15 +85,16 @@ local function action_of(self, path)
   return "allow"
 end
 
---- Judges one document. @return new text or nil, and what is wrong
-local function judge(self, text)
+--- Judges one document; `cost` adds up the fields of all of a request's documents.
+--- @return new text or nil, and what is wrong
+local function judge(self, text, cost)
   local document, err = graphql.parse(text)
   if not document then
     return nil, "the document cannot be read: " .. err
   end
-  local removed, wrong, complexity = {}, nil, 0
+  local removed, wrong = {}, nil
   local function visit(path, depth, selection, owner, index)
-    complexity = complexity + 1
+    cost.fields = cost.fields + 1
     local name = selection.name
     if depth > self.max_depth then
       wrong = wrong or ("fields nest deeper than %d"):format(self.max_depth)
@@ -110,10 +113,11 @@ local function judge(self, text)
     err = graphql.walk(document, operation, visit)
     if err then
       return nil, err
+    elseif cost.fields > self.max_complexity then
+      return nil, wrong or ("more than %d fields are asked for"):format(self.max_complexity)
+    elseif cost.is_get and operation.kind ~= "query" then
+      return nil, ("a %s cannot be asked for by GET"):format(operation.kind)
     end
-  end
-  if complexity > self.max_complexity then
-    wrong = wrong or ("more than %d fields are asked for"):format(self.max_complexity)
   end
   if wrong then
     return nil, wrong
@@ -128,17 +132,15 @@ local function refuse(self, ctx, message)
 end
 
 --- One request of the body: { query = … }.
-local function judge_request(self, request)
+local function judge_request(self, request, cost)
   if type(request) ~= "table" or type(request.query) ~= "string" then
     return nil, "there is no query"
   end
-  local text, err = judge(self, request.query)
+  local text, err = judge(self, request.query, cost)
   if not text then
     return nil, err
   end
-  local is_changed = text ~= request.query
-  request.query = text
-  return true, nil, is_changed
+  return true, nil, text ~= request.query and text or nil
 end
 
 local function judge_body(self, ctx)
@@ -146,8 +148,9 @@ local function judge_body(self, ctx)
   if #text > self.max_size then
     return "the request is larger than max_size"
   end
-  if (ctx.request.headers["Content-Type"] or ""):find("^application/graphql%s*$") then
-    local changed, err = judge(self, text)
+  local cost = { fields = 0 }
+  if validation.media_type(ctx.request.headers["Content-Type"]) == "application/graphql" then
+    local changed, err = judge(self, text, cost)
     if changed and changed ~= text then
       ctx.request:set_body(changed)
     end
@@ -164,33 +167,43 @@ local function judge_body(self, ctx)
     end
     list = body
   end
-  local is_changed = false
+  local changes, is_changed = {}, false
   for _, request in ipairs(list) do
-    local ok, why, changed = judge_request(self, request)
+    local ok, why, changed = judge_request(self, request, cost)
     if not ok then
       return why
+    elseif changed then
+      changes[request.query], is_changed = changed, true
     end
-    is_changed = is_changed or changed
   end
   if is_changed then
-    ctx.request:set_body(assert(json.encode(body)))
+    ctx.request:set_body(graphql.replace_queries(text, function(query)
+      return changes[query] or query
+    end))
   end
   return nil
 end
 
+local function judge_url(self, ctx, queries)
+  local query = queries[1]
+  if not query or #query > self.max_size then
+    return query and "the request is larger than max_size" or "there is no query"
+  end
+  local text, wrong = judge(self, query, { fields = 0, is_get = true })
+  if text and text ~= query then
+    ctx.request.query.query = text
+  end
+  return wrong
+end
+
 function M.inbound(self, ctx)
   local wrong
-  if ctx.request.method == "GET" or ctx.request.method == "HEAD" then
-    local query = ctx.request.query.query
-    local text
-    if not query or #query > self.max_size then
-      wrong = query and "the request is larger than max_size" or "there is no query"
-    else
-      text, wrong = judge(self, query)
-      if text and text ~= query then
-        ctx.request.query.query = text
-      end
-    end
+  local is_get = ctx.request.method == "GET" or ctx.request.method == "HEAD"
+  local queries = ctx.request:query_values("query")
+  if #queries > (is_get and 1 or 0) then
+    wrong = "the request has more than one query" -- and the backend may take either
+  elseif is_get then
+    wrong = judge_url(self, ctx, queries)
   elseif ctx.request.method == "OPTIONS" then
     return nil
   else

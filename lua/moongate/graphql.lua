@@ -2,11 +2,25 @@
 --- Reads GraphQL requests (executable documents, October 2021) as far as a guard needs them: which
 --- fields are asked for, how deep, and where each stands in the text. Everything is bounded.
 
+local json = require("moongate.json")
+
 local M = {}
 
 local MAX_TOKENS = 20000
 local MAX_NESTING = 64
 local MAX_VISITS = 20000
+
+--- The end of a JSON string that begins at `from`.
+local function string_end(text, from)
+  local at = from + 1
+  while true do
+    local to = text:find('["\\]', at)
+    if text:sub(to, to) == '"' then
+      return to
+    end
+    at = to + 2
+  end
+end
 
 local Parser = {}
 Parser.__index = Parser
@@ -179,7 +193,7 @@ end
 local ROOTS = { query = "Query", mutation = "Mutation", subscription = "Subscription" }
 
 function Parser:document()
-  local document = { operations = {}, fragments = {} }
+  local document = { operations = {}, fragments = {}, visits = 0 }
   self:next()
   while self.kind ~= "end" do
     local word = self.kind == "{" and "query" or self.value
@@ -237,13 +251,13 @@ end
 ---@param document table
 ---@param operation table
 ---@param visit fun(path: string, depth: integer, selection: table, owner: table, index: integer)
----@return string? err circles, unknown fragments, more than is bearable
+---@return string? err circles, unknown fragments, more than is bearable in all of the document
 function M.walk(document, operation, visit)
-  local visits, open = 0, {}
+  local open = {}
   local function walk(selections, path, depth)
     for i, one in ipairs(selections) do
-      visits = visits + 1
-      if visits > MAX_VISITS then
+      document.visits = document.visits + 1
+      if document.visits > MAX_VISITS then
         return "asks for too many fields"
       end
       local err
@@ -273,6 +287,38 @@ function M.walk(document, operation, visit)
     return nil
   end
   return walk(operation.selections, "/" .. operation.root, 1)
+end
+
+--- Replaces the value of members `query` in the text of one request, or of a list of them; all else
+--- stays as it was written.
+---@param text string valid JSON without members that occur twice
+---@param replace fun(value: string): string
+---@return string
+function M.replace_queries(text, replace)
+  local level = text:find("^%s*%[") and 2 or 1
+  local out, depth, at, kept = {}, 0, 1, 1
+  while true do
+    local from = text:find('["{}%[%]]', at)
+    if not from then
+      out[#out + 1] = text:sub(kept)
+      return table.concat(out)
+    end
+    local c = text:sub(from, from)
+    if c ~= '"' then
+      depth = depth + ((c == "{" or c == "[") and 1 or -1)
+      at = from + 1
+    else
+      local to = string_end(text, from)
+      local value = depth == level and text:match('^%s*:%s*()"', to + 1)
+      if value and json.decode(text:sub(from, to)) == "query" then
+        to = string_end(text, value)
+        out[#out + 1] = text:sub(kept, value - 1)
+        out[#out + 1] = json.encode(replace((json.decode(text:sub(value, to)))))
+        kept = to + 1
+      end
+      at = to + 1
+    end
+  end
 end
 
 --- The text without some selections. Where nothing is left of a set, `__typename` stands in it.

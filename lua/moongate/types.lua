@@ -310,6 +310,13 @@ function Values:fetch(key, options) end
 ---@field source moongate.Source
 ---@field log fun(text: string) adds a warning to the load
 
+--- What a policy needs of the bodies.
+---@class moongate.Needs
+---@field request_body? boolean it is read whole
+---@field response_body? boolean it is read whole, and asked for without a coding
+---@field response_text? boolean it is changed while it passes: asked for without a coding
+---@field max_body_bytes? integer
+
 --- A policy: what a file of `policies/` returns.
 ---@class moongate.Policy
 ---@field name string
@@ -317,12 +324,6 @@ function Values:fetch(key, options) end
 ---@field schema table
 ---@field sections? string[] where it may be listed; its other functions follow any listing
 ---@field needs? moongate.Needs
-
----@class moongate.Needs
----@field request_body? boolean it is read whole
----@field response_body? boolean it is read whole, and asked for without a coding
----@field response_text? boolean it is changed while it passes: asked for without a coding
----@field max_body_bytes? integer
 ---|fun(conf: table): table
 ---@field prepare? fun(conf: table, env: moongate.PrepareEnv): table
 ---@field inbound? fun(self: table, ctx: moongate.Ctx): moongate.Reply?

@@ -39,6 +39,50 @@ describe("graphql_guard", function()
     assert.equal(query, json.decode(answer.body).query)
   end)
 
+  it("judges every query that a backend might take: of the URL, of the body, of a form of either", function()
+    local function status(path, body, media)
+      return gw:post("/graphql" .. path, { headers = { ["Content-Type"] = media }, body = body }).status
+    end
+    assert.equal(400, status("?query=%7Ba%7D", '{"query":"{a}"}', "application/json"))
+    assert.equal(400, status("?query=%7Ba%7D", "{a}", "application/graphql"))
+    assert.equal(200, status("", "{a}", "Application/GraphQL; charset=utf-8"))
+    assert.equal(400, status("", "query=%7Ba%7D", "application/x-www-form-urlencoded"))
+    assert.equal(400, status("", '{"extensions":{"persistedQuery":{"version":1,"sha256Hash":"00"}}}', "application/json"))
+    assert.equal(400, gw:get("/graphql?query=%7Ba%7D&query=%7Bb%7D").status)
+    assert.equal(400, gw:get("/graphql?query=mutation%7Blike%7D").status)
+    assert.equal(200, gw:get("/graphql?query=%7Ba%7D&variables=%7B%7D").status)
+  end)
+
+  it("takes a field out and leaves all else as it was written", function()
+    local body = [[ { "variables" : {"id":9007199254740993,"query":"{x}","l":["query",1e400,{"query":{}}]},
+      "qu\u0065ry" :"{ user { email name } }" , "operationName":null } ]]
+    local answer = gw:post("/graphql", { headers = { ["Content-Type"] = "application/json" }, body = body })
+    assert.equal(400, answer.status) -- a number that nobody can hold
+    body = body:gsub("1e400", "1.10")
+    answer = gw:post("/graphql", { headers = { ["Content-Type"] = "application/json" }, body = body })
+    assert.equal((body:gsub("{ user { email name } }", "{ user {   name } }")), answer.body)
+  end)
+
+  it("bounds all operations of a document together", function()
+    local fragments, operations = {}, {}
+    for i = 1, 12 do
+      fragments[i] = ("fragment F%d on T{...F%d ...F%d}"):format(i, i + 1, i + 1)
+    end
+    fragments[13] = "fragment F13 on T{a}"
+    for i = 1, 50 do
+      operations[i] = ("query q%d{...F1}"):format(i)
+    end
+    local document = graphql.parse(table.concat(operations) .. table.concat(fragments))
+    local visited, err = 0, nil
+    for _, operation in ipairs(document.operations) do
+      err = err or graphql.walk(document, operation, function()
+        visited = visited + 1
+      end)
+    end
+    assert.equal("asks for too many fields", err)
+    assert.is_true(visited <= 20000)
+  end)
+
   it("refuses what is deeper, more, or not allowed", function()
     local cases = {
       ["{ a { b { c { d } } } }"] = "deeper than 3",
