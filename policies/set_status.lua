@@ -5,15 +5,15 @@ local expression = require("moongate.expression")
 local M = {
   name = "set_status",
   summary = "Changes the status of the response.",
-  sections = { "outbound", "on_error" },
+  sections = { "backend", "outbound", "on_error" },
   azure = "set-status",
-  differences = "The reason phrase is always the standard one: HTTP/2 has none, and clients must "
-    .. "not read it. To answer without a backend, use `return_response`.",
+  differences = "Without `reason` the phrase is the standard one; HTTP/2 has none, and clients must not "
+    .. "read it. Not in `inbound`, where there is no response: `return_response` makes one.",
   example = "p.set_status { code = 202 }",
 }
 
 M.schema = {
-  type = "object", required = { "code" }, additionalProperties = false,
+  type = "object", required = { "code" }, additionalProperties = false, order = { "code", "reason" },
   properties = {
     code = {
       oneOf = {
@@ -22,17 +22,27 @@ M.schema = {
       },
       description = "The status, or a function of `ctx` that gives it.",
     },
+    reason = { type = { "string", "function" },
+      description = "The reason phrase for clients of HTTP/1.1: a text, with `${…}`, or a function of "
+        .. "`ctx`." },
   },
 }
 
 function M.prepare(conf)
-  return { code = conf.code }
+  return { code = conf.code, reason = expression.required(conf.reason, "reason") }
 end
 
 local function act(self, ctx)
-  ctx.response.status = expression.get(self.code, ctx)
+  local response = ctx.response
+  if not response then
+    error("there is no response yet: forward_request makes one", 0)
+  end
+  response.status = expression.get(self.code, ctx)
+  if self.reason then
+    response.reason = tostring(expression.get(self.reason, ctx) or "")
+  end
 end
 
-M.outbound, M.on_error = act, act
+M.backend, M.outbound, M.on_error = act, act, act
 
 return M

@@ -252,6 +252,32 @@ describe("imported policies", function()
     assert.equal('{"n":7}', get("/?n=7").body)
   end)
 
+  it("validate XML and SOAP by a schema in a file, and set the reason of a status", function()
+    local lua, err, notes = apim.convert([[<policies><inbound>
+      <validate-content unspecified-content-type-action="prevent" max-size="1000" size-exceeded-action="prevent">
+        <content type="text/xml" validate-as="soap" schema-id="orders v1" action="prevent" /></validate-content>
+      </inbound><outbound><set-status code="202" reason="Taken" /></outbound></policies>]], "x.xml")
+    assert.is_nil(err)
+    assert.same({ 'x.xml:2: <validate-content>: the schema "orders v1" is read from schemas/orders-v1.xsd' }, notes)
+    gw = moongate.gateway({ files = { ["lib/x.lua"] = lua, ["schemas/orders-v1.xsd"] = [[
+<xs:schema xmlns:xs="http://www.w3.org/2001/XMLSchema"><xs:element name="order" type="xs:int"/></xs:schema>]],
+      ["gateway.lua"] = [[
+return { name = "x", listeners = { { name = "http", address = "127.0.0.1:0" } },
+  backends = { b = { targets = { "http://127.0.0.1:1" } } },
+  sites = { { hosts = { "*" }, routes = { { path = "/*", backend = "b", policies = require("lib.x") } } } } }]] } })
+    local function post(order, media)
+      return (gw:raw(("POST / HTTP/1.1\r\nHost: a\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n%s"):format(media,
+        #order, order)))
+    end
+    local function soap(text)
+      return '<s:Envelope xmlns:s="http://schemas.xmlsoap.org/soap/envelope/"><s:Body>' .. text
+        .. "</s:Body></s:Envelope>"
+    end
+    assert.matches("^HTTP/1.1 202 Taken\r\n", post(soap("<order>1</order>"), "text/xml"))
+    assert.matches("^HTTP/1.1 400 ", post(soap("<order>x</order>"), "text/xml"))
+    assert.matches("^HTTP/1.1 400 ", post(soap("<order>1</order>"), "application/xml"))
+  end)
+
   it("validate by the definition", function()
     local lua, err, notes = apim.convert([[<policies><inbound>
       <validate-content unspecified-content-type-action="prevent" max-size="1000"
@@ -349,7 +375,7 @@ return { name = "spec", listeners = { { name = "http", address = "127.0.0.1:0" }
       ['the filter "Sort"'] = '<set-body template="liquid">{{body.a | Sort}}</set-body>',
       ['"secret.x" in the template'] = '<set-body template="liquid">{{secret.x}}</set-body>',
       ["a text with an expression"] = nil,
-      ["validate-as"] = '<validate-content unspecified-content-type-action="ignore" max-size="1" '
+      ["XML without schema-id"] = '<validate-content unspecified-content-type-action="ignore" max-size="1" '
         .. 'size-exceeded-action="ignore"><content type="a/xml" validate-as="xml"/></validate-content>',
       ["types of inner fields"] = '<validate-graphql-request max-size="1"><authorize>'
         .. '<rule path="/User/email" action="reject"/></authorize></validate-graphql-request>',

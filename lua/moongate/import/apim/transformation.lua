@@ -51,7 +51,9 @@ T["set-backend-service"] = function(node)
 end
 
 T["set-status"] = function(node, document)
-  return call("set_status", { { "code", emit.status(node, document) } })
+  only(node, "code", "reason")
+  return call("set_status", { { "code", emit.number_value(node, "code") },
+    { "reason", node.attributes.reason and value(node.attributes.reason) } })
 end
 
 --- A Liquid template, and the listing in front of it that makes `body` known.
@@ -220,17 +222,38 @@ local function quoted(word)
   return word and quote(word)
 end
 
-T["validate-content"] = function(node, document)
-  only(node, "unspecified-content-type-action", "max-size", "size-exceeded-action",
-    "errors-variable-name")
-  emit.only_children(node, "content")
+--- A `validate-content` whose bodies are all XML: by a schema that lies in a file here.
+local function xml_content(node, document)
+  local schema, own, types, is_soap = nil, nil, {}, false
+  for i, one in ipairs(node) do
+    only(one, "type", "validate-as", "action", "schema-id")
+    local id = plain(one, "schema-id") or give_up("XML without schema-id; the policy")
+    local what = action(one, "action")
+    if schema and schema ~= id or i > 1 and own ~= what then
+      give_up("different schemas or actions by media type")
+    end
+    schema, own, is_soap = id, what, is_soap or plain(one, "validate-as") == "soap"
+    types[i] = text(one, "type")
+  end
+  local file = ("schemas/%s.xsd"):format((schema:gsub("[^%w_.-]", "-")))
+  emit.note(document, node, ("the schema %q is read from %s"):format(schema, file))
+  return { { "xml_schema", quote(file) }, { "xml_content_types", emit.list(types) },
+    { "soap", is_soap and "true" or nil }, { "action", quoted(own) } }
+end
+
+local function is_xml(one)
+  local kind = plain(one, "validate-as", "json")
+  return kind == "xml" or kind == "soap"
+end
+
+local function json_content(node, document)
   local own
   for _, one in ipairs(node) do
     only(one, "type", "validate-as", "action", "allow-additional-properties",
       "case-insensitive-property-names")
-    local kind, what = plain(one, "validate-as", "json"), action(one, "action")
-    if kind ~= "json" then
-      give_up(("validate-as=%q: its schema is needed (xml_schema); the policy"):format(kind))
+    local what = action(one, "action")
+    if is_xml(one) then
+      give_up("JSON and XML in one")
     elseif own and own ~= what then
       give_up("different actions by media type")
     elseif boolean(one, "allow-additional-properties") == "false" then
@@ -243,11 +266,23 @@ T["validate-content"] = function(node, document)
     end
     own = what
   end
-  return call("validate_content", { { "action", quoted(own) },
+  return { { "action", quoted(#node == 0 and "ignore" or own) } }
+end
+
+T["validate-content"] = function(node, document)
+  only(node, "unspecified-content-type-action", "max-size", "size-exceeded-action",
+    "errors-variable-name")
+  emit.only_children(node, "content")
+  local fields = (node[1] and is_xml(node[1]) and xml_content or json_content)(node, document)
+  for _, field in ipairs({
     { "unspecified_content_type_action", quoted(action(node, "unspecified-content-type-action")) },
     { "max_size", number(node, "max-size") },
     { "size_exceeded_action", quoted(action(node, "size-exceeded-action")) },
-    { "errors_variable", text(node, "errors-variable-name") } })
+    { "errors_variable", text(node, "errors-variable-name") },
+  }) do
+    fields[#fields + 1] = field
+  end
+  return call("validate_content", fields)
 end
 
 T["validate-parameters"] = function(node)
