@@ -5,7 +5,7 @@ local expression = require("moongate.expression")
 local M = {
   name = "set_status",
   summary = "Changes the status of the response.",
-  sections = { "backend", "outbound", "on_error" },
+  sections = { "outbound", "on_error", "backend" },
   azure = "set-status",
   differences = "Without `reason` the phrase is the standard one; HTTP/2 has none, and clients must not "
     .. "read it. Not in `inbound`, where there is no response: `return_response` makes one.",

@@ -43,6 +43,8 @@ local function documented()
     policy.section = policy.text:match("Stands in: `(%w+)`")
     if policy.example and policy.example:find("p.forward_request", 1, true) then
       policy.section = "backend" -- where what is inside it stands
+    elseif policy.section == "backend" and policy.text:find("Stands in: [^\n]*`outbound`") then
+      policy.section = "outbound" -- where there is a response
     end
   end
   assert(#list > 40, "the reference has no policies")

@@ -50,7 +50,7 @@ T["set-backend-service"] = function(node)
     or give_up("neither backend-id nor base-url")) } })
 end
 
-T["set-status"] = function(node, document)
+T["set-status"] = function(node)
   only(node, "code", "reason")
   return call("set_status", { { "code", emit.number_value(node, "code") },
     { "reason", node.attributes.reason and value(node.attributes.reason) } })
