@@ -264,7 +264,8 @@ describe("imported policies", function()
       ["gateway.lua"] = [[
 return { name = "x", listeners = { { name = "http", address = "127.0.0.1:0" } },
   backends = { b = { targets = { "http://127.0.0.1:1" } } },
-  sites = { { hosts = { "*" }, routes = { { path = "/*", backend = "b", policies = require("lib.x") } } } } }]] }, backends = { b = function() return 200, {}, "ok" end } })
+  sites = { { hosts = { "*" }, routes = { { path = "/*", backend = "b", policies = require("lib.x") } } } } }]] },
+      backends = { b = function() return 200, {}, "ok" end } })
     local function post(order, media)
       return (gw:raw(("POST / HTTP/1.1\r\nHost: a\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n%s"):format(media,
         #order, order)))
