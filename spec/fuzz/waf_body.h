@@ -28,7 +28,8 @@ static const char rules_text[] =
     "SecRule &ARGS \"@gt 200\" \"id:99,phase:2,pass,log\"\n"
     "SecRule REQBODY_ERROR \"@eq 1\" \"id:12,phase:2,pass,log,msg:'%{REQBODY_ERROR_MSG}'\"\n";
 static const char values_text[] =
-    "SecMoonValues On\n"
+    "SecMoonValues On\nSecMoonCorroborate 21 21 5 3\n"
+    "SecRule ARGS|ARGS_PROSE \"@rx ^\" \"id:21,phase:2,pass,nolog,setvar:tx.score=+9\"\n"
     "SecRule ARGS_PROSE \"@rx ^\" \"id:20,phase:2,pass,log,setvar:tx.seen=+1\"\n";
 
 static struct waf_ruleset *load(bool takes_values)
@@ -64,6 +65,10 @@ static long run(struct waf_ruleset *rules, const char *type, const uint8_t *data
             abort(); // more arguments than the limit
         }
         (void)waf_tx_error_log(tx, i);
+    }
+    struct waf_str score = waf_tx_get_var(tx, (struct waf_str){"score", 5});
+    if (score.p != NULL && (score.n != 1 || (score.p[0] != '3' && score.p[0] != '5'))) {
+        abort(); // told of or not, a rule adds once
     }
     struct waf_str seen = waf_tx_get_var(tx, (struct waf_str){"seen", 4});
     long n = seen.p == NULL ? -1 : 0;
