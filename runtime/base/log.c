@@ -5,7 +5,6 @@
 #include "base/json_write.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -28,7 +27,7 @@ bool moon_log_open(const char *path)
         log_fd = STDERR_FILENO;
         return true;
     }
-    int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
+    int fd = open(path, MOON_LOG_FILE_FLAGS, MOON_LOG_FILE_MODE);
     if (fd == -1)
         return false;
     if (log_fd != STDERR_FILENO)
@@ -42,7 +41,7 @@ void moon_log_reopen(void)
 {
     if (log_path[0] == '\0')
         return;
-    int fd = open(log_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
+    int fd = open(log_path, MOON_LOG_FILE_FLAGS, MOON_LOG_FILE_MODE);
     if (fd == -1) {
         moon_log_error("error log %s cannot be opened again: %s", log_path, strerror(errno));
         return;

@@ -9,6 +9,15 @@
 #include "base/macros.h"
 #include "base/slice.h"
 
+#include <fcntl.h>
+
+/// How log files are opened, of errors and of accesses. Not to wait is for a FIFO: one that nobody reads is
+/// an error (ENXIO), and a full one takes no line.
+enum {
+    MOON_LOG_FILE_FLAGS = O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK,
+    MOON_LOG_FILE_MODE = 0640,
+};
+
 /// @param path  NULL or "-": standard error
 /// @return false when the file cannot be opened (errno tells)
 MUST_CHECK bool moon_log_open(const char *path);

@@ -138,7 +138,7 @@ enum moon_rc moon_facts_try_access_log(const struct moon_facts *facts, char *err
     const char *path = facts->access_log;
     if (path[0] == '\0' || strcmp(path, "-") == 0)
         return MOON_OK;
-    int fd = open(path, MOON_FACTS_LOG_FLAGS, MOON_FACTS_LOG_MODE);
+    int fd = open(path, MOON_LOG_FILE_FLAGS, MOON_LOG_FILE_MODE);
     if (fd == -1) {
         (void)snprintf(error, error_cap,
                        "gateway.lua: access_log.path: expected a file that can be written, got "

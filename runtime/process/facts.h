@@ -8,14 +8,7 @@
 
 #include "gateway/gateway.h"
 
-#include <fcntl.h>
-
 enum { MOON_FACTS_TEXT = 256, MOON_FACTS_NAMES = 1024 };
-
-enum {
-    MOON_FACTS_LOG_FLAGS = O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, // of the access log
-    MOON_FACTS_LOG_MODE = 0640,
-};
 
 struct moon_listener_facts {
     char name[64];

@@ -57,7 +57,7 @@ static bool logger_open(struct logger *logger)
         logger->fd = STDOUT_FILENO;
         return true;
     }
-    int fd = open(logger->path, MOON_FACTS_LOG_FLAGS, MOON_FACTS_LOG_MODE);
+    int fd = open(logger->path, MOON_LOG_FILE_FLAGS, MOON_LOG_FILE_MODE);
     if (fd == -1) {
         moon_log_error("access log %s: %m", logger->path);
         return false;

@@ -114,7 +114,7 @@ static int serve_open_access_log(const char *path)
         return -1;
     if (strcmp(path, "-") == 0)
         return fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
-    int fd = open(path, MOON_FACTS_LOG_FLAGS, MOON_FACTS_LOG_MODE);
+    int fd = open(path, MOON_LOG_FILE_FLAGS, MOON_LOG_FILE_MODE);
     if (fd == -1)
         moon_log_error("access log %s: %m", path);
     return fd;

@@ -278,6 +278,20 @@ end
     assert.equal(50, lines(path .. ".1"))
   end)
 
+  it("refuses a FIFO that nobody reads as a log, and does not wait for who might", function()
+    local root = process.run("mktemp -d /tmp/moongate-fifo.XXXXXX"):match("%S+")
+    finally(function()
+      process.run(("rm -r '%s'"):format(root))
+    end)
+    process.write(root .. "/gateway.lua", CONFIG:format(root .. "/fifo", 30))
+    process.run(("mkfifo '%s/fifo' && mkdir '%s/policies'"):format(root, root))
+    process.write(root .. "/policies/lazy.lua", LAZY)
+    local said, status = process.run(("timeout 10 '%s' run '%s' 2>&1"):format(process.binary, root))
+    assert.equal(1, status, said)
+    assert.truthy(said:find('access_log.path: expected a file that can be written, got "' .. root
+      .. '/fifo": No such device or address', 1, true), said)
+  end)
+
   it("says once that the disk takes no lines, counts them, and goes on when it does again", function()
     local path = process.run("mktemp -u /tmp/moongate-full.XXXXXX"):match("%S+")
     finally(function()
