@@ -64,9 +64,9 @@ local function acting(section)
       self.is_shared)
     if not id then
       if why == "timeout" then
-        return limits.refuse(ctx, 503, "ConcurrencyQueueTimeout", "no place came free in time")
+        return limits.refuse(503, "ConcurrencyQueueTimeout", "no place came free in time")
       end
-      return limits.refuse(ctx, 429, "ConcurrencyLimitExceeded", "too many requests at once")
+      return limits.refuse(429, "ConcurrencyLimitExceeded", "too many requests at once")
     elseif self.holds then
       return nil
     end

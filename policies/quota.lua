@@ -182,7 +182,7 @@ local function refuse(self, ctx, to, now)
   if to < NEVER then
     fields = { ["Retry-After"] = tostring(max(1, math.ceil(to - now))) }
   end
-  return limits.refuse(ctx, self.status, "QuotaExceeded", self.message, fields)
+  return limits.refuse(self.status, "QuotaExceeded", self.message, fields)
 end
 
 local function amount_of(self, ctx)

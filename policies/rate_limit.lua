@@ -85,26 +85,16 @@ M.schema = {
   },
 }
 
-local function by_address(ctx)
-  return "ip:" .. (ctx.request.client_ip or "")
-end
-
-local function by_subscription(ctx)
-  local subscription = ctx.subscription
-  return subscription and "s:" .. subscription.id or by_address(ctx)
-end
-
+--- Whose limit a call counts in, as `limit:admit` takes it: a text; true for the caller's
+--- subscription; nil for the client's address.
 local function key_function(key)
-  if key == nil or key == "subscription" then
-    return by_subscription
-  end
-  if key == "client_ip" then
-    return by_address
-  end
   local prepared = expression.required(key, "key")
   return function(ctx)
     local value = expression.get(prepared, ctx)
-    return value ~= nil and "k:" .. tostring(value) or by_address(ctx)
+    if value == nil or type(value) == "string" then
+      return value
+    end
+    return tostring(value)
   end
 end
 
@@ -126,14 +116,15 @@ function M.prepare(conf, env)
   if not ok then
     error((tostring(limit):gsub("^.-counters%.limiter: ", "")), 0)
   end
-  local var = "rate_limit." .. env.id
+  local is_keyed = conf.key ~= nil and conf.key ~= "subscription" and conf.key ~= "client_ip"
   return {
-    limit = limit, key = key_function(conf.key),
+    limit = limit, takes_key_of = is_keyed and key_function(conf.key),
+    key = not is_keyed and conf.key ~= "client_ip" or nil,
     amount = conf.amount or 1, takes_amount_of = type(conf.amount) == "function" and conf.amount,
     count_if = conf.count_if,
     headers = conf.headers or "ratelimit",
     is_plain = (conf.headers == nil or conf.headers == "ratelimit") and not conf.remaining_header
-      and not conf.total_header,
+      and not conf.total_header and not conf.count_if,
     has_fields = conf.headers ~= "none" or conf.remaining_header ~= nil or conf.total_header ~= nil,
     policy_field = ('"%s";q=%d;w=%d'):format(name, conf.calls, math.ceil(conf.period)),
     limit_field = ('"%s";r='):format(name),
@@ -142,9 +133,7 @@ function M.prepare(conf, env)
     retry_after_header = conf.retry_after_header or "Retry-After",
     retry_after_variable = conf.retry_after_variable,
     status = conf.status or 429, message = conf.message or "rate limit exceeded",
-    remaining_var = var .. ".remaining", reset_var = var .. ".reset", key_var = var .. ".key",
-    amount_var = type(conf.amount) == "function" and var .. ".amount",
-    most = conf.burst or conf.calls,
+    key_var = "rate_limit." .. env.id .. ".key",
   }
 end
 
@@ -189,62 +178,55 @@ local function refuse(self, ctx, retry_after, is_store_refusal)
     ctx.vars[self.retry_after_variable] = wait
   end
   if is_store_refusal then
-    return limits.refuse(ctx, 503, "RateLimitStoreDown", "the limit cannot be checked now", fields)
+    return limits.refuse(503, "RateLimitStoreDown", "the limit cannot be checked now", fields)
   end
   add_fields(self, fields, 0, wait)
-  return limits.refuse(ctx, self.status, "RateLimitExceeded", self.message, fields)
+  return limits.refuse(self.status, "RateLimitExceeded", self.message, fields)
 end
 
 function M.inbound(self, ctx)
-  local key, vars = self.key(ctx), ctx.vars
-  local amount = self.count_if and 0 or amount_of(self, ctx)
-  local allowed, remaining, retry_after, reset, source, is_store_refusal =
-    self.limit:check(key, amount)
-  vars["rate_limit.remaining"] = remaining
-  vars["rate_limit.source"] = source
-  if self.remaining_variable then
-    vars[self.remaining_variable] = remaining
+  local key = self.key
+  if self.takes_key_of then
+    key = self.takes_key_of(ctx)
   end
-  if not allowed then
+  local amount = self.count_if and 0 or amount_of(self, ctx)
+  local retry_after, is_store_refusal = self.limit:admit(ctx, key, amount)
+  if self.remaining_variable then
+    ctx.vars[self.remaining_variable] = ctx.vars["rate_limit.remaining"]
+  end
+  if retry_after then
     return refuse(self, ctx, retry_after, is_store_refusal)
   end
-  vars[self.remaining_var] = remaining
-  vars[self.reset_var] = reset
-  if self.amount_var then
-    vars[self.amount_var] = amount
-  end
   if self.count_if then
-    vars[self.key_var] = key
+    ctx.vars[self.key_var] = { key = key }
   end
 end
 
---- After the response: counts what had to wait for it, and tells what is left.
+--- After the response: counts what had to wait for it. What is left then.
+local function count_later(self, ctx, remaining, reset)
+  local kept = ctx.vars[self.key_var]
+  ctx.vars[self.key_var] = nil -- on_error may follow outbound
+  if not kept or not self.count_if(ctx) then
+    return remaining, reset
+  end
+  return self.limit:settle(ctx, kept.key, amount_of(self, ctx))
+end
+
+--- Tells the client what is left of its limit.
 local function finish(self, ctx)
-  local vars = ctx.vars
-  local remaining = vars[self.remaining_var]
-  if not remaining then
-    return -- refused here, or never reached
-  end
-  local reset, key = vars[self.reset_var], vars[self.key_var]
-  if key then
-    vars[self.key_var] = nil
-    if self.count_if(ctx) then
-      local _
-      _, remaining, _, reset = self.limit:charge(key, amount_of(self, ctx))
-    end
-  end
-  if limits.is_refused(vars) and not self.count_if then -- by another one: given back
-    remaining = math.min(self.most,
-      remaining + (self.amount_var and vars[self.amount_var] or self.amount))
-  end
-  vars[self.remaining_var] = nil -- on_error may follow outbound
-  local response = ctx.response
-  if not response or not self.has_fields then
+  if self.is_plain then
+    self.limit:tell(ctx, self.policy_field, self.limit_field)
     return
   end
-  if self.is_plain then
-    self.limit:tell(response, self.policy_field, self.limit_field, remaining, reset)
-  else
+  local remaining, reset = self.limit:left(ctx)
+  if not remaining then
+    return -- refused here, never reached, or told already
+  end
+  if self.count_if then
+    remaining, reset = count_later(self, ctx, remaining, reset)
+  end
+  local response = ctx.response
+  if response and self.has_fields then
     add_fields(self, response.headers, remaining, reset)
   end
 end

@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: Apache-2.0
 --- Lets in who has a subscription key that opens the API.
 local reply = require("moongate.reply")
+local subscriptions = require("moongate.subscriptions")
 
 local M = {
   name = "subscription",
@@ -31,38 +32,16 @@ M.schema = {
 }
 
 function M.prepare(conf, env)
-  local self = { is_required = conf.required ~= false, header = conf.header, query = conf.query,
-    strips = not conf.forward_key, api = env and env.api, products = {} }
-  for _, name in ipairs(env and env.products or {}) do
-    self.products[name] = true
-  end
-  return self
-end
-
---- Whether a subscription opens the API: by its product, by the API, or as one for all.
-local function opens(self, subscription)
-  if subscription.product then
-    return self.products[subscription.product] or false
-  end
-  return subscription.api == nil or subscription.api == self.api
+  return { gate = subscriptions.gate(conf.header, conf.query, conf.required ~= false,
+    not conf.forward_key, env and env.api or "", env and env.products or {}) }
 end
 
 function M.inbound(self, ctx)
-  local subscription = ctx.subscription
-  if not subscription then
-    if ctx.subscription_given then
-      return reply.refuse(401, "SubscriptionKeyInvalid", "the subscription key is not valid")
-    elseif self.is_required then
-      return reply.refuse(401, "SubscriptionKeyNotFound", "a subscription key is needed")
-    end
-    return
-  end
-  if subscription.state ~= "active" or not opens(self, subscription) then
+  local why = self.gate:admit(ctx)
+  if why == "missing" then
+    return reply.refuse(401, "SubscriptionKeyNotFound", "a subscription key is needed")
+  elseif why then
     return reply.refuse(401, "SubscriptionKeyInvalid", "the subscription key is not valid")
-  end
-  if self.strips then
-    ctx.request.headers[self.header] = nil
-    ctx.request.query[self.query] = nil
   end
 end
 

@@ -313,28 +313,48 @@ local function verify(self, ctx, keyset, raw)
   return found, reason, message
 end
 
-function M.inbound(self, ctx)
+--- The keys that the issuer has now, or nil and a reply. A request without a token asks for none.
+local function fetched_keys(self, ctx)
   local raw = find(self, ctx)
   if type(raw) ~= "string" or raw == "" then
-    return refuse(self, "TokenNotPresent", "a token is required")
+    return nil, refuse(self, "TokenNotPresent", "a token is required")
   end
-  local keyset = self.keyset
+  local keyset = self.source:keys(ctx) -- logs what goes wrong
+  return keyset, not keyset and no_keys() or nil
+end
+
+--- The claims of a token that the memory does not have under its field. Else nil and a reply.
+local function judge(self, ctx, keyset)
+  local raw = find(self, ctx)
+  if type(raw) ~= "string" or raw == "" then
+    return nil, refuse(self, "TokenNotPresent", "a token is required")
+  end
+  local found = not self.header and self.rules:recall(raw, keyset)
+  if found then
+    return found
+  end
+  local reason, message
+  found, reason, message = verify(self, ctx, keyset, raw)
+  return found, not found and refuse(self, reason, message) or nil
+end
+
+function M.inbound(self, ctx)
+  local keyset, refusal = self.keyset, nil
   if not keyset then
-    keyset = self.source:keys(ctx) -- logs what goes wrong
+    keyset, refusal = fetched_keys(self, ctx)
     if not keyset then
-      return no_keys()
+      return refusal
     end
   end
-  local found = self.rules:recall(raw, keyset)
-  local reason, message
+  local found = self.header and self.rules:recall_field(ctx, self.header, keyset)
   if not found then
-    found, reason, message = verify(self, ctx, keyset, raw)
+    found, refusal = judge(self, ctx, keyset)
     if not found then
-      return refuse(self, reason, message)
+      return refusal
     end
   end
   if self.takes_issuer or self.client_ids then
-    reason, message = check_more(self, found)
+    local reason, message = check_more(self, found)
     if reason then
       return refuse(self, reason, message)
     end

@@ -17,7 +17,7 @@ local M = {}
 ---@field typ? string what the header's `typ` must be (RFC 8725, 3.11)
 ---@field cache_entries? integer tokens remembered, default 1024; 0: none
 
-local CACHE_BYTES = 2 * 1024 * 1024 -- of token text; twice that at most is held
+local CACHE_BYTES = 2 * 1024 * 1024 -- of token text
 local CACHED_TOKEN_MAX = 8192
 
 local function set_of(list)
@@ -230,44 +230,36 @@ local function unfolded(fold)
   return fold.meta and setmetatable(claims, fold.meta) or claims
 end
 
---- What was remembered of a token, or nil. The claims are a copy that the caller may change.
----@param key string what the token was found under: the whole header field, say
----@param keyset any the keys of now: what other keys vouched for is forgotten
----@return table? claims
-function Rules:recall(key, keyset)
-  local entry = self.recent[key]
-  if not entry then
-    entry = self.older[key]
-    if not entry then
-      return nil
-    end
-    self:keep(key, entry)
+--- The claims of what was remembered: a copy that the caller may change. What other keys vouched for
+--- counts no longer.
+local function recalled(entry, keyset)
+  if entry and entry.keyset == keyset then
+    return unfolded(entry.fold)
   end
-  if entry.keyset ~= keyset then
-    return nil
-  end
-  local now = jwt.now()
-  if now < entry.from or now >= entry.till then
-    return nil
-  end
-  return unfolded(entry.fold)
+  return nil
 end
 
---- Puts an entry among the recent ones. Two halves: when one is full, the older one is forgotten.
-function Rules:keep(key, entry)
-  if self.entries >= self.cache_entries or self.bytes + #key > CACHE_BYTES then
-    self.older, self.recent, self.entries, self.bytes = self.recent, {}, 0, 0
-  end
-  if not self.recent[key] then
-    self.entries, self.bytes = self.entries + 1, self.bytes + #key
-  end
-  self.recent[key] = entry
+--- What was remembered of a token, or nil.
+---@param key string what the token was found under: the whole header field, say
+---@param keyset any the keys of now
+---@return table? claims
+function Rules:recall(key, keyset)
+  return recalled(self.memo:get(key), keyset)
+end
+
+--- What was remembered of the token in a request field, or nil.
+---@param ctx moongate.Ctx
+---@param name string the field's
+---@param keyset any the keys of now
+---@return table? claims
+function Rules:recall_field(ctx, name, keyset)
+  return recalled(self.memo:field(ctx, name), keyset)
 end
 
 --- Remembers a token that passed.
 function Rules:remember(key, keyset, claims, from, till)
   if self.cache_entries > 0 and #key <= CACHED_TOKEN_MAX then
-    self:keep(key, { fold = folded(jwt.copy(claims)), keyset = keyset, from = from, till = till })
+    self.memo:put(key, { fold = folded(jwt.copy(claims)), keyset = keyset }, from, till)
   end
 end
 
@@ -309,7 +301,7 @@ function M.rules(options)
     clock_skew = options.clock_skew or 0, max_age = options.max_age,
     typ = options.typ and options.typ:lower():gsub("^application/", "") or nil,
     cache_entries = options.cache_entries or 1024,
-    recent = {}, older = {}, entries = 0, bytes = 0,
+    memo = jwt.memo(options.cache_entries or 1024, CACHE_BYTES),
   }, Rules)
 end
 

@@ -4,6 +4,7 @@
 #include "crypto/base64.h"
 #include "json/value.h"
 #include "jwt/keyset.h"
+#include "jwt/memo.h"
 
 #include <openssl/crypto.h>
 #include <string.h>
@@ -481,6 +482,7 @@ static void jwt_attach(lua_State *L)
         lua_setfield(L, -2, "__metatable");
     }
     lua_pop(L, 1);
+    jwt_memo_open(L);
 }
 
 static int jwt_open(const struct moon_host *given)
@@ -502,6 +504,7 @@ static void jwt_close(void)
 }
 
 static const luaL_Reg jwt_functions[] = {{"keyset", jwt_keyset_new},
+                                         {"memo", jwt_memo_new},
                                          {"now", jwt_now},
                                          {"copy", jwt_copy},
                                          {"is_algorithm", jwt_is_algorithm},

@@ -122,24 +122,24 @@ void moon_ctx_push_part(lua_State *L, int part)
     lua_rawgeti(L, LUA_REGISTRYINDEX, handle->runner->part_refs[part]);
 }
 
-// What policies read as ctx.NAME lies under its name, the rest under its number.
-static void ctx_push_slot_key(lua_State *L, enum moon_ctx_slot slot)
+// What policies read as ctx.NAME lies under its name, the rest under a number.
+static void ctx_make_slot_keys(lua_State *L, struct moon_script *script)
 {
-    switch (slot) {
-    case MOON_SLOT_VARS:
-        lua_pushliteral(L, "vars");
-        return;
-    case MOON_SLOT_JWT:
-        lua_pushliteral(L, "jwt");
-        return;
-    case MOON_SLOT_USER:
-        lua_pushliteral(L, "user");
-        return;
-    case MOON_SLOT_GEO:
-    case MOON_SLOT_COUNT:
-        break;
+    static const char *const names[MOON_SLOT_COUNT] = {
+        [MOON_SLOT_VARS] = "vars", [MOON_SLOT_JWT] = "jwt", [MOON_SLOT_USER] = "user"};
+    for (int slot = 1; slot < MOON_SLOT_COUNT; slot++) {
+        if (names[slot] != NULL)
+            lua_pushstring(L, names[slot]);
+        else
+            lua_pushinteger(L, slot);
+        script->slot_keys[slot] = luaL_ref(L, LUA_REGISTRYINDEX);
     }
-    lua_pushinteger(L, slot);
+}
+
+static void ctx_push_slot_key(lua_State *L, const struct moon_script *script,
+                              enum moon_ctx_slot slot)
+{
+    lua_rawgeti(L, LUA_REGISTRYINDEX, script->slot_keys[slot]);
 }
 
 // A value kept with the ctx until its request ends. @return false (nothing pushed) when not there
@@ -148,7 +148,7 @@ static bool ctx_push_cached(lua_State *L, const struct moon_ctx *x, enum moon_ct
     if ((x->runner->used_slots >> slot & 1) == 0)
         return false;
     lua_rawgeti(L, LUA_REGISTRYINDEX, x->runner->slots_ref);
-    ctx_push_slot_key(L, slot);
+    ctx_push_slot_key(L, x->script, slot);
     lua_rawget(L, -2);
     lua_remove(L, -2);
     return true;
@@ -158,21 +158,21 @@ static bool ctx_push_cached(lua_State *L, const struct moon_ctx *x, enum moon_ct
 static void ctx_cache(lua_State *L, struct moon_ctx *x, enum moon_ctx_slot slot)
 {
     lua_rawgeti(L, LUA_REGISTRYINDEX, x->runner->slots_ref);
-    ctx_push_slot_key(L, slot);
+    ctx_push_slot_key(L, x->script, slot);
     lua_pushvalue(L, -3);
     lua_rawset(L, -3);
     lua_pop(L, 1);
     x->runner->used_slots |= UINT32_C(1) << slot;
 }
 
-void moon_ctx_forget(lua_State *L, struct moon_runner *runner)
+void moon_ctx_forget(lua_State *L, const struct moon_script *script, struct moon_runner *runner)
 {
     if (runner->used_slots == 0)
         return;
     lua_rawgeti(L, LUA_REGISTRYINDEX, runner->slots_ref);
     for (int slot = 1; slot < MOON_SLOT_COUNT; slot++) {
         if ((runner->used_slots >> slot & 1) != 0) {
-            ctx_push_slot_key(L, (enum moon_ctx_slot)slot);
+            ctx_push_slot_key(L, script, (enum moon_ctx_slot)slot);
             lua_pushnil(L);
             lua_rawset(L, -3);
         }
@@ -181,12 +181,50 @@ void moon_ctx_forget(lua_State *L, struct moon_runner *runner)
     runner->used_slots = 0;
 }
 
+// Sets a field of the table on top.
+static void ctx_set_note(lua_State *L, const char *name, const char *text, double number)
+{
+    if (text != NULL)
+        lua_pushstring(L, text);
+    else
+        lua_pushnumber(L, number);
+    lua_setfield(L, -2, name);
+}
+
 // The first time a request asks for ctx.vars; from then on it is at hand.
 static int ctx_push_vars(lua_State *L, struct moon_ctx *x)
 {
     lua_createtable(L, 0, 8);
+    for (const struct moon_note *note = x->notes; note != NULL; note = note->next)
+        ctx_set_note(L, note->name, note->text, note->number);
+    x->notes = NULL;
     ctx_cache(L, x, MOON_SLOT_VARS);
     return 1;
+}
+
+void moon_ctx_note(lua_State *L, struct moon_ctx *x, const char *name, const char *text,
+                   double number)
+{
+    if (ctx_push_cached(L, x, MOON_SLOT_VARS)) {
+        ctx_set_note(L, name, text, number);
+        lua_pop(L, 1);
+        return;
+    }
+    struct moon_note *note = x->notes;
+    while (note != NULL && note->name != name)
+        note = note->next;
+    if (note == NULL) {
+        note = moon_arena_alloc(x->arena, sizeof(*note));
+        if (note == NULL) {
+            moon_raise_full(L);
+            return; // not reached
+        }
+        note->next = x->notes;
+        note->name = name;
+        x->notes = note;
+    }
+    note->text = text;
+    note->number = number;
 }
 
 static int ctx_push_geo(lua_State *L, struct moon_ctx *x)
@@ -570,6 +608,7 @@ void moon_ctx_new_class(lua_State *L, struct moon_script *script, enum moon_hand
 
 void moon_ctx_open(lua_State *L, struct moon_script *script)
 {
+    ctx_make_slot_keys(L, script);
     moon_ctx_new_class(L, script, MOON_HANDLE_CTX, ctx_names, ctx_methods, ctx_index, ctx_newindex);
     moon_ctx_open_request(L, script);
     moon_ctx_open_response(L, script);

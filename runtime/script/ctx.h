@@ -72,7 +72,16 @@ struct moon_attachment {
 /// What a limit counted of an exchange, for the case that another one refuses it. Arena.
 struct moon_taken {
     struct moon_taken *next;
+    bool is_given_back;
     void (*give_back)(struct moon_taken *taken, struct moon_ctx *x);
+};
+
+/// What ctx.vars holds once somebody asks for it: most requests' is never built. Arena.
+struct moon_note {
+    struct moon_note *next;
+    const char *name; // static
+    const char *text; // static; NULL: `number`
+    double number;
 };
 
 /// One function of ctx:parallel (script/parallel.c). Arena.
@@ -163,6 +172,7 @@ struct moon_ctx {
     int (*push_results)(struct moon_ctx *x, struct lua_State *co, void *op);
 
     struct moon_taken *taken; // what limits have counted of it, last one first; NULL: nothing
+    struct moon_note *notes;  // for ctx.vars, as long as it is not built
 
     // Objects that native plugins keep with the exchange.
     struct moon_attachment *attachments;

@@ -196,14 +196,16 @@ static bool query_has(const struct moon_ctx *x, struct moon_slice wanted)
 }
 
 // What is left takes no more room than before, so it is gathered where it stays.
-static int query_remove(lua_State *L, struct moon_ctx *x, struct moon_slice wanted)
+void moon_ctx_remove_query(lua_State *L, struct moon_ctx *x, struct moon_slice wanted)
 {
     struct moon_slice rest = x->request->query, name, value;
     if (!query_has(x, wanted))
-        return 0;
+        return;
     char *left = moon_arena_alloc(x->arena, rest.len);
-    if (left == NULL)
-        return moon_raise_full(L);
+    if (left == NULL) {
+        moon_raise_full(L);
+        return; // not reached
+    }
     size_t len = 0;
     while (moon_query_next(&rest, &name, &value)) {
         if (query_is(x, name, wanted))
@@ -216,7 +218,6 @@ static int query_remove(lua_State *L, struct moon_ctx *x, struct moon_slice want
     }
     x->request->query = moon_slice(len > 0 ? left : NULL, len);
     x->is_path_rewritten = true;
-    return 0;
 }
 
 /// query[name] = value | { values } | nil; the others stay as the client wrote them.
@@ -228,8 +229,10 @@ static int query_newindex(lua_State *L)
     struct moon_buf out;
     if (!lua_isnil(L, 3) && !lua_istable(L, 3))
         (void)luaL_checkstring(L, 3);
-    if (lua_isnil(L, 3))
-        return query_remove(L, x, wanted);
+    if (lua_isnil(L, 3)) {
+        moon_ctx_remove_query(L, x, wanted);
+        return 0;
+    }
     moon_buf_init(&out, 65536);
     bool is_placed = false;
     while (moon_query_next(&rest, &name, &value)) {

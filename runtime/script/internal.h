@@ -74,6 +74,7 @@ struct moon_script {
     struct moon_key_memo key_memo[MOON_KEY_MEMOS]; // subscription keys seen lately
     struct moon_ctx *current;                      // whose section runs now
     int handle_metatables[MOON_HANDLE_COUNT];      // registry references
+    int slot_keys[MOON_SLOT_COUNT];                // the same; ctx.c
     lua_CFunction handle_index[MOON_HANDLE_COUNT];
     int describe_ref; // moongate.chain.describe
     int unknown_ref;  // moongate.near.unknown
@@ -122,6 +123,7 @@ void moon_script_open_clock(lua_State *L);
 void moon_script_open_log(lua_State *L);
 void moon_script_open_http(lua_State *L);
 void moon_script_open_counters(lua_State *L);
+void moon_script_open_subscriptions(lua_State *L);
 void moon_script_open_cache(lua_State *L);
 
 /// Adds the functions on values to moongate.cache, which lies on top of the stack.
@@ -154,7 +156,18 @@ void moon_place_end(struct moon_script *script, struct moon_ctx *x, struct moon_
 void moon_ctx_open(lua_State *L, struct moon_script *script);
 
 /// Forgets what a request has kept in its ctx: vars, jwt ...
-void moon_ctx_forget(lua_State *L, struct moon_runner *runner);
+void moon_ctx_forget(lua_State *L, const struct moon_script *script, struct moon_runner *runner);
+
+/// Takes a parameter, all of that name, out of the request's query. Raises a Lua error where the arena is
+/// full.
+void moon_ctx_remove_query(lua_State *L, struct moon_ctx *x, struct moon_slice wanted);
+
+/// Sets ctx.vars[name] to `text`, or to `number` where that is NULL. Builds nothing that no policy asks
+/// for. Raises a Lua error where the arena is full.
+///
+/// @param name, text  static
+void moon_ctx_note(lua_State *L, struct moon_ctx *x, const char *name, const char *text,
+                   double number);
 
 /// Pushes new userdata for a runner's ctx, with all its parts.
 void moon_ctx_push_new(lua_State *L, struct moon_script *script, struct moon_runner *runner);

@@ -123,6 +123,18 @@ static bool host_read_file(lua_State *L, const char *path, struct moon_slice *ou
     return true;
 }
 
+static bool host_request_field(lua_State *L, int index, struct moon_slice name,
+                               struct moon_slice *value)
+{
+    if (!moon_handle_is(L, index, MOON_HANDLE_CTX))
+        return false;
+    const struct moon_handle *handle = lua_touserdata(L, index);
+    if (handle->runner == NULL || handle->runner->x == NULL)
+        return false;
+    *value = moon_fields_joined(&handle->runner->x->request->fields, name);
+    return value->data != NULL;
+}
+
 static const struct moon_host plugins_host = {
     .abi = MOON_PLUGIN_ABI,
     .log = moon_log,
@@ -133,6 +145,7 @@ static const struct moon_host plugins_host = {
     .wall_ms = moon_clock_wall_ms,
     .read_file = host_read_file,
     .pace = moon_pace,
+    .request_field = host_request_field,
 };
 
 static void plugins_open_all(void)

@@ -70,7 +70,7 @@ static void runner_give(struct moon_script *script, struct moon_runner *runner)
     }
     if (runner->is_dead || is_waiting)
         runner_renew(script, runner);
-    moon_ctx_forget(script->L, runner);
+    moon_ctx_forget(script->L, script, runner);
     runner->next = script->idle_runners;
     script->idle_runners = runner;
     script->idle_runner_count++;
@@ -416,10 +416,10 @@ void moon_async_done(struct moon_ctx *x, moon_async_push_fn *push, void *op)
 
 void moon_ctx_give_back(struct moon_ctx *x)
 {
-    while (x->taken != NULL) {
-        struct moon_taken *taken = x->taken;
-        x->taken = taken->next;
-        taken->give_back(taken, x);
+    for (struct moon_taken *taken = x->taken; taken != NULL; taken = taken->next) {
+        if (!taken->is_given_back)
+            taken->give_back(taken, x);
+        taken->is_given_back = true;
     }
 }
 

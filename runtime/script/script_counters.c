@@ -9,6 +9,8 @@
 
 static const char counters_limiter_name[] = "moongate.counters.limiter";
 
+#define COUNTERS_MAGIC UINT64_C(0x6d6f6f6e6c696d74)
+
 enum counters_outcome {
     COUNTERS_ALLOWED,
     COUNTERS_REFUSED,
@@ -17,10 +19,21 @@ enum counters_outcome {
 };
 
 struct counters_limiter {
+    uint64_t magic; // COUNTERS_MAGIC
     struct moon_limit_spec spec;
     int series[COUNTERS_OUTCOMES]; // -1: not counted
     bool gives_back;
 };
+
+// Called for each request, so the type is told by the object's own mark instead of by names.
+static struct counters_limiter *counters_check_limiter(lua_State *L)
+{
+    struct counters_limiter *limiter =
+        lua_objlen(L, 1) == sizeof(*limiter) ? lua_touserdata(L, 1) : NULL;
+    if (MOON_LIKELY(limiter != NULL && limiter->magic == COUNTERS_MAGIC))
+        return limiter;
+    return luaL_checkudata(L, 1, counters_limiter_name); // raises
+}
 
 // ---- results -----------------------------------------------------------------------------------
 
@@ -29,9 +42,13 @@ static lua_Integer counters_seconds(int64_t ms)
     return (lua_Integer)((ms + 999) / 1000);
 }
 
+/// What Lua gets of a decision.
+typedef int counters_push_fn(lua_State *L, struct moon_ctx *x, const struct moon_limit_result *r);
+
 /// allowed, remaining, retry_after_s, reset_s, source, is_store_refusal
-static int counters_push(lua_State *L, const struct moon_limit_result *r)
+static int counters_push_all(lua_State *L, struct moon_ctx *x, const struct moon_limit_result *r)
 {
+    (void)x;
     lua_pushboolean(L, r->decision.is_allowed);
     lua_pushnumber(L, (lua_Number)r->decision.remaining);
     lua_pushinteger(L, counters_seconds(r->decision.retry_after_ms));
@@ -39,6 +56,29 @@ static int counters_push(lua_State *L, const struct moon_limit_result *r)
     lua_pushstring(L, moon_limit_source_name(r->source));
     lua_pushboolean(L, r->is_store_refusal);
     return 6;
+}
+
+/// Nothing for an allowed call, retry_after_s and is_store_refusal for another. The rest is noted for
+/// ctx.vars.
+static int counters_push_refusal(lua_State *L, struct moon_ctx *x,
+                                 const struct moon_limit_result *r)
+{
+    moon_ctx_note(L, x, "rate_limit.remaining", NULL, (double)r->decision.remaining);
+    moon_ctx_note(L, x, "rate_limit.source", moon_limit_source_name(r->source), 0);
+    if (MOON_LIKELY(r->decision.is_allowed))
+        return 0;
+    lua_pushinteger(L, counters_seconds(r->decision.retry_after_ms));
+    lua_pushboolean(L, r->is_store_refusal);
+    return 2;
+}
+
+/// remaining, reset_s
+static int counters_push_left(lua_State *L, struct moon_ctx *x, const struct moon_limit_result *r)
+{
+    (void)x;
+    lua_pushnumber(L, (lua_Number)r->decision.remaining);
+    lua_pushinteger(L, counters_seconds(r->decision.reset_ms));
+    return 2;
 }
 
 static void counters_meter(const struct moon_script *script, const int series[COUNTERS_OUTCOMES],
@@ -51,13 +91,14 @@ static void counters_meter(const struct moon_script *script, const int series[CO
         moon_metrics_add(script->env.metrics, series[outcome], 1);
 }
 
-// ---- giving back -------------------------------------------------------------------------------
+// ---- what a request was counted as -------------------------------------------------------------
 
 struct counters_taken {
     struct moon_taken taken;                // first
     const struct counters_limiter *limiter; // lives as long as the generation
     int64_t amount;
     struct moon_limit_result result;
+    bool is_told; // what is left stands in the response, or has been asked for
     size_t key_len;
     char key[];
 };
@@ -67,6 +108,8 @@ static void counters_taken_give_back(struct moon_taken *taken, struct moon_ctx *
     const struct counters_taken *t = (const struct counters_taken *)taken;
     const struct moon_script_env *env = &x->script->env;
     struct moon_slice key = moon_slice(t->key, t->key_len);
+    if (t->amount == 0)
+        return;
     if (env->limits == NULL)
         moon_limits_local_give_back(env->counters, &t->limiter->spec, key, t->amount, &t->result);
     else
@@ -78,7 +121,7 @@ static void counters_remember(struct moon_ctx *x, const struct counters_limiter 
                               struct moon_slice key, int64_t amount,
                               const struct moon_limit_result *result)
 {
-    if (x == NULL || !limiter->gives_back || amount == 0 || !result->decision.is_allowed)
+    if (x == NULL || !limiter->gives_back || !result->decision.is_allowed)
         return;
     struct counters_taken *t = moon_arena_alloc(x->arena, sizeof(*t) + key.len);
     if (t == NULL)
@@ -113,13 +156,13 @@ struct counters_op {
     struct moon_slice key;
     int64_t amount;
     enum moon_limit_how how;
+    counters_push_fn *push;
     struct moon_limit_result result;
 };
 
 static int counters_op_push(struct moon_ctx *x, lua_State *co, void *op)
 {
-    (void)x;
-    return counters_push(co, &((struct counters_op *)op)->result);
+    return ((struct counters_op *)op)->push(co, x, &((struct counters_op *)op)->result);
 }
 
 static void counters_op_decided(void *owner, const struct moon_limit_result *result)
@@ -142,7 +185,7 @@ static void counters_op_cancel(void *owner)
 
 static int counters_wait(lua_State *L, struct moon_script *script,
                          const struct counters_limiter *limiter, struct moon_slice key,
-                         int64_t amount, enum moon_limit_how how)
+                         int64_t amount, enum moon_limit_how how, counters_push_fn *push)
 {
     struct moon_ctx *x = moon_async_ctx(L);
     struct counters_op *op = moon_arena_zalloc(x->arena, sizeof(*op));
@@ -152,28 +195,28 @@ static int counters_wait(lua_State *L, struct moon_script *script,
     op->limiter = limiter;
     op->amount = amount;
     op->how = how;
+    op->push = push;
     if (moon_limits_check(script->env.limits, &limiter->spec, key, amount, how, counters_op_decided,
                           op, &op->result, &op->query) == MOON_AGAIN)
         return moon_async_wait(L, x, counters_op_cancel, op);
     counters_meter(script, limiter->series, &op->result);
     if (how == MOON_LIMIT_TAKE)
         counters_remember(x, limiter, key, amount, &op->result);
-    return counters_push(L, &op->result);
+    return push(L, x, &op->result);
 }
 
-static int counters_decide(lua_State *L, enum moon_limit_how how)
+static int counters_decide(lua_State *L, const struct counters_limiter *limiter,
+                           struct moon_slice key, double amount, enum moon_limit_how how,
+                           counters_push_fn *push)
 {
     struct moon_script *script = moon_script_of(L);
-    const struct counters_limiter *limiter = luaL_checkudata(L, 1, counters_limiter_name);
-    struct moon_slice key = moon_check_slice(L, 2);
-    double amount = luaL_optnumber(L, 3, 1);
     if (!(amount >= 0 && amount <= 1e12))
         return luaL_error(L, "limiter: amount must be 0 to 1e12, got %f", amount);
     if (script->env.counters == NULL)
         return luaL_error(L, "limiter: there are no counters while a configuration is checked");
     struct moon_limits *limits = script->env.limits;
     if (limits != NULL && limiter->spec.mode == MOON_MODE_EXACT && moon_limits_has_store(limits))
-        return counters_wait(L, script, limiter, key, (int64_t)amount, how);
+        return counters_wait(L, script, limiter, key, (int64_t)amount, how, push);
     struct moon_limit_result result;
     if (limits == NULL)
         result = moon_limits_local(script->env.counters, &limiter->spec, key, (int64_t)amount, how);
@@ -183,7 +226,7 @@ static int counters_decide(lua_State *L, enum moon_limit_how how)
     counters_meter(script, limiter->series, &result);
     if (how == MOON_LIMIT_TAKE)
         counters_remember(script->current, limiter, key, (int64_t)amount, &result);
-    return counters_push(L, &result);
+    return push(L, script->current, &result);
 }
 
 /// limiter:check(key, amount = 1) -> allowed, remaining, retry_after_s, reset_s, source, store_refusal
@@ -192,7 +235,8 @@ static int counters_decide(lua_State *L, enum moon_limit_how how)
 /// Exact limits wait for the store.
 static int limiter_check(lua_State *L)
 {
-    return counters_decide(L, MOON_LIMIT_TAKE);
+    return counters_decide(L, counters_check_limiter(L), moon_check_slice(L, 2),
+                           luaL_optnumber(L, 3, 1), MOON_LIMIT_TAKE, counters_push_all);
 }
 
 /// limiter:charge(key, amount = 1) -> as check
@@ -200,7 +244,66 @@ static int limiter_check(lua_State *L)
 /// Counts in any case: for calls whose cost is known only afterwards.
 static int limiter_charge(lua_State *L)
 {
-    return counters_decide(L, MOON_LIMIT_CHARGE);
+    return counters_decide(L, counters_check_limiter(L), moon_check_slice(L, 2),
+                           luaL_optnumber(L, 3, 1), MOON_LIMIT_CHARGE, counters_push_all);
+}
+
+enum { COUNTERS_CALLER_BYTES = 128 };
+
+// Whose limit it is, by the argument at 3: a text; true for the caller's subscription; else, and for
+// a call without one, the client's address. Keys of different kinds never meet. In `room` where it
+// fits there.
+static struct moon_slice counters_caller(lua_State *L, struct moon_ctx *x,
+                                         char room[COUNTERS_CALLER_BYTES])
+{
+    struct moon_slice parts[2] = {MOON_S("ip:"), moon_slice(x->client->ip_text, x->client->ip_len)};
+    struct moon_slice whole;
+    if (lua_type(L, 3) == LUA_TSTRING) {
+        parts[0] = MOON_S("k:");
+        parts[1] = moon_check_slice(L, 3);
+    } else if (lua_toboolean(L, 3)) {
+        moon_ctx_find_subscription(x);
+        if (x->subscription != NULL) {
+            parts[0] = MOON_S("s:");
+            parts[1] = x->subscription->id;
+        }
+    }
+    size_t len = parts[0].len + parts[1].len;
+    if (len > COUNTERS_CALLER_BYTES) {
+        if (!moon_arena_join(x->arena, parts, 2, &whole))
+            moon_raise_full(L);
+        return whole;
+    }
+    memcpy(room, parts[0].data, parts[0].len);
+    if (parts[1].len > 0)
+        memcpy(room + parts[0].len, parts[1].data, parts[1].len);
+    return moon_slice(room, len);
+}
+
+/// limiter:admit(ctx, key, amount) -> nothing when allowed, else retry_after_s, is_store_refusal
+///
+/// `key` is a text, true for the caller's subscription, or nil; without one the client's address
+/// counts. What is left, and where was counted, is kept for `tell` and `left`, and noted for ctx.vars
+/// as `rate_limit.remaining` and `rate_limit.source`.
+static int limiter_admit(lua_State *L)
+{
+    char text[COUNTERS_CALLER_BYTES];
+    const struct counters_limiter *limiter = counters_check_limiter(L);
+    struct moon_ctx *x = moon_handle_check(L, 2, MOON_HANDLE_CTX);
+    return counters_decide(L, limiter, counters_caller(L, x, text), luaL_checknumber(L, 4),
+                           MOON_LIMIT_TAKE, counters_push_refusal);
+}
+
+/// limiter:settle(ctx, key, amount) -> remaining, reset_s
+///
+/// Counts in any case, for the same callers as `admit`.
+static int limiter_settle(lua_State *L)
+{
+    char text[COUNTERS_CALLER_BYTES];
+    const struct counters_limiter *limiter = counters_check_limiter(L);
+    struct moon_ctx *x = moon_handle_check(L, 2, MOON_HANDLE_CTX);
+    return counters_decide(L, limiter, counters_caller(L, x, text), luaL_checknumber(L, 4),
+                           MOON_LIMIT_CHARGE, counters_push_left);
 }
 
 /// limiter:note(key, amount = 1)
@@ -209,7 +312,7 @@ static int limiter_charge(lua_State *L)
 static int limiter_note(lua_State *L)
 {
     struct moon_script *script = moon_script_of(L);
-    const struct counters_limiter *limiter = luaL_checkudata(L, 1, counters_limiter_name);
+    const struct counters_limiter *limiter = counters_check_limiter(L);
     struct moon_slice key = moon_check_slice(L, 2);
     double amount = luaL_optnumber(L, 3, 1);
     struct moon_limit_result result;
@@ -309,6 +412,7 @@ static int counters_limiter(lua_State *L)
     if (lua_type(L, -1) != LUA_TSTRING)
         return luaL_error(L, "counters.limiter: id must be a text");
     struct counters_limiter *limiter = lua_newuserdata(L, sizeof(*limiter));
+    limiter->magic = COUNTERS_MAGIC;
     if (moon_limit_spec_init(&limiter->spec, moon_check_slice(L, -2), (int64_t)calls,
                              (int64_t)(period * 1000), (int64_t)burst, (enum moon_limit_mode)mode,
                              (enum moon_limit_algorithm)algorithm,
@@ -352,37 +456,75 @@ static const luaL_Reg counters_functions[] = {{"add", counters_add},
                                               {"give_back", counters_give_back},
                                               {NULL, NULL}};
 
-/// limit:tell(ctx.response, policy, limit, remaining, reset): adds the fields of
-/// draft-ietf-httpapi-ratelimit-headers: `RateLimit-Policy: <policy>`, `RateLimit: <limit>r;t=reset`.
-/// Several limits give several lines, which is one list (RFC 9651 §4.2).
+// What a limit has let the request in with, and nobody has asked for yet. NULL: it refused, was not
+// reached, or this is on_error after outbound.
+static struct counters_taken *counters_untold(const struct moon_ctx *x,
+                                              const struct counters_limiter *limiter)
+{
+    for (struct moon_taken *taken = x->taken; taken != NULL; taken = taken->next) {
+        struct counters_taken *t = (struct counters_taken *)taken;
+        if (taken->give_back == counters_taken_give_back && t->limiter == limiter)
+            return t->is_told ? NULL : t;
+    }
+    return NULL;
+}
+
+// What is left after the call; of one that another limit refused, as if it had not been made.
+static int64_t counters_left(const struct counters_taken *t)
+{
+    const struct moon_limit_spec *spec = &t->limiter->spec;
+    int64_t left = t->result.decision.remaining;
+    int64_t most = spec->burst > 0 ? spec->burst : spec->calls;
+    if (!t->taken.is_given_back)
+        return left;
+    return left + t->amount < most ? left + t->amount : most;
+}
+
+/// limiter:left(ctx) -> remaining, reset_s | nothing
+///
+/// What `admit` has kept of an allowed call; once.
+static int limiter_left(lua_State *L)
+{
+    const struct counters_limiter *limiter = counters_check_limiter(L);
+    struct counters_taken *t = counters_untold(moon_handle_check(L, 2, MOON_HANDLE_CTX), limiter);
+    if (t == NULL)
+        return 0;
+    t->is_told = true;
+    lua_pushnumber(L, (lua_Number)counters_left(t));
+    lua_pushinteger(L, counters_seconds(t->result.decision.reset_ms));
+    return 2;
+}
+
+/// limiter:tell(ctx, policy, limit): adds the fields of draft-ietf-httpapi-ratelimit-headers to the
+/// response of an allowed call, once: `RateLimit-Policy: <policy>`, `RateLimit: <limit>r;t=reset`.
+/// Several limits give several lines, which is one list (RFC 9651 §4.2). The two texts are the
+/// configuration's: they live as long as it.
 static int limiter_tell(lua_State *L)
 {
-    struct moon_ctx *x = moon_handle_check(L, 2, MOON_HANDLE_RESPONSE);
-    struct moon_slice policy, limit;
-    size_t policy_len, limit_len;
-    const char *policy_text = luaL_checklstring(L, 3, &policy_len);
-    const char *limit_text = luaL_checklstring(L, 4, &limit_len);
-    int64_t remaining = (int64_t)luaL_checknumber(L, 5);
-    int64_t reset = (int64_t)luaL_checknumber(L, 6);
-    char left[MOON_NUMBER_TEXT_BYTES], wait[MOON_NUMBER_TEXT_BYTES];
-    struct moon_slice parts[4] = {moon_slice(limit_text, limit_len),
-                                  moon_slice_of_number(left, remaining), MOON_S(";t="),
-                                  moon_slice_of_number(wait, reset)};
-    if (x->response == NULL)
+    const struct counters_limiter *limiter = counters_check_limiter(L);
+    struct moon_ctx *x = moon_handle_check(L, 2, MOON_HANDLE_CTX);
+    struct counters_taken *t = counters_untold(x, limiter);
+    if (t == NULL || x->response == NULL)
         return 0;
+    t->is_told = true;
+    char left[MOON_NUMBER_TEXT_BYTES], wait[MOON_NUMBER_TEXT_BYTES];
+    struct moon_slice policy = moon_check_slice(L, 3), limit;
+    struct moon_slice parts[4] = {
+        moon_check_slice(L, 4), moon_slice_of_number(left, counters_left(t)), MOON_S(";t="),
+        moon_slice_of_number(wait, counters_seconds(t->result.decision.reset_ms))};
+    struct moon_fields *fields = &x->response->fields;
     bool is_added =
-        moon_arena_copy(x->arena, moon_slice(policy_text, policy_len), &policy) &&
         moon_arena_join(x->arena, parts, MOON_COUNT(parts), &limit) &&
-        moon_fields_add(&x->response->fields, MOON_S("RateLimit-Policy"), policy) == MOON_OK &&
-        moon_fields_add(&x->response->fields, MOON_S("RateLimit"), limit) == MOON_OK;
+        moon_fields_add_known(fields, MOON_FIELD_OTHER, MOON_S("RateLimit-Policy"), policy) ==
+            MOON_OK &&
+        moon_fields_add_known(fields, MOON_FIELD_OTHER, MOON_S("RateLimit"), limit) == MOON_OK;
     return is_added ? 0 : moon_raise_full(L);
 }
 
-static const luaL_Reg limiter_methods[] = {{"check", limiter_check},
-                                           {"charge", limiter_charge},
-                                           {"note", limiter_note},
-                                           {"tell", limiter_tell},
-                                           {NULL, NULL}};
+static const luaL_Reg limiter_methods[] = {{"check", limiter_check},   {"charge", limiter_charge},
+                                           {"note", limiter_note},     {"admit", limiter_admit},
+                                           {"settle", limiter_settle}, {"left", limiter_left},
+                                           {"tell", limiter_tell},     {NULL, NULL}};
 
 static int counters_open(lua_State *L)
 {

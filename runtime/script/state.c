@@ -19,14 +19,11 @@ enum {
     STATE_HOT = 56, // LuaJIT's own
 };
 
-static const char state_key = 0; // its address is the registry key of the script
-
+// A state allocates from its script, and so knows it.
 struct moon_script *moon_script_of(lua_State *L)
 {
-    lua_pushlightuserdata(L, (void *)(uintptr_t)&state_key);
-    lua_rawget(L, LUA_REGISTRYINDEX);
-    struct moon_script *script = lua_touserdata(L, -1);
-    lua_pop(L, 1);
+    void *script;
+    (void)lua_getallocf(L, &script);
     return script;
 }
 
@@ -324,9 +321,6 @@ static void state_open_libraries(struct moon_script *script)
     lua_State *L = script->L;
     moon_script_open_libraries(L);
     moon_pace();
-    lua_pushlightuserdata(L, (void *)(uintptr_t)&state_key);
-    lua_pushlightuserdata(L, script);
-    lua_rawset(L, LUA_REGISTRYINDEX);
     state_set_searchers(L);
     moon_script_open_fuel(L);
     moon_script_open_place(L);
@@ -339,6 +333,7 @@ static void state_open_libraries(struct moon_script *script)
     moon_script_open_log(L);
     moon_script_open_http(L);
     moon_script_open_counters(L);
+    moon_script_open_subscriptions(L);
     moon_script_open_cache(L);
     moon_script_open_leases(L);
     moon_script_open_sink(L);

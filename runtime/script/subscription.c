@@ -99,3 +99,133 @@ void moon_ctx_find_subscription(struct moon_ctx *x)
     if (is_active && subscription_covers(found, api))
         x->subscription = found;
 }
+
+// ---- moongate.subscriptions --------------------------------------------------------------------
+
+static const char subscription_gate_name[] = "moongate.subscriptions.gate";
+
+#define SUBSCRIPTION_GATE_MAGIC UINT64_C(0x6d6f6f6e67617465)
+
+/// What the policy `subscription` lets in. Its texts lie behind it.
+struct subscription_gate {
+    uint64_t magic; // SUBSCRIPTION_GATE_MAGIC
+    bool is_required, strips;
+    enum moon_field_id header_id;
+    struct moon_slice header, query, api;
+    size_t product_count;
+    struct moon_slice products[];
+};
+
+static bool subscription_opens(const struct subscription_gate *gate,
+                               const struct moon_subscription *subscription)
+{
+    if (subscription->state.len > 0 && !moon_slice_is(subscription->state, MOON_S("active")))
+        return false;
+    if (subscription->product.len == 0)
+        return subscription->api.len == 0 || moon_slice_is(subscription->api, gate->api);
+    for (size_t i = 0; i < gate->product_count; i++) {
+        if (moon_slice_is(gate->products[i], subscription->product))
+            return true;
+    }
+    return false;
+}
+
+static const struct subscription_gate *subscription_check_gate(lua_State *L)
+{
+    const struct subscription_gate *gate = lua_touserdata(L, 1);
+    if (MOON_LIKELY(gate != NULL && lua_objlen(L, 1) >= sizeof(*gate) &&
+                    gate->magic == SUBSCRIPTION_GATE_MAGIC))
+        return gate;
+    return luaL_checkudata(L, 1, subscription_gate_name); // raises
+}
+
+/// gate:admit(ctx) -> nothing when the caller may go on, else "missing" or "invalid"
+///
+/// The key is taken off the request of who may, where the gate says so.
+static int subscription_gate_admit(lua_State *L)
+{
+    const struct subscription_gate *gate = subscription_check_gate(L);
+    struct moon_ctx *x = moon_handle_check(L, 2, MOON_HANDLE_CTX);
+    moon_ctx_find_subscription(x);
+    if (x->subscription == NULL && !x->is_subscription_given) {
+        if (!gate->is_required)
+            return 0;
+        lua_pushliteral(L, "missing");
+        return 1;
+    }
+    if (x->subscription == NULL || !subscription_opens(gate, x->subscription)) {
+        lua_pushliteral(L, "invalid");
+        return 1;
+    }
+    if (gate->strips) {
+        (void)moon_fields_remove_known(&x->request->fields, gate->header_id, gate->header);
+        moon_ctx_remove_query(L, x, gate->query);
+    }
+    return 0;
+}
+
+// Copies the string at `index` to *at and moves that on.
+static struct moon_slice subscription_keep(lua_State *L, int index, char **at)
+{
+    struct moon_slice text = moon_check_slice(L, index);
+    char *copy = *at;
+    memcpy(copy, text.data, text.len + 1);
+    *at += text.len + 1;
+    return moon_slice(copy, text.len);
+}
+
+/// subscriptions.gate(header, query, is_required, strips, api, products) -> gate
+///
+/// `api` is the API's name, or ""; `products` the list of those that hold it.
+static int subscription_gate_new(lua_State *L)
+{
+    luaL_checktype(L, 6, LUA_TTABLE);
+    size_t count = lua_objlen(L, 6);
+    size_t bytes =
+        moon_check_slice(L, 1).len + moon_check_slice(L, 2).len + moon_check_slice(L, 5).len + 3;
+    for (size_t i = 1; i <= count; i++) {
+        lua_rawgeti(L, 6, (int)i);
+        bytes += moon_check_slice(L, -1).len + 1;
+        lua_pop(L, 1);
+    }
+    struct subscription_gate *gate;
+    gate = lua_newuserdata(L, sizeof(*gate) + count * sizeof(gate->products[0]) + bytes);
+    char *at = (char *)&gate->products[count];
+    gate->magic = SUBSCRIPTION_GATE_MAGIC;
+    gate->header = subscription_keep(L, 1, &at);
+    gate->header_id = moon_field_id(gate->header);
+    gate->query = subscription_keep(L, 2, &at);
+    gate->is_required = lua_toboolean(L, 3);
+    gate->strips = lua_toboolean(L, 4);
+    gate->api = subscription_keep(L, 5, &at);
+    gate->product_count = count;
+    for (size_t i = 0; i < count; i++) {
+        lua_rawgeti(L, 6, (int)i + 1);
+        gate->products[i] = subscription_keep(L, -1, &at);
+        lua_pop(L, 1);
+    }
+    luaL_getmetatable(L, subscription_gate_name);
+    lua_setmetatable(L, -2);
+    return 1;
+}
+
+static int subscription_open(lua_State *L)
+{
+    static const luaL_Reg methods[] = {{"admit", subscription_gate_admit}, {NULL, NULL}};
+    luaL_newmetatable(L, subscription_gate_name);
+    lua_newtable(L);
+    luaL_register(L, NULL, methods);
+    lua_setfield(L, -2, "__index");
+    lua_pushliteral(L, "gate");
+    lua_setfield(L, -2, "__metatable");
+    lua_pop(L, 1);
+    lua_createtable(L, 0, 1);
+    lua_pushcfunction(L, subscription_gate_new);
+    lua_setfield(L, -2, "gate");
+    return 1;
+}
+
+void moon_script_open_subscriptions(lua_State *L)
+{
+    moon_preload(L, "moongate.subscriptions", subscription_open);
+}

@@ -86,6 +86,23 @@ static void test_log_object(enum moon_log_level level, const char *message, cons
     test_log(level, "%s %s=%.*s", message, name, (int)object.len, object.data);
 }
 
+// A spec's ctx is a table: ctx.request.headers[name], as the spec writes the name.
+static bool test_request_field(lua_State *L, int index, struct moon_slice name,
+                               struct moon_slice *value)
+{
+    int top = lua_gettop(L);
+    value->data = NULL;
+    lua_getfield(L, index, "request");
+    if (lua_istable(L, -1)) {
+        lua_getfield(L, -1, "headers");
+        lua_pushlstring(L, name.data, name.len);
+        lua_rawget(L, -2);
+        value->data = lua_tolstring(L, -1, &value->len);
+    }
+    lua_settop(L, top);
+    return value->data != NULL;
+}
+
 static const struct moon_host test_host = {.abi = MOON_PLUGIN_ABI,
                                            .log = test_log,
                                            .log_object = test_log_object,
@@ -93,7 +110,8 @@ static const struct moon_host test_host = {.abi = MOON_PLUGIN_ABI,
                                            .attach = test_attach,
                                            .charge = test_charge,
                                            .wall_ms = test_wall_ms,
-                                           .read_file = test_read_file};
+                                           .read_file = test_read_file,
+                                           .request_field = test_request_field};
 
 static int open_plugin(lua_State *L, const struct moon_plugin *plugin, bool *is_open)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/// The border between the runtime and native plugins. ABI version 3.
+/// The border between the runtime and native plugins. ABI version 4.
 ///
 /// A plugin is a folder with one registration. It links to nothing of the runtime: what it needs of
 /// the host comes through `struct moon_host`, given to `open`. Its functions become the Lua module
@@ -10,6 +10,7 @@
 /// Version 1: log, exchange views, budgets, completions.
 /// Version 2: log_object.
 /// Version 3: pace.
+/// Version 4: request_field.
 
 #include "moongate/plugin_log.h"
 #include "moongate/types.h"
@@ -17,7 +18,7 @@
 #include <lauxlib.h>
 #include <lua.h>
 
-#define MOON_PLUGIN_ABI 3
+#define MOON_PLUGIN_ABI 4
 
 /// One request and its response as a plugin sees them. Lent: valid until the calling Lua function
 /// returns. Slices lie in the exchange's arena.
@@ -82,6 +83,12 @@ struct moon_host {
     /// Called every hundred microseconds or so by what takes long while a configuration is loaded:
     /// requests of the generation before are served meanwhile, by this plugin, too. NULL: nobody waits.
     void (*pace)(void);
+
+    /// The value of a request field of the `ctx` at `index`, several lines joined by ", ". Lent: until
+    /// the exchange ends, or a policy changes the field. False when there is none, or the value is no
+    /// ctx.
+    bool (*request_field)(lua_State *L, int index, struct moon_slice name,
+                          struct moon_slice *value);
 };
 
 struct moon_plugin {
