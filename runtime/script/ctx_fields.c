@@ -31,6 +31,46 @@ static bool fields_are_fixed(enum moon_field_id id)
     }
 }
 
+/// The name of a field that may be set: its bytes live as long as the exchange.
+struct fields_name {
+    enum moon_field_id id;
+    struct moon_slice text;
+};
+
+static struct moon_name_memo *fields_memo_of(struct moon_script *script, struct moon_slice name)
+{
+    unsigned first = (unsigned char)name.data[0], last = (unsigned char)name.data[name.len - 1];
+    unsigned middle = (unsigned char)name.data[name.len / 2];
+    return &script->name_memo[(first * 45 + middle * 125 + last * 91 + (unsigned)name.len * 69) %
+                              MOON_NAME_MEMOS];
+}
+
+// Checks the name at index 2; raises. The names that a configuration's policies set are few, and the
+// same for each request: the first of a slot stays there.
+static struct fields_name fields_check_name(lua_State *L, struct moon_ctx *x, bool is_kept)
+{
+    struct moon_slice name = moon_check_slice(L, 2);
+    struct moon_name_memo *memo = NULL;
+    if (MOON_LIKELY(name.len > 0 && name.len <= MOON_NAME_MEMO_BYTES)) {
+        memo = fields_memo_of(x->script, name);
+        if (memo->len == name.len && memcmp(memo->text, name.data, name.len) == 0)
+            return (struct fields_name){(enum moon_field_id)memo->id,
+                                        moon_slice(memo->text, memo->len)};
+    }
+    if (!moon_field_name_is_valid(name))
+        luaL_error(L, "headers: \"%s\" is no field name", name.data);
+    enum moon_field_id id = moon_field_id(name);
+    if (fields_are_fixed(id))
+        luaL_error(L, "headers: %s is the gateway's own and cannot be set", name.data);
+    if (memo != NULL && memo->len == 0) {
+        memo->len = (uint8_t)name.len;
+        memo->id = (uint8_t)id;
+        memcpy(memo->text, name.data, name.len);
+        return (struct fields_name){id, moon_slice(memo->text, memo->len)};
+    }
+    return (struct fields_name){id, is_kept ? moon_check_copy(L, 2, x) : name};
+}
+
 static struct moon_slice fields_check_value(lua_State *L, int index, struct moon_ctx *x)
 {
     struct moon_slice value = moon_slice_trim(moon_check_copy(L, index, x));
@@ -62,17 +102,12 @@ static void fields_store(lua_State *L, struct moon_ctx *x, struct moon_fields *f
 /// @lua-raises "headers: Content-Length is the gateway's own and cannot be set"
 static int fields_set(lua_State *L, struct moon_ctx *x, struct moon_fields *fields)
 {
-    struct moon_slice name = moon_check_slice(L, 2);
-    if (!moon_field_name_is_valid(name))
-        return luaL_error(L, "headers: \"%s\" is no field name", name.data);
-    enum moon_field_id id = moon_field_id(name);
-    if (fields_are_fixed(id))
-        return luaL_error(L, "headers: %s is the gateway's own and cannot be set", name.data);
-    if (lua_isnil(L, 3)) {
-        moon_fields_remove_known(fields, id, name);
-        return 0;
-    }
-    fields_store(L, x, fields, id, moon_check_copy(L, 2, x));
+    bool is_removal = lua_isnil(L, 3);
+    struct fields_name name = fields_check_name(L, x, !is_removal);
+    if (is_removal)
+        moon_fields_remove_known(fields, name.id, name.text);
+    else
+        fields_store(L, x, fields, name.id, name.text);
     return 0;
 }
 

@@ -64,6 +64,15 @@ struct moon_key_memo {
     const struct moon_subscription *subscription; // NULL: no such key
 };
 
+/// Names of fields that policies have set: checked once, and their bytes at hand for messages.
+enum { MOON_NAME_MEMOS = 128, MOON_NAME_MEMO_BYTES = 46 };
+
+struct moon_name_memo {
+    uint8_t len; // 0: free
+    uint8_t id;  // enum moon_field_id
+    char text[MOON_NAME_MEMO_BYTES];
+};
+
 struct moon_script {
     lua_State *L;
     struct moon_script_env env;
@@ -72,6 +81,7 @@ struct moon_script {
     struct moon_runner *idle_runners;
     size_t idle_runner_count;
     struct moon_key_memo key_memo[MOON_KEY_MEMOS]; // subscription keys seen lately
+    struct moon_name_memo name_memo[MOON_NAME_MEMOS];
     struct moon_ctx *current;                      // whose section runs now
     int handle_metatables[MOON_HANDLE_COUNT];      // registry references
     int slot_keys[MOON_SLOT_COUNT];                // the same; ctx.c
