@@ -14,8 +14,9 @@ const struct moon_host *regex_host(void);
 /// A string argument; raises "regex.<what> must be a string, got <type>".
 struct moon_slice regex_check_string(lua_State *L, int index, const char *what);
 
-/// The userdata at `index`, whose metatable is that of `type`; raises otherwise.
-void *regex_check_object(lua_State *L, int index, const char *type, const char *what);
+/// The userdata at `index`, whose metatable is the one that the running method belongs to; raises
+/// otherwise. For methods of regex_new_class.
+void *regex_check_object(lua_State *L, int index, const char *what);
 
 /// Adds the classes of the patterns, and of the sets.
 void regex_attach_sets(lua_State *L);

@@ -2,6 +2,8 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include "regex/pattern.h"
 
+#include "regex/filter.h"
+
 #include <pcre2.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +17,7 @@
 
 struct pattern {
     pcre2_code *code;
+    struct piece_filter *filter; // NULL: nothing is known that a match must hold
     uint32_t groups;
     bool is_utf;
     bool is_jit; // and needs no check of UTF-8, so that the compiled code can be entered directly
@@ -121,6 +124,7 @@ struct pattern *regex_pattern_new(struct moon_slice text, const char *flags, cha
     }
     p->is_utf = (options & PCRE2_UTF) != 0;
     p->is_jit = pcre2_jit_compile(p->code, PCRE2_JIT_COMPLETE) == 0 && !p->is_utf;
+    p->filter = regex_filter_new(text, flags);
     return p;
 fail:
     regex_pattern_free(p);
@@ -131,6 +135,7 @@ void regex_pattern_free(struct pattern *p)
 {
     if (p != NULL) {
         pcre2_code_free(p->code);
+        regex_filter_free(p->filter);
         free(p);
     }
 }
@@ -162,7 +167,13 @@ void regex_pattern_names(const struct pattern *p,
 enum pattern_result regex_pattern_match(const struct pattern *p, struct moon_slice subject,
                                         size_t from, const size_t **offsets, uint32_t *n_offsets)
 {
-    PCRE2_SPTR text = (PCRE2_SPTR)(subject.data != NULL ? subject.data : "");
+    if (subject.data == NULL) {
+        subject.data = "";
+    }
+    if (p->filter != NULL && !regex_filter_passes(p->filter, subject, from)) {
+        return PATTERN_NO;
+    }
+    PCRE2_SPTR text = (PCRE2_SPTR)subject.data;
     while (p->is_utf && from < subject.len && (text[from] & 0xC0) == 0x80) {
         from++; // never into the middle of a character
     }

@@ -28,14 +28,13 @@ struct moon_slice regex_check_string(lua_State *L, int index, const char *what)
     return s;
 }
 
-void *regex_check_object(lua_State *L, int index, const char *type, const char *what)
+void *regex_check_object(lua_State *L, int index, const char *what)
 {
     void *box = lua_touserdata(L, index);
     bool is_ours = box != NULL && lua_getmetatable(L, index) != 0;
     if (is_ours) {
-        luaL_getmetatable(L, type);
-        is_ours = lua_rawequal(L, -1, -2) != 0;
-        lua_pop(L, 2);
+        is_ours = lua_rawequal(L, -1, lua_upvalueindex(1)) != 0;
+        lua_pop(L, 1);
     }
     if (!is_ours) {
         (void)luaL_error(L, "%s: self must be one, got %s", what, luaL_typename(L, index));
@@ -48,7 +47,8 @@ void regex_new_class(lua_State *L, const char *type, const luaL_Reg *methods, lu
     if (luaL_newmetatable(L, type) != 0) {
         lua_newtable(L);
         for (const luaL_Reg *m = methods; m->name != NULL; m++) {
-            lua_pushcfunction(L, m->func);
+            lua_pushvalue(L, -2);
+            lua_pushcclosure(L, m->func, 1);
             lua_setfield(L, -2, m->name);
         }
         lua_setfield(L, -2, "__index");
@@ -129,7 +129,7 @@ struct call {
 // regex, subject, and a place to begin at, from 1 as Lua counts (from the end where negative).
 static struct call check_call(lua_State *L, const char *method, const char *what)
 {
-    struct regex_box *box = regex_check_object(L, 1, REGEX_TYPE, method);
+    struct regex_box *box = regex_check_object(L, 1, method);
     struct call c = {.pattern = box->pattern};
     c.subject = regex_check_string(L, 2, what);
     if (!lua_isnoneornil(L, 3)) {
@@ -396,7 +396,7 @@ static void put_replacement(struct output *o, const struct call *c, const size_t
 /// is) that must not wait. The result has at most 16 MiB.
 static int regex_gsub(lua_State *L)
 {
-    struct regex_box *box = regex_check_object(L, 1, REGEX_TYPE, "regex:gsub");
+    struct regex_box *box = regex_check_object(L, 1, "regex:gsub");
     struct call c = {.pattern = box->pattern};
     c.subject = regex_check_string(L, 2, "gsub: subject");
     int kind = lua_type(L, 3);

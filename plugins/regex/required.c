@@ -144,6 +144,21 @@ static bool has(struct moon_slice text, const char *piece)
     return memmem(text.data, text.len, piece, strlen(piece)) != NULL;
 }
 
+// "(?:a|b)" and "(a|b)" mean what is in them.
+static struct moon_slice unwrapped(struct moon_slice text)
+{
+    for (;;) {
+        size_t before = text.len > 3 && memcmp(text.data, "(?:", 3) == 0             ? 3
+                        : text.len > 1 && text.data[0] == '(' && text.data[1] != '?' ? 1
+                                                                                     : 0;
+        struct reader r = {.at = text.data + before, .end = text.data + text.len};
+        if (before == 0 || !skip_group(&r) || r.at != r.end) {
+            return text;
+        }
+        text = (struct moon_slice){text.data + before, text.len - before - 1};
+    }
+}
+
 size_t regex_pattern_required(struct moon_slice text, const char *flags, char (*out)[64],
                               size_t max)
 {
@@ -154,6 +169,7 @@ size_t regex_pattern_required(struct moon_slice text, const char *flags, char (*
         has(text, "(?J") || has(text, "(?U") || has(text, "(?(") || has(text, "\\c")) {
         return 0;
     }
+    text = unwrapped(text);
     struct reader r = {.at = text.data, .end = text.data + text.len};
     size_t count = 0;
     for (;;) {

@@ -100,7 +100,7 @@ static struct moon_slice check_subject(lua_State *L, const char *what)
 /// literals:test(subject) -> whether any of them occurs
 static int literals_lua_test(lua_State *L)
 {
-    struct literals_box *box = regex_check_object(L, 1, LITERALS_TYPE, "literals:test");
+    struct literals_box *box = regex_check_object(L, 1, "literals:test");
     lua_pushboolean(L, regex_literals_test(box->set, check_subject(L, "literals:test: subject")));
     return 1;
 }
@@ -108,7 +108,7 @@ static int literals_lua_test(lua_State *L)
 /// literals:match(subject) -> the place in the list of the one that ends first, or nil
 static int literals_lua_match(lua_State *L)
 {
-    struct literals_box *box = regex_check_object(L, 1, LITERALS_TYPE, "literals:match");
+    struct literals_box *box = regex_check_object(L, 1, "literals:match");
     uint32_t number = 0;
     regex_literals_scan(box->set, check_subject(L, "literals:match: subject"), take_first, &number);
     if (number == 0) {
@@ -146,7 +146,7 @@ static bool collect(void *arg, uint32_t number)
 /// literals:all(subject) -> the places of all that occur, in the order in which they end
 static int literals_lua_all(lua_State *L)
 {
-    struct literals_box *box = regex_check_object(L, 1, LITERALS_TYPE, "literals:all");
+    struct literals_box *box = regex_check_object(L, 1, "literals:all");
     struct moon_slice subject = check_subject(L, "literals:all: subject");
     lua_settop(L, 2);
     lua_newtable(L);
@@ -283,7 +283,7 @@ static size_t next_match(lua_State *L, struct set_box *box, struct moon_slice su
 /// set:match(subject) -> the place of the first pattern that matches | nil, error?
 static int set_match(lua_State *L)
 {
-    struct set_box *box = regex_check_object(L, 1, SET_TYPE, "set:match");
+    struct set_box *box = regex_check_object(L, 1, "set:match");
     struct moon_slice subject = check_subject(L, "set:match: subject");
     bool is_limited = false;
     find_candidates(box, subject);
@@ -311,7 +311,7 @@ static int set_test(lua_State *L)
 /// set:all(subject) -> the places of all patterns that match, error?
 static int set_all(lua_State *L)
 {
-    struct set_box *box = regex_check_object(L, 1, SET_TYPE, "set:all");
+    struct set_box *box = regex_check_object(L, 1, "set:all");
     struct moon_slice subject = check_subject(L, "set:all: subject");
     bool is_limited = false;
     int count = 0;

@@ -173,6 +173,8 @@ struct moon_ctx {
 
     struct moon_taken *taken; // what limits have counted of it, last one first; NULL: nothing
     struct moon_note *notes;  // for ctx.vars, as long as it is not built
+    struct moon_query_pairs
+        *query_pairs; // of the query as it was last looked through; NULL: it was not
 
     // Objects that native plugins keep with the exchange.
     struct moon_attachment *attachments;

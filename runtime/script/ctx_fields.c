@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/// `headers`, `query`, `cookies` and `params`: read by name without building anything else.
+/// `headers`, `cookies` and `params`: read by name without building anything else.
 
 #include "http/cookies.h"
-#include "http/uri.h"
 #include "script/ctx_internal.h"
 
 /// headers[name] -> value | nil; several lines are joined by ", " (RFC 9110 §5.3).
@@ -141,156 +140,6 @@ static int response_headers_newindex(lua_State *L)
     return fields_set(L, x, &x->response->fields);
 }
 
-// Whether a parameter's name says `wanted` when it is decoded, which makes it no longer. Most names
-// are written as they are, and nothing is decoded for those.
-static bool query_is(const struct moon_ctx *x, struct moon_slice name, struct moon_slice wanted)
-{
-    if (name.len < wanted.len)
-        return false;
-    for (size_t i = 0; i < name.len; i++) {
-        if (name.data[i] == '%' || name.data[i] == '+')
-            return moon_slice_is(moon_uri_decode(x->arena, name, true), wanted);
-    }
-    return moon_slice_is(name, wanted);
-}
-
-/// query[name] -> first value, decoded | nil
-static int query_index(lua_State *L)
-{
-    struct moon_ctx *x = moon_handle_own(L, 1, MOON_HANDLE_QUERY);
-    struct moon_slice wanted = moon_check_slice(L, 2);
-    struct moon_slice rest = x->request->query, name, value;
-    while (moon_query_next(&rest, &name, &value)) {
-        if (query_is(x, name, wanted)) {
-            moon_push_slice(L, moon_uri_decode(x->arena, value, true));
-            return 1;
-        }
-    }
-    return 0;
-}
-
-static void query_append(lua_State *L, struct moon_buf *out, struct moon_slice name,
-                         struct moon_slice value)
-{
-    enum moon_rc rc = moon_buf_len(out) > 0 ? moon_buf_append(out, MOON_S("&")) : MOON_OK;
-    if (rc == MOON_OK)
-        rc = moon_buf_append(out, name);
-    if (rc == MOON_OK && value.data != NULL)
-        rc = moon_buf_append(out, MOON_S("="));
-    if (rc == MOON_OK)
-        rc = moon_buf_append(out, value);
-    if (rc != MOON_OK) {
-        moon_buf_fini(out);
-        moon_raise_full(L);
-    }
-}
-
-// Appends the new values of the parameter: a string, or each of a table.
-static void query_append_new(lua_State *L, struct moon_ctx *x, struct moon_buf *out,
-                             struct moon_slice wanted)
-{
-    struct moon_slice name = moon_uri_encode(x->arena, wanted);
-    if (!lua_istable(L, 3)) {
-        query_append(L, out, name, moon_uri_encode(x->arena, moon_check_slice(L, 3)));
-        return;
-    }
-    size_t n = lua_objlen(L, 3);
-    for (size_t i = 1; i <= n; i++) {
-        lua_rawgeti(L, 3, (int)i);
-        struct moon_slice value = moon_slice(NULL, 0);
-        if (lua_isstring(L, -1))
-            value = moon_uri_encode(x->arena, moon_check_slice(L, -1));
-        query_append(L, out, name, value);
-        lua_pop(L, 1);
-    }
-}
-
-// Whether a query without escapes may have the parameter: no for most, by a glance at each pair.
-static bool query_may_have(struct moon_slice query, struct moon_slice wanted)
-{
-    while (query.len >= wanted.len && query.len > 0) {
-        if (memcmp(query.data, wanted.data, wanted.len) == 0)
-            return true;
-        query = moon_slice_from(query, moon_slice_find(query, '&') + 1);
-    }
-    return false;
-}
-
-static bool query_has(const struct moon_ctx *x, struct moon_slice wanted)
-{
-    struct moon_slice rest = x->request->query, name, value;
-    bool is_plain =
-        moon_slice_find(rest, '%') == rest.len && moon_slice_find(rest, '+') == rest.len;
-    if (is_plain && !query_may_have(rest, wanted))
-        return false;
-    while (moon_query_next(&rest, &name, &value)) {
-        if (query_is(x, name, wanted))
-            return true;
-    }
-    return false;
-}
-
-// What is left takes no more room than before, so it is gathered where it stays.
-void moon_ctx_remove_query(lua_State *L, struct moon_ctx *x, struct moon_slice wanted)
-{
-    struct moon_slice rest = x->request->query, name, value;
-    if (!query_has(x, wanted))
-        return;
-    char *left = moon_arena_alloc(x->arena, rest.len);
-    if (left == NULL) {
-        moon_raise_full(L);
-        return; // not reached
-    }
-    size_t len = 0;
-    while (moon_query_next(&rest, &name, &value)) {
-        if (query_is(x, name, wanted))
-            continue;
-        if (len > 0)
-            left[len++] = '&';
-        size_t n = name.len + (value.data != NULL ? value.len + 1 : 0); // with the '='
-        memcpy(left + len, name.data, n);
-        len += n;
-    }
-    x->request->query = moon_slice(len > 0 ? left : NULL, len);
-    x->is_path_rewritten = true;
-}
-
-/// query[name] = value | { values } | nil; the others stay as the client wrote them.
-static int query_newindex(lua_State *L)
-{
-    struct moon_ctx *x = moon_handle_own(L, 1, MOON_HANDLE_QUERY);
-    struct moon_slice wanted = moon_check_slice(L, 2);
-    struct moon_slice rest = x->request->query, name, value;
-    struct moon_buf out;
-    if (!lua_isnil(L, 3) && !lua_istable(L, 3))
-        (void)luaL_checkstring(L, 3);
-    if (lua_isnil(L, 3)) {
-        moon_ctx_remove_query(L, x, wanted);
-        return 0;
-    }
-    moon_buf_init(&out, 65536);
-    bool is_placed = false;
-    while (moon_query_next(&rest, &name, &value)) {
-        if (!query_is(x, name, wanted)) {
-            query_append(L, &out, name, value);
-        } else if (!is_placed) {
-            query_append_new(L, x, &out, wanted);
-            is_placed = true;
-        }
-    }
-    if (!is_placed)
-        query_append_new(L, x, &out, wanted);
-    struct moon_slice query = moon_slice(NULL, 0);
-    bool is_full =
-        moon_buf_len(&out) > 0 && !moon_arena_copy(x->arena, moon_buf_slice(&out), &query);
-    moon_buf_fini(&out);
-    if (is_full)
-        return moon_raise_full(L);
-    x->request->query = query;
-    x->is_path_rewritten = true;
-    return 0;
-}
-
 /// cookies[name] -> value | nil
 static int cookies_index(lua_State *L)
 {
@@ -405,7 +254,7 @@ void moon_ctx_open_fields(lua_State *L, struct moon_script *script)
                        request_headers_newindex);
     moon_ctx_new_class(L, script, MOON_HANDLE_RESPONSE_HEADERS, NULL, NULL, response_headers_index,
                        response_headers_newindex);
-    moon_ctx_new_class(L, script, MOON_HANDLE_QUERY, NULL, NULL, query_index, query_newindex);
+    moon_ctx_open_query(L, script);
     moon_ctx_new_class(L, script, MOON_HANDLE_COOKIES, NULL, NULL, cookies_index, fields_read_only);
     moon_ctx_new_class(L, script, MOON_HANDLE_PARAMS, NULL, NULL, params_index, fields_read_only);
     moon_ctx_new_class(L, script, MOON_HANDLE_TLS, tls_names, NULL, tls_index, fields_read_only);

@@ -61,3 +61,4 @@ int moon_ctx_body_replace(lua_State *L, struct moon_ctx *x, bool is_request);
 void moon_ctx_open_request(lua_State *L, struct moon_script *script);
 void moon_ctx_open_response(lua_State *L, struct moon_script *script);
 void moon_ctx_open_fields(lua_State *L, struct moon_script *script);
+void moon_ctx_open_query(lua_State *L, struct moon_script *script);

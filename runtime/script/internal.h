@@ -82,9 +82,9 @@ struct moon_script {
     size_t idle_runner_count;
     struct moon_key_memo key_memo[MOON_KEY_MEMOS]; // subscription keys seen lately
     struct moon_name_memo name_memo[MOON_NAME_MEMOS];
-    struct moon_ctx *current;                      // whose section runs now
-    int handle_metatables[MOON_HANDLE_COUNT];      // registry references
-    int slot_keys[MOON_SLOT_COUNT];                // the same; ctx.c
+    struct moon_ctx *current;                 // whose section runs now
+    int handle_metatables[MOON_HANDLE_COUNT]; // registry references
+    int slot_keys[MOON_SLOT_COUNT];           // the same; ctx.c
     lua_CFunction handle_index[MOON_HANDLE_COUNT];
     int describe_ref; // moongate.chain.describe
     int unknown_ref;  // moongate.near.unknown

@@ -47,6 +47,19 @@ return {
       query.a, query["b c"], query.gone, query[""], query["x&y"] = nil, nil, nil, nil, nil
       return reply.text(200, before .. " " .. tostring(ctx.request.query_string))
     end } } },
+    { path = "/query-turns", reply = { status = 200 }, policies = { inbound = { function(ctx)
+      local query, seen = ctx.request.query, {}
+      query.a = nil
+      seen[1] = query.b
+      query.b = "two"
+      seen[2] = query.b
+      query.c = { "x", "y" }
+      query.b = nil
+      seen[3] = tostring(query.b)
+      ctx.request.query_string = "b=last&a=again"
+      seen[4] = query.b .. query.a
+      return reply.text(200, table.concat(seen, " ") .. " " .. ctx.request.query_string)
+    end } } },
     { path = "/unknown", reply = { status = 200 }, policies = { inbound = { function(ctx)
       return reply.text(200, ("%s %s %s %s"):format(tostring(ctx.response), tostring(ctx.api),
         tostring(ctx.request.tls), type(ctx.sleep)))
@@ -80,6 +93,10 @@ describe("ctx", function()
     for _ = 1, 2 do
       assert.equal("7 of 7 /overwrite", gw:get("/overwrite").body)
     end
+  end)
+
+  it("reads the query as it is after each change", function()
+    assert.equal("1 two nil lastagain b=last&a=again", gw:get("/query-turns?a=0&b=1&k=2").body)
   end)
 
   it("takes parameters out of the query, however they are written, and leaves the others", function()

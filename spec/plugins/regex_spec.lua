@@ -17,6 +17,18 @@ describe("regex", function()
     assert.equal("b", regex.new("b"):match("abab", -1))
   end)
 
+  it("finds its pieces wherever they stand, and nothing by a piece alone", function()
+    local r = regex.new([[(?:sqlmap|nikto|b[aA]d[-_ ]?bot)]], "i")
+    for _, yes in ipairs({ "sqlmap", "SQLMAP/1.0", "x NiKtO", "curl bAd_bot", "badbot" }) do
+      assert.is_true(r:test(yes), yes)
+    end
+    for _, no in ipairs({ "", "s", "sqlma", "qlmap", "nikt", "bad", "bot", "like sql map" }) do
+      assert.is_false(r:test(no), no)
+    end
+    assert.is_false(regex.new("(?:nikto)"):test("NIKTO"))
+    assert.same({ 9, 13 }, { regex.new("nikto"):find("nikto - nikto", 2) })
+  end)
+
   it("knows its flags", function()
     assert.is_true(regex.new("^b$", "im"):test("a\nB\nc"))
     assert.is_false(regex.new("a.b"):test("a\nb"))
