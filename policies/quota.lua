@@ -177,7 +177,7 @@ function M.prepare(conf, env)
   return self
 end
 
-local function refuse(self, ctx, to, now)
+local function refuse(self, to, now)
   local fields
   if to < NEVER then
     fields = { ["Retry-After"] = tostring(max(1, math.ceil(to - now))) }
@@ -230,7 +230,7 @@ function M.inbound(self, ctx)
     end
   end
   if not allowed then
-    return refuse(self, ctx, to, now)
+    return refuse(self, to, now)
   end
   if self.count_if or self.bytes then
     local vars = ctx.vars

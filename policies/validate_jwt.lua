@@ -339,8 +339,9 @@ local function judge(self, ctx, keyset)
 end
 
 function M.inbound(self, ctx)
-  local keyset, refusal = self.keyset, nil
+  local keyset = self.keyset
   if not keyset then
+    local refusal
     keyset, refusal = fetched_keys(self, ctx)
     if not keyset then
       return refusal
@@ -348,6 +349,7 @@ function M.inbound(self, ctx)
   end
   local found = self.header and self.rules:recall_field(ctx, self.header, keyset)
   if not found then
+    local refusal
     found, refusal = judge(self, ctx, keyset)
     if not found then
       return refusal
