@@ -181,6 +181,21 @@ static int push_captures(lua_State *L, const struct pattern *p, struct moon_slic
     return (int)groups;
 }
 
+// Matches. @return 0, or how many values it has pushed as the call's result: there is no match
+static int call_match(lua_State *L, const struct call *c, const size_t **offsets, uint32_t *n)
+{
+    switch (regex_pattern_match(c->pattern, c->subject, c->from, offsets, n)) {
+    case PATTERN_LIMIT:
+        return push_limit(L);
+    case PATTERN_NO:
+        lua_pushnil(L);
+        return 1;
+    case PATTERN_YES:
+        break;
+    }
+    return 0;
+}
+
 /// regex:test(subject, init?) -> whether it matches; false, "match limit reached" when it gave up
 static int regex_test(lua_State *L)
 {
@@ -205,13 +220,9 @@ static int regex_match(lua_State *L)
     struct call c = check_call(L, "regex:match", "match: subject");
     const size_t *offsets;
     uint32_t n;
-    enum pattern_result result = regex_pattern_match(c.pattern, c.subject, c.from, &offsets, &n);
-    if (result == PATTERN_LIMIT) {
-        return push_limit(L);
-    }
-    if (result == PATTERN_NO) {
-        lua_pushnil(L);
-        return 1;
+    int missed = call_match(L, &c, &offsets, &n);
+    if (missed > 0) {
+        return missed;
     }
     return push_captures(L, c.pattern, c.subject, offsets, n);
 }
@@ -222,13 +233,9 @@ static int regex_find(lua_State *L)
     struct call c = check_call(L, "regex:find", "find: subject");
     const size_t *offsets;
     uint32_t n;
-    enum pattern_result result = regex_pattern_match(c.pattern, c.subject, c.from, &offsets, &n);
-    if (result == PATTERN_LIMIT) {
-        return push_limit(L);
-    }
-    if (result == PATTERN_NO) {
-        lua_pushnil(L);
-        return 1;
+    int missed = call_match(L, &c, &offsets, &n);
+    if (missed > 0) {
+        return missed;
     }
     lua_pushinteger(L, (lua_Integer)offsets[0] + 1);
     lua_pushinteger(L, (lua_Integer)offsets[1]);
@@ -259,13 +266,9 @@ static int regex_exec(lua_State *L)
     struct call c = check_call(L, "regex:exec", "exec: subject");
     const size_t *offsets;
     uint32_t n, groups = regex_pattern_groups(c.pattern);
-    enum pattern_result result = regex_pattern_match(c.pattern, c.subject, c.from, &offsets, &n);
-    if (result == PATTERN_LIMIT) {
-        return push_limit(L);
-    }
-    if (result == PATTERN_NO) {
-        lua_pushnil(L);
-        return 1;
+    int missed = call_match(L, &c, &offsets, &n);
+    if (missed > 0) {
+        return missed;
     }
     lua_createtable(L, (int)groups, 1);
     struct naming naming = {.L = L, .table = lua_gettop(L)};

@@ -2,9 +2,9 @@
 --- Backends by name: several addresses, service names that move.
 
 local gateway = require("spec.support.gateway")
+local nodes = require("spec.support.node")
 local socket = require("socket")
 
-local has_node = gateway.run("command -v node"):find("node", 1, true) ~= nil
 
 local CONFIG = [[
 return {
@@ -26,23 +26,15 @@ return {
 describe("a backend by name", function()
   local gw, port, dir, node, origin
 
-  if not (has_node and gateway.is_there()) then
+  if not (nodes.has({}) and gateway.is_there()) then
     pending("needs node and a built gateway")
     return
   end
 
   setup(function()
     dir = gateway.run("mktemp -d /tmp/moongate-spec.XXXXXX"):match("%S+")
-    node = tonumber((gateway.run(("node spec/support/names.js >'%s/ports' 2>/dev/null & echo $!")
-      :format(dir)):match("%d+")))
     local text
-    for _ = 1, 100 do
-      text = gateway.run(("cat '%s/ports'"):format(dir))
-      if text:find("second", 1, true) then
-        break
-      end
-      gateway.run("sleep 0.05")
-    end
+    node, text = nodes.start("names", "second")
     origin = tonumber(text:match("origin=(%d+)"))
     gateway.run("mkdir -p '" .. dir .. "/config'")
     local file = assert(io.open(dir .. "/config/gateway.lua", "wb"))

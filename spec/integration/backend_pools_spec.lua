@@ -2,10 +2,11 @@
 --- Backend pools as they run: a gateway of two workers before ten origins in Node. What needs hours or a
 --- clock that stands still is in spec/gateway/backend_{pools,shares,failures}_spec.lua.
 local json = require("cjson")
+local nodes = require("spec.support.node")
 local process = require("spec.support.process")
 local socket = require("socket")
 
-if select(2, process.run("command -v node")) ~= 0 then
+if not nodes.has({}) then
   describe("a pool of backends", function()
     pending("needs node")
   end)
@@ -65,7 +66,7 @@ return {
 }]==]
 
 describe("a pool of backends", function()
-  local gw, started_at, origins, pid, out
+  local gw, started_at, origins, pid
 
   local function config(leaving)
     return (CONFIG:gsub("PORT(%d+)", function(i)
@@ -74,11 +75,8 @@ describe("a pool of backends", function()
   end
 
   setup(function()
-    out = os.tmpname()
-    pid = process.run(("node spec/support/pool_origin.js 10 >'%s' 2>&1 & echo $!"):format(out)):match("%d+")
-    local line = assert(process.eventually(function()
-      return process.read(out):match("^[%d ]+\n")
-    end), process.read(out))
+    local line
+    pid, line = nodes.start("pool_origin", "^[%d ]+\n", "10")
     origins = {}
     for port in line:gmatch("%d+") do
       origins[#origins + 1] = tonumber(port)
@@ -92,7 +90,6 @@ describe("a pool of backends", function()
       gw:stop()
     end
     process.run("kill " .. pid)
-    os.remove(out)
   end)
 
   --- Tells an origin how to answer from now on.

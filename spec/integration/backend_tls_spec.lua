@@ -3,9 +3,9 @@
 --- certificate of ours, and how sessions come back.
 
 local gateway = require("spec.support.gateway")
+local nodes = require("spec.support.node")
 local json = require("cjson")
 
-local has_node = gateway.run("command -v node"):find("node", 1, true) ~= nil
 
 local CONFIG = [[
 local reply = require("moongate.reply")
@@ -73,7 +73,7 @@ done
 ]]
 
 describe("TLS to a backend", function()
-  if not (has_node and gateway.is_there()) then
+  if not (nodes.has({}) and gateway.is_there()) then
     pending("needs node and a built gateway")
     return
   end
@@ -84,16 +84,8 @@ describe("TLS to a backend", function()
     dir = gateway.run("mktemp -d /tmp/moongate-spec.XXXXXX"):match("%S+")
     local output, status = gateway.run("(" .. MAKE:format(dir) .. ")")
     assert(status == 0, output)
-    node = tonumber((gateway.run(("node spec/support/tls_origin.js '%s' >'%s/ports' 2>'%s/node.log' & echo $!")
-      :format(dir, dir, dir)):match("%d+")))
-    local text = ""
-    for _ = 1, 200 do
-      text = gateway.run(("cat '%s/ports'"):format(dir))
-      if text:find("proxied=", 1, true) then
-        break
-      end
-      gateway.run("sleep 0.05")
-    end
+    local text
+    node, text = nodes.start("tls_origin", "proxied=%d+", dir)
     gateway.run(("mkdir -p '%s/config' && cp '%s/ca.pem' '%s/config'"):format(dir, dir, dir))
     local file = assert(io.open(dir .. "/config/gateway.lua", "wb"))
     file:write(CONFIG)

@@ -2,8 +2,8 @@
 --- HTTP/2 to backends, against Node's own implementation.
 
 local gateway = require("spec.support.gateway")
+local nodes = require("spec.support.node")
 
-local has_node = gateway.run("command -v node"):find("node", 1, true) ~= nil
 
 local CONFIG = [[
 return {
@@ -19,23 +19,16 @@ return {
 describe("HTTP/2 to a backend", function()
   local gw, port, origin, dir
 
-  if not (has_node and gateway.is_there()) then
+  if not (nodes.has({}) and gateway.is_there()) then
     pending("needs node and a built gateway")
     return
   end
 
   setup(function()
     dir = gateway.run("mktemp -d /tmp/moongate-spec.XXXXXX"):match("%S+")
-    origin = tonumber((gateway.run(("node spec/support/h2_origin.js >'%s/port' 2>/dev/null & echo $!")
-      :format(dir)):match("%d+")))
-    local origin_port
-    for _ = 1, 100 do
-      origin_port = gateway.run(("cat '%s/port'"):format(dir)):match("%d+")
-      if origin_port then
-        break
-      end
-      gateway.run("sleep 0.05")
-    end
+    local text
+    origin, text = nodes.start("h2_origin", "%d\n")
+    local origin_port = text:match("%d+")
     local from = dir .. "/config"
     gateway.run("mkdir -p '" .. from .. "'")
     local file = assert(io.open(from .. "/gateway.lua", "wb"))

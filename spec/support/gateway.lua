@@ -7,6 +7,7 @@
 ---   gateway.run("curl -si http://127.0.0.1:" .. port .. "/")
 ---   gw:stop()
 
+local process = require("spec.support.process")
 local socket = require("socket")
 
 local M = {}
@@ -14,26 +15,7 @@ M.__index = M
 
 M.build = os.getenv("MOONGATE_BUILD") or "build/release"
 
-local function read(path)
-  local file = io.open(path, "rb")
-  if not file then
-    return ""
-  end
-  local text = file:read("*a")
-  file:close()
-  return text
-end
-
---- What a command printed (errors too), and its status.
----@return string output
----@return integer status
-function M.run(command)
-  local pipe = assert(io.popen("{ " .. command .. "; } 2>&1; echo \"\nstatus=$?\""))
-  local text = pipe:read("*a")
-  pipe:close()
-  local output, status = text:match("^(.*)\nstatus=(%d+)\n$")
-  return output, tonumber(status)
-end
+M.run = process.run
 
 --- Ports that nobody listens on: all are held until all are known.
 ---@param count integer
@@ -51,7 +33,7 @@ function M.free_ports(count)
 end
 
 function M.is_there()
-  return read(M.build .. "/moongate") ~= ""
+  return process.read(M.build .. "/moongate") ~= ""
 end
 
 --- Replaces plain texts at once: what one puts in, another does not find.
@@ -71,7 +53,7 @@ local function copy(from, replace)
   local dir = M.run("mktemp -d /tmp/moongate-spec.XXXXXX"):match("%S+")
   M.run(("cp -r '%s/.' '%s/'"):format(from, dir))
   for path in M.run(("find '%s' -name '*.lua'"):format(dir)):gmatch("%S+") do
-    local text = replace_all(read(path), replace)
+    local text = replace_all(process.read(path), replace)
     local file = assert(io.open(path, "wb"))
     file:write(text)
     file:close()
@@ -107,12 +89,12 @@ function M.start(options)
 end
 
 function M:is_running()
-  local state = read(("/proc/%d/stat"):format(self.pid)):match("^%d+ %b() (%a)")
+  local state = process.read(("/proc/%d/stat"):format(self.pid)):match("^%d+ %b() (%a)")
   return state ~= nil and state ~= "Z"
 end
 
 function M:log()
-  return read(self.log_path)
+  return process.read(self.log_path)
 end
 
 function M:signal(name)

@@ -7,6 +7,7 @@
 ---   local got = wire.exchange(gw, origin, "GET / HTTP/1.1\r\nHost: a\r\n\r\n", { answers = 1 })
 ---   got.answers[1].status, got.requests[1].head, got.is_closed
 
+local assert = require("luassert")
 local ffi = require("ffi")
 local socket = require("socket")
 
@@ -67,6 +68,28 @@ function M.join(body)
     end
     parts[#parts + 1] = body:sub(last + 1, last + n)
     at = last + n + 3
+  end
+end
+
+--- A message is as a row of a table wants it.
+---@param wants { sees?: string[], lacks?: string[], body?: string, joined?: string, ends?: string }
+---sees, lacks: patterns of the head; body: as it is on the wire; joined: the data of its chunks; ends: a
+---pattern of the body
+function M.check(message, wants)
+  for _, pattern in ipairs(wants.sees or {}) do
+    assert.matches(pattern, message.head)
+  end
+  for _, pattern in ipairs(wants.lacks or {}) do
+    assert.not_matches(pattern, message.head)
+  end
+  if wants.body then
+    assert.equal(wants.body, message.body)
+  end
+  if wants.joined then
+    assert.equal(wants.joined, M.join(message.body))
+  end
+  if wants.ends then
+    assert.matches(wants.ends, message.body)
   end
 end
 
