@@ -83,7 +83,8 @@ M.schema = {
       description = "Anomaly score at which a response is refused; the rule set's own (4) if not "
         .. "said." },
     allowed_methods = strings("Methods that the rule set lets through; its own if not said "
-      .. "(GET, HEAD, POST, OPTIONS; with the profile `api` PUT, PATCH, DELETE too).", "A method."),
+      .. "(GET, HEAD, POST, OPTIONS; with the profile `api` PUT, PATCH, DELETE, "
+      .. "QUERY, SEARCH and those of WebDAV too).", "A method."),
     exclusions = {
       type = "array", minItems = 1, description = "What is not to be looked at.",
       items = {

@@ -203,7 +203,7 @@ function Load:listener(given, path)
   return {
     name = given.name or given.address, address = given.address, host = address.host,
     port = address.port, unix = address.unix, http2 = given.http2,
-    proxy_protocol = given.proxy_protocol, backlog = given.backlog,
+    proxy_protocol = given.proxy_protocol, escaped_slash = given.escaped_slash, backlog = given.backlog,
     mode = given.mode and tonumber(given.mode, 8),
     tls = self:tls(given.tls, path .. ".tls"), place = self:place(path),
   }

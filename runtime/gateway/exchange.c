@@ -452,6 +452,14 @@ static void exchange_make_id(struct moon_exchange *x)
     x->ctx.id = moon_slice(x->id, 32);
 }
 
+// Of the client's listener; a renewal's may be one of an older plan.
+static bool exchange_keeps_escaped_slash(const struct moon_plan *plan,
+                                         const struct moon_client *client)
+{
+    return client->listener >= 0 && (size_t)client->listener < plan->listener_count &&
+           plan->listeners[client->listener].keeps_escaped_slash;
+}
+
 struct moon_exchange *moon_exchange_new(struct moon_gateway *gateway,
                                         const struct moon_client *client,
                                         const struct moon_peer_ops *ops, void *peer)
@@ -482,6 +490,7 @@ struct moon_exchange *moon_exchange_new(struct moon_gateway *gateway,
     x->ops = ops;
     x->peer = peer;
     x->client = client;
+    x->request.keeps_escaped_slash = exchange_keeps_escaped_slash(x->generation->plan, client);
     x->ctx.client = client;
     x->ctx.request = &x->request;
     x->times.started = x->times.head = moon_clock_us();

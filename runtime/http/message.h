@@ -55,6 +55,8 @@ struct moon_request {
     bool expects_continue;
     bool wants_upgrade;  // Connection: upgrade with an Upgrade field
     bool wants_trailers; // TE: trailers
+    bool
+        keeps_escaped_slash; // "%2F" in its path is none of the form's mistakes; set by who reads it
 };
 
 struct moon_response {

@@ -38,7 +38,9 @@ void moon_target_split(struct moon_request *request, struct moon_slice rest)
 enum moon_rc moon_target_set_path(struct moon_request *request)
 {
     if (request->path_raw.len > 0 && request->path_raw.data[0] == '/') {
-        return moon_uri_normalize_path(request->fields.arena, request->path_raw, 0, &request->path);
+        unsigned allow = request->keeps_escaped_slash ? MOON_URI_ALLOW_ENCODED_SLASH : 0;
+        return moon_uri_normalize_path(request->fields.arena, request->path_raw, allow,
+                                       &request->path);
     }
     request->path = request->path_raw; // "*", or nothing for CONNECT
     return MOON_OK;

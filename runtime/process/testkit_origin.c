@@ -176,6 +176,7 @@ static enum moon_rc origin_read_head(struct origin_conn *conn)
     if (!moon_arena_copy(&conn->arena, moon_slice(moon_buf_slice(&conn->in).data, head_len), &head))
         return MOON_ERR_MEMORY;
     moon_request_init(&conn->request, &conn->arena);
+    conn->request.keeps_escaped_slash = true;
     rc = moon_h1_parse_request(&conn->request, head, &origin_limits, false);
     moon_buf_consume(&conn->in, head_len);
     if (rc != MOON_OK)

@@ -266,6 +266,7 @@ static void plan_listener(struct plan_reader *r, struct moon_listener_conf *list
     listener->mode = (int)plan_number(r, "mode", 0);
     listener->is_http2 = plan_bool(r, "http2", false);
     listener->has_proxy_protocol = plan_bool(r, "proxy_protocol", false);
+    listener->keeps_escaped_slash = plan_bool(r, "escaped_slash", false);
     if (unix_path.len > 0) {
         struct moon_slice parts[2] = {MOON_S("unix:"), unix_path};
         plan_join(r, parts, 2, &listener->address);

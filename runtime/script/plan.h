@@ -47,6 +47,7 @@ struct moon_listener_conf {
     bool is_http2;
     bool is_management;
     bool has_proxy_protocol;
+    bool keeps_escaped_slash; // in paths
     bool has_tls;
     struct moon_tls_server_conf tls;
     struct moon_slice hsts; // Strict-Transport-Security; empty: none

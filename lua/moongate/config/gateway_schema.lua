@@ -41,6 +41,8 @@ local function listener(description)
     { "tls", tls },
     { "http2", f.bool("Whether HTTP/2 is spoken.", false) },
     { "proxy_protocol", f.bool("Whether trusted peers open with a PROXY header.", false) },
+    { "escaped_slash", f.bool("Whether `%2F` in a path passes as it is, as names of packages and "
+      .. "branches have it; without it, 400. Routes and backends must not take it for `/`.", false) },
     { "backlog", f.int("Length of the kernel's accept queue.", 1, { default = 4096 }) },
     { "mode", f.str("Permissions of a UNIX socket's file; what the umask leaves where left out.",
       { pattern = "^0?[0-7][0-7][0-7]$", expected = "permissions in octal, like \"660\"" }) },
