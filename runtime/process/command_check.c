@@ -10,6 +10,7 @@
 #include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 
 enum { CHECK_JSON_BYTES = 1 << 20, CHECK_DAY_S = 86400 };
 
@@ -150,18 +151,27 @@ int moon_command_check(const struct moon_cli *cli)
     return is_fit ? MOON_EXIT_DONE : MOON_EXIT_FAILED;
 }
 
+static bool check_is_folder(const char *path)
+{
+    struct stat info;
+    return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
+}
+
 int moon_command_explain(const struct moon_cli *cli)
 {
-    bool has_method = cli->argument_count == 3;
+    // [DIR] [METHOD] URL: of two, the first is DIR where there is such a folder.
+    const char *url = cli->arguments[cli->argument_count - 1];
+    bool has_dir = cli->argument_count == 3 ||
+                   (cli->argument_count == 2 && check_is_folder(cli->arguments[0]));
+    bool has_method = cli->argument_count > (has_dir ? 2 : 1);
     char method[32] = "GET";
-    const char *url = cli->arguments[has_method ? 2 : 1];
     struct moon_loading *loading = NULL;
     char *error = NULL;
     if (has_method)
-        (void)snprintf(method, sizeof(method), "%s", cli->arguments[1]);
+        (void)snprintf(method, sizeof(method), "%s", cli->arguments[has_dir ? 1 : 0]);
     for (char *at = method; *at != '\0'; at++)
         *at = (char)toupper((unsigned char)*at);
-    if (check_load(cli->arguments[0], &loading, &error) != MOON_OK) {
+    if (check_load(has_dir ? cli->arguments[0] : ".", &loading, &error) != MOON_OK) {
         check_lines(stderr, "error", error);
         free(error);
         return MOON_EXIT_FAILED;

@@ -151,6 +151,13 @@ describe("moongate", function()
     assert.truthy(output:find("gateway.lua:5", 1, true), output)
     local told = json.decode((moongate("explain --json " .. dir .. " http://t.test/")))
     assert.equal("all", told.route.site)
+    for words, method in pairs({ ["GET http://t.test/"] = "GET", ["post http://t.test/"] = "POST",
+      ["http://t.test/"] = "GET" })
+    do
+      local said = process.run(("own=$(realpath '%s') && cd '%s' && \"$own\" explain %s"):format(process.binary,
+        dir, words))
+      assert.truthy(said:find("^" .. method .. " http://t.test/\nsite       all\n"), said)
+    end
     local _, errors, failed = moongate("explain " .. dir .. " GET nonsense")
     assert.equal(1, failed)
     assert.truthy(errors:find("nonsense", 1, true), errors)
