@@ -461,13 +461,28 @@ bool waf_holds_code(struct waf_str name)
     return WAF_IS_AMONG(CODE, last_of(name));
 }
 
+// What a name in several words is a kind of: "commit_message", "shortDescription".
+static struct waf_str noun_of(struct waf_str name)
+{
+    size_t i = name.n;
+    while (i > 0 && name.p[i - 1] != '_' && name.p[i - 1] != '-' &&
+           !(name.p[i - 1] >= 'A' && name.p[i - 1] <= 'Z')) {
+        i--;
+    }
+    bool is_hump = i > 1 && name.p[i - 1] >= 'A' && name.p[i - 1] <= 'Z';
+    size_t start = is_hump ? i - 1 : i;
+    return (struct waf_str){name.p + start, name.n - start};
+}
+
 bool waf_holds_text(struct waf_str name)
 {
     static const char TEXT[] =
         " q search term keyword keywords comment comments content text body message msg "
-        "description note notes title subject summary caption bio about feedback review reply post "
-        "prompt question answer log line query markdown ";
-    return waf_holds_code(name) || WAF_IS_AMONG(TEXT, last_of(name));
+        "description desc details note notes remark remarks memo title subject summary abstract "
+        "excerpt headline caption bio about feedback review reply post prompt question answer log "
+        "line query markdown transcript reason ";
+    struct waf_str last = last_of(name);
+    return waf_holds_code(name) || WAF_IS_AMONG(TEXT, last) || WAF_IS_AMONG(TEXT, noun_of(last));
 }
 
 bool waf_is_named_text(struct waf_str name, struct waf_str value, enum waf_origin origin)
