@@ -49,7 +49,8 @@ static void worker_tick(struct moon_timer *timer)
         return;
     for (size_t i = 0; i < MOON_GATEWAY_LISTENERS; i++) {
         if (generation->tls[i] != NULL && moon_tls_server_refresh(generation->tls[i]))
-            moon_log_info("certificates of listener %zu were replaced", i + 1);
+            moon_log_info("certificates were replaced listener=%.*s",
+                          MOON_SLICE_ARG(generation->plan->listeners[i].name));
     }
     moon_worker_watch_certificates(worker);
     moon_admission_tick(&worker->gateway);

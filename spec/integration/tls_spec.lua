@@ -227,6 +227,7 @@ return { name = "bots",
       end
     until seen == 4 or socket.gettime() > deadline
     assert.equal(4, seen)
+    assert.matches("certificates were replaced listener=https", gw:log())
     local two
     repeat
       socket.sleep(0.1)
