@@ -54,14 +54,27 @@ static void key_add_query(struct key_parts *parts, struct moon_exchange *x,
     }
 }
 
+// "api.test:8080": with a port that is not the scheme's own, as most write it, it is what it comes to.
+static bool key_is_authority(struct moon_slice authority, struct moon_slice host, int usual)
+{
+    if (!moon_slice_starts(authority, host))
+        return false;
+    struct moon_slice rest = moon_slice_from(authority, host.len);
+    bool is_port =
+        rest.len >= 2 && rest.data[0] == ':' && rest.data[1] >= '1' && rest.data[1] <= '9';
+    return is_port && !moon_slice_is(rest, usual == 443 ? MOON_S(":443") : MOON_S(":80"));
+}
+
 struct moon_slice moon_cache_authority(struct moon_exchange *x)
 {
     struct moon_authority authority;
     if (moon_slice_is(x->request.authority, x->request.host))
         return x->request.host;
+    int usual = moon_slice_is(x->request.scheme, MOON_S("https")) ? 443 : 80;
+    if (key_is_authority(x->request.authority, x->request.host, usual))
+        return x->request.authority;
     if (!moon_uri_parse_authority(x->request.authority, &authority))
         return x->request.host;
-    int usual = moon_slice_is(x->request.scheme, MOON_S("https")) ? 443 : 80;
     if (authority.port == 0 || authority.port == usual)
         return x->request.host;
     char digits[5];

@@ -474,7 +474,8 @@ struct moon_exchange *moon_exchange_new(struct moon_gateway *gateway,
         if (x == NULL)
             return NULL;
     }
-    memset(x, 0, sizeof(*x));
+    // What stands before `ops` is set whole by what follows.
+    memset(&x->ops, 0, sizeof(*x) - offsetof(struct moon_exchange, ops));
     moon_list_init(&x->link);
     x->gateway = gateway;
     x->generation = gateway->generation;

@@ -9,8 +9,11 @@
 
 enum { MOON_CACHE_RULE_TAGS = 6, MOON_CACHE_RULE_NAMES = 16, MOON_CACHE_RULE_STATUSES = 32 };
 
+#define MOON_CACHE_RULE_MARK UINT64_C(0x6d6f6f6e72756c65)
+
 /// Lives as long as the generation.
 struct moon_cache_rule {
+    uint64_t mark; // MOON_CACHE_RULE_MARK
     struct moon_freshness_conf fresh;
     int statuses[MOON_CACHE_RULE_STATUSES];
     struct moon_slice vary_headers[MOON_CACHE_RULE_NAMES];

@@ -198,6 +198,17 @@ static inline void moon_push_slice(lua_State *L, struct moon_slice s)
     lua_pushlstring(L, s.data == NULL ? "" : s.data, s.len);
 }
 
+/// A userdata argument that each request asks something of: it starts with a number that says what it
+/// is, so that no names have to be looked up. Raises as luaL_checkudata does.
+static inline void *moon_check_object(lua_State *L, int index, size_t least_size, uint64_t mark,
+                                      const char *type)
+{
+    uint64_t *object = lua_objlen(L, index) >= least_size ? lua_touserdata(L, index) : NULL;
+    if (MOON_LIKELY(object != NULL && *object == mark))
+        return object;
+    return luaL_checkudata(L, index, type); // raises
+}
+
 /// The bytes of a string argument. Lent: while the string is on the stack.
 static inline struct moon_slice moon_check_slice(lua_State *L, int index)
 {

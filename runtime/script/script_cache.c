@@ -97,6 +97,7 @@ static int cache_rule(lua_State *L)
     struct moon_slice tags[MOON_CACHE_RULE_TAGS];
     struct moon_cache_rule *rule = lua_newuserdata(L, sizeof(*rule));
     memset(rule, 0, sizeof(*rule));
+    rule->mark = MOON_CACHE_RULE_MARK;
     luaL_getmetatable(L, cache_rule_name);
     lua_setmetatable(L, -2);
     lua_newtable(L);
@@ -150,7 +151,8 @@ static struct moon_slice cache_optional(lua_State *L, int index, struct moon_ctx
 /// Waits while another request fetches the same.
 static int cache_lookup(lua_State *L)
 {
-    const struct moon_cache_rule *rule = luaL_checkudata(L, 1, cache_rule_name);
+    const struct moon_cache_rule *rule =
+        moon_check_object(L, 1, sizeof(*rule), MOON_CACHE_RULE_MARK, cache_rule_name);
     struct moon_ctx *x = moon_handle_check(L, 2, MOON_HANDLE_CTX);
     struct moon_cache_key_parts parts = {cache_optional(L, 3, x), cache_optional(L, 4, x)};
     if (x->ops->cache_lookup == NULL)

@@ -9,7 +9,7 @@
 
 static const char counters_limiter_name[] = "moongate.counters.limiter";
 
-#define COUNTERS_MAGIC UINT64_C(0x6d6f6f6e6c696d74)
+#define COUNTERS_MARK UINT64_C(0x6d6f6f6e6c696d74)
 
 enum counters_outcome {
     COUNTERS_ALLOWED,
@@ -19,20 +19,16 @@ enum counters_outcome {
 };
 
 struct counters_limiter {
-    uint64_t magic; // COUNTERS_MAGIC
+    uint64_t mark; // COUNTERS_MARK
     struct moon_limit_spec spec;
     int series[COUNTERS_OUTCOMES]; // -1: not counted
     bool gives_back;
 };
 
-// Called for each request, so the type is told by the object's own mark instead of by names.
-static struct counters_limiter *counters_check_limiter(lua_State *L)
+static const struct counters_limiter *counters_check_limiter(lua_State *L)
 {
-    struct counters_limiter *limiter =
-        lua_objlen(L, 1) == sizeof(*limiter) ? lua_touserdata(L, 1) : NULL;
-    if (MOON_LIKELY(limiter != NULL && limiter->magic == COUNTERS_MAGIC))
-        return limiter;
-    return luaL_checkudata(L, 1, counters_limiter_name); // raises
+    return moon_check_object(L, 1, sizeof(struct counters_limiter), COUNTERS_MARK,
+                             counters_limiter_name);
 }
 
 // ---- results -----------------------------------------------------------------------------------
@@ -412,7 +408,7 @@ static int counters_limiter(lua_State *L)
     if (lua_type(L, -1) != LUA_TSTRING)
         return luaL_error(L, "counters.limiter: id must be a text");
     struct counters_limiter *limiter = lua_newuserdata(L, sizeof(*limiter));
-    limiter->magic = COUNTERS_MAGIC;
+    limiter->mark = COUNTERS_MARK;
     if (moon_limit_spec_init(&limiter->spec, moon_check_slice(L, -2), (int64_t)calls,
                              (int64_t)(period * 1000), (int64_t)burst, (enum moon_limit_mode)mode,
                              (enum moon_limit_algorithm)algorithm,

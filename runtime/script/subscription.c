@@ -104,11 +104,11 @@ void moon_ctx_find_subscription(struct moon_ctx *x)
 
 static const char subscription_gate_name[] = "moongate.subscriptions.gate";
 
-#define SUBSCRIPTION_GATE_MAGIC UINT64_C(0x6d6f6f6e67617465)
+#define SUBSCRIPTION_GATE_MARK UINT64_C(0x6d6f6f6e67617465)
 
 /// What the policy `subscription` lets in. Its texts lie behind it.
 struct subscription_gate {
-    uint64_t magic; // SUBSCRIPTION_GATE_MAGIC
+    uint64_t mark; // SUBSCRIPTION_GATE_MARK
     bool is_required, strips;
     enum moon_field_id header_id;
     struct moon_slice header, query, api;
@@ -132,11 +132,8 @@ static bool subscription_opens(const struct subscription_gate *gate,
 
 static const struct subscription_gate *subscription_check_gate(lua_State *L)
 {
-    const struct subscription_gate *gate = lua_touserdata(L, 1);
-    if (MOON_LIKELY(gate != NULL && lua_objlen(L, 1) >= sizeof(*gate) &&
-                    gate->magic == SUBSCRIPTION_GATE_MAGIC))
-        return gate;
-    return luaL_checkudata(L, 1, subscription_gate_name); // raises
+    return moon_check_object(L, 1, sizeof(struct subscription_gate), SUBSCRIPTION_GATE_MARK,
+                             subscription_gate_name);
 }
 
 /// gate:admit(ctx) -> nothing when the caller may go on, else "missing" or "invalid"
@@ -191,7 +188,7 @@ static int subscription_gate_new(lua_State *L)
     struct subscription_gate *gate;
     gate = lua_newuserdata(L, sizeof(*gate) + count * sizeof(gate->products[0]) + bytes);
     char *at = (char *)&gate->products[count];
-    gate->magic = SUBSCRIPTION_GATE_MAGIC;
+    gate->mark = SUBSCRIPTION_GATE_MARK;
     gate->header = subscription_keep(L, 1, &at);
     gate->header_id = moon_field_id(gate->header);
     gate->query = subscription_keep(L, 2, &at);
