@@ -50,19 +50,57 @@ function M.prepare(conf)
     attributes = conf.attribute_block_name }
 end
 
-local ESCAPES = { ["&"] = "&amp;", ["<"] = "&lt;", [">"] = "&gt;", ['"'] = "&quot;" }
+-- What a reader of XML would change or not take: line ends, and in attributes all other spaces.
+local ESCAPES = { ["&"] = "&amp;", ["<"] = "&lt;", [">"] = "&gt;", ['"'] = "&quot;", ["\r"] = "&#13;" }
+local IN_ATTRIBUTES = { ["\n"] = "&#10;", ["\t"] = "&#9;" }
+local NO_CHARACTER = "\239\191\189"
 
 local function escape(text)
-  return (text:gsub('[&<>"]', ESCAPES):gsub("[%z\1-\8\11\12\14-\31]", "\239\191\189"))
+  return (text:gsub('[&<>"\r]', ESCAPES):gsub("[%z\1-\8\11\12\14-\31]", NO_CHARACTER)
+    :gsub("\239\191[\190\191]", NO_CHARACTER))
+end
+
+-- Beyond ASCII: what a name may have (XML 1.0, 2.3), and what it may not begin with.
+local NAME_RANGES = { 0xC0, 0xD6, 0xD8, 0xF6, 0xF8, 0x37D, 0x37F, 0x1FFF, 0x200C, 0x200D, 0x203F, 0x2040,
+  0x2070, 0x218F, 0x2C00, 0x2FEF, 0x3001, 0xD7FF, 0xF900, 0xFDCF, 0xFDF0, 0xFFFD, 0x10000, 0xEFFFF,
+  0xB7, 0xB7 }
+local NOT_FIRST = { 0x300, 0x36F, 0x203F, 0x2040, 0xB7, 0xB7 }
+
+local function is_in(ranges, code)
+  for i = 1, #ranges, 2 do
+    if code >= ranges[i] and code <= ranges[i + 1] then
+      return true
+    end
+  end
+  return false
+end
+
+local function code_of(bytes)
+  local first = bytes:byte()
+  local code = first < 0xE0 and first - 0xC0 or first < 0xF0 and first - 0xE0 or first - 0xF0
+  for i = 2, #bytes do
+    code = code * 64 + bytes:byte(i) - 0x80
+  end
+  return code
+end
+
+local function escaped(code)
+  return ("_x%04X_"):format(code)
 end
 
 --- A name that XML takes.
 local function name_of(text)
   local name = text:gsub("[%z\1-,/;-@%[-^`{-\127]", function(c)
-    return ("_x%04X_"):format(c:byte())
+    return escaped(c:byte())
+  end):gsub("[\194-\244][\128-\191]*", function(bytes)
+    local code = code_of(bytes)
+    return not is_in(NAME_RANGES, code) and escaped(code) or nil
   end)
-  if name == "" or name:find("^[%d.-]") then
-    name = ("_x%04X_"):format(text:byte() or 0) .. name:sub(2)
+  local first = name:match("^[\194-\244][\128-\191]*")
+  if first and is_in(NOT_FIRST, code_of(first)) then
+    return escaped(code_of(first)) .. name:sub(#first + 1)
+  elseif name == "" or name:find("^[%d.-]") then
+    return escaped(text:byte() or 0) .. name:sub(2)
   end
   return name
 end
@@ -87,6 +125,13 @@ local function scalar(value)
   return escape(tostring(value))
 end
 
+--- An attribute; of one name the last counts, as an element has none twice.
+local function set_attribute(given, name, value)
+  local at = given[name] or #given + 1
+  given[name] = at
+  given[at] = name .. '="' .. scalar(value):gsub("[\n\t]", IN_ATTRIBUTES) .. '"'
+end
+
 --- Declarations and attributes of an object, and what is left of it.
 function Writer:split(object, scope)
   local rest, given, own = {}, {}, nil
@@ -98,19 +143,18 @@ function Writer:split(object, scope)
     if declared and type(value) == "string" then
       own = own or setmetatable({}, { __index = scope })
       own[declared] = true
-      given[#given + 1] = (declared == "" and "xmlns" or "xmlns:" .. name_of(declared))
-        .. '="' .. scalar(value) .. '"'
+      set_attribute(given, declared == "" and "xmlns" or "xmlns:" .. name_of(declared), value)
     elseif name == self.attributes and type(value) == "table" and value.kind == "object" then
-      given.block = value
+      given[0] = value -- no name is a number
     else
       rest[#rest + 1], rest[#rest + 2] = name, value
     end
   end
   own = own or scope
-  local block = given.block or {}
+  local block = given[0] or {}
   for i = 1, #block, 2 do
     if type(block[i + 1]) ~= "table" then
-      given[#given + 1] = self:qualified(block[i], own) .. '="' .. scalar(block[i + 1]) .. '"'
+      set_attribute(given, self:qualified(block[i], own), block[i + 1])
     end
   end
   return rest, given, own

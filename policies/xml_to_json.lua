@@ -54,7 +54,20 @@ local function local_name(self, name)
   return self.is_direct and name or (name:gsub("^.*:", ""))
 end
 
---- Members in order; those of one name are gathered at the place of the first.
+--- Adds a value to the members: those of one name are gathered at the place of the first, as JSON has
+--- no name twice.
+local function add(members, by_name, name, value)
+  local member = by_name[name]
+  if not member then
+    member = { name = name }
+    by_name[name] = member
+    members[#members + 1] = member
+  end
+  member[#member + 1] = value
+  return member
+end
+
+--- Attributes, elements and text as members, in order.
 local function gather(self, element, value_of)
   local members, by_name, texts = {}, {}, {}
   local attributes = element.attributes
@@ -66,7 +79,7 @@ local function gather(self, element, value_of)
       name = nil
     end
     if name then
-      members[#members + 1] = { name = local_name(self, name), quote(attributes[i + 1]) }
+      add(members, by_name, local_name(self, name), quote(attributes[i + 1]))
     end
   end
   for i = 1, #element do
@@ -74,22 +87,18 @@ local function gather(self, element, value_of)
     if type(child) == "string" then
       texts[#texts + 1] = child
     else
-      local name = local_name(self, child.name)
-      local member = by_name[name]
-      if not member then
-        member = { name = name, is_element = true }
-        by_name[name] = member
-        members[#members + 1] = member
-      end
-      member[#member + 1] = value_of(self, child)
+      add(members, by_name, local_name(self, child.name), value_of(self, child)).is_element = true
     end
   end
-  return members, concat(texts)
+  local text = concat(texts)
+  if #members > 0 and text:find("%S") then
+    add(members, by_name, self.is_direct and "#text" or "value", quote(text))
+  end
+  return members, text
 end
 
 local function value_of(self, element)
   local members, text = gather(self, element, value_of)
-  local is_blank = not text:find("%S")
   if #members == 0 then
     if text == "" then
       return self.is_direct and "null" or '""'
@@ -103,9 +112,6 @@ local function value_of(self, element)
       value = "[" .. value .. "]"
     end
     out[i] = quote(member.name) .. ":" .. value
-  end
-  if not is_blank then
-    out[#out + 1] = (self.is_direct and '"#text":' or '"value":') .. quote(text)
   end
   return "{" .. concat(out, ",") .. "}"
 end

@@ -112,11 +112,15 @@ function Zone:offset(time)
   return low == 0 and self.first or self.offsets[low]
 end
 
---- When a local midnight is.
+--- When a local day begins: at the first moment that has its date or a later one. Where clocks change
+--- at midnight there is no 00:00, or it comes twice; where a zone has left a day out, no such day.
 function Zone:midnight(days)
   local time = days * 86400
-  local guess = time - self:offset(time)
-  return time - self:offset(guess)
+  local early, late = time - self:offset(time - 86400), time - self:offset(time + 86400)
+  if early > late then
+    early, late = late, early
+  end
+  return early + self:offset(early) >= time and early or late
 end
 
 --- The day or month that a time lies in.

@@ -79,12 +79,25 @@ local function split(text, where)
   end
 end
 
-local function show(value)
-  if value == nil then
+local PLAIN = { number = true, boolean = true, cdata = true }
+
+--- A value as part of a text. Nothing, and JSON's null, are no text; what would show an address raises.
+---@param value any
+---@return string
+function M.show(value)
+  local kind = type(value)
+  if kind == "string" then
+    return value
+  elseif PLAIN[kind] then
+    return tostring(value)
+  elseif value == nil or kind == "userdata" and value == require("moongate.json").null then
     return ""
   end
-  return type(value) == "string" and value or tostring(value)
+  return error(("a %s cannot stand in a text; json.encode, or a template's filter json, writes one")
+    :format(kind), 0)
 end
+
+local show = M.show
 
 --- Makes a value ready for `M.get`: a function of `ctx`, or the value itself.
 ---@param value any a text, with or without ${…}; a function; or anything else, which stays

@@ -3,6 +3,7 @@
 --- `{% else %}`, `{% for x in … %}`, `{% end %}`, `{# comment #}`. Compiled when loaded, in the sandbox;
 --- what comes from a request is a value, never a template. Values are escaped for the media type.
 
+local expression = require("moongate.expression")
 local sandbox = require("moongate.sandbox")
 
 local concat, tostring, type = table.concat, tostring, type
@@ -14,12 +15,7 @@ local MARKUP = { ["&"] = "&amp;", ["<"] = "&lt;", [">"] = "&gt;", ['"'] = "&quot
 local JSON = { ['"'] = '\\"', ["\\"] = "\\\\", ["\b"] = "\\b", ["\f"] = "\\f", ["\n"] = "\\n",
   ["\r"] = "\\r", ["\t"] = "\\t", ["<"] = "\\u003c", [">"] = "\\u003e", ["&"] = "\\u0026" }
 
-local function text_of(value)
-  if value == nil then
-    return ""
-  end
-  return type(value) == "string" and value or tostring(value)
-end
+local text_of = expression.show
 
 local function markup(value)
   return (text_of(value):gsub("[&<>\"']", MARKUP):gsub("[%z\1-\8\11\12\14-\31]", ""))

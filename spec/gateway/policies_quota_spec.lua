@@ -76,6 +76,20 @@ describe("quota", function()
     gw:close()
   end)
 
+  it("has days that follow one another where clocks change at midnight, or a day is left out", function()
+    local calendar = require("moongate.calendar")
+    for _, name in ipairs({ "America/Sao_Paulo", "Africa/Cairo", "Asia/Beirut", "America/Havana", "Pacific/Apia" }) do
+      local zone = assert(calendar.zone(name))
+      local time, before = calendar.parse("2010-01-01"), nil
+      while time < calendar.parse("2027-01-01") do
+        local from, to = zone:window("day", time)
+        assert.is_true(from <= time and time < to, name .. " " .. os.date("!%F", time))
+        assert.equal(before or from, from, name .. " " .. os.date("!%F", time))
+        before, time = to, to
+      end
+    end
+  end)
+
   it("has days and months of a time zone", function()
     local calendar = require("moongate.calendar")
     local rome = assert(calendar.zone("Europe/Rome"))
@@ -88,6 +102,9 @@ describe("quota", function()
     from, to = rome:window("month", at("2026-12-31T23:30:00Z"))
     assert.equal(at("2026-12-31T23:00:00Z"), from)
     assert.equal(at("2027-01-31T23:00:00Z"), to)
+    from, to = rome:window("day", at("2026-10-25T00:30:00Z")) -- 25 hours long
+    assert.equal(at("2026-10-24T22:00:00Z"), from)
+    assert.equal(at("2026-10-25T23:00:00Z"), to)
     from, to = assert(calendar.zone("+05:30")):window("month", at("2024-02-29T18:29:59Z"))
     assert.equal(at("2024-01-31T18:30:00Z"), from)
     assert.equal(at("2024-02-29T18:30:00Z"), to)

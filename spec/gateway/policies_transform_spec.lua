@@ -24,6 +24,9 @@ return {
     out("/loop", as("text/plain", [=[
 {% for x in { "a", "b" } %}{% if x == "a" %}first{% else %}, {{ index }}:{{ x }}{% end %}{% end %}{# no #}]=])),
     out("/csv", as("text/csv", "{{ ctx.request.query.q }},1")),
+    out("/null", as("application/json", '{"n":"{{ ctx.response:json().n }}"}')),
+    out("/table", as("application/json", '{"n":"{{ ctx.response:json().t }}"}')),
+    out("/address", p.set_header { name = "X-T", value = "t=${ctx.response:json().t}" }),
     out("/replace", p.find_and_replace { from = "a.b", to = "${ctx.request.query.q}" }),
     out("/links", p.rewrite_links { hosts = { "backend.test:8000" } }),
     out("/jsonp", p.jsonp { callback_parameter_name = "cb" }),
@@ -48,6 +51,18 @@ end)
 local HOSTILE = "%3C%22%27%26%5C%0A{{1%2b1}}"
 
 describe("set_body with a template", function()
+  it("writes JSON's null as nothing, and never the address of a table", function()
+    answer = function()
+      return 200, { ["Content-Type"] = "application/json" }, '{"n":null,"t":{}}'
+    end
+    assert.equal('{"n":""}', gw:get("/null").body)
+    for _, path in ipairs({ "/table", "/address" }) do
+      local got = gw:get(path)
+      assert.equal(500, got.status)
+      assert.is_nil(got.headers["x-t"])
+    end
+  end)
+
   it("escapes values for the media type, and takes none for a template", function()
     assert.equal([[{"q":"\u003c\"'\u0026\\\n{{1+1}}","n":[1,2]}]], gw:get("/json?q=" .. HOSTILE).body)
     assert.equal("<p title='&lt;&quot;&#39;&amp;\\\n{{1+1}}'>&lt;&quot;&#39;&amp;\\\n{{1+1}}</p>",

@@ -63,6 +63,9 @@ describe("json_to_xml", function()
     assert.equal("<a_x0020_b>&lt;x&gt;&amp;</a_x0020_b>", xml('{"a b":"<x>&"}'))
     assert.equal("<_x0031_>1</_x0031_>", xml('{"1":1}'))
     assert.equal("<a_x003E__x003C_b>1</a_x003E__x003C_b>", xml('{"a><b":1}'))
+    assert.equal("<a_x00D7_b>c&#13;d\239\191\189</a_x00D7_b>", xml('{"a\\u00d7b":"c\\rd\\uffff"}'))
+    assert.equal("<_x0301_a />", xml('{"\\u0301a":""}'))
+    assert.equal("<é />", xml('{"é":""}'))
   end)
 
   it("looks at media type and Accept, and refuses what is no JSON", function()
@@ -84,6 +87,14 @@ describe("xml_to_json", function()
     assert.equal('{"r":{"@xmlns:p":"urn:p","@id":"7","p:a":"1","b":["x",{"@k":"v","#text":"y"}],"c":null}}',
       through("/direct", "text/xml", DOC).body)
     assert.equal('{"r":{"a":["1"]}}', through("/lists", "text/xml", "<r><a>1</a></r>").body)
+  end)
+
+  it("writes no name twice, though an attribute, an element and a text may share one", function()
+    local doc = '<a id="1"><id>2</id><value>3</value>text<x:b xmlns:x="u" x:id="7" id="8"/></a>'
+    assert.equal('{"a":{"id":["1","2"],"value":["3","text"],"b":{"id":["7","8"]}}}',
+      through("/friendly", "text/xml", doc).body)
+    assert.equal('{"a":{"@id":"1","id":"2","value":"3","x:b":{"@xmlns:x":"u","@x:id":"7","@id":"8"},"#text":"text"}}',
+      through("/direct", "text/xml", doc).body)
   end)
 
   it("takes no DTD, no entity, and nothing that is broken or deep", function()
