@@ -5,6 +5,9 @@
 
 #include <stdlib.h>
 #include <string.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 #define PIECES_MAX 16
 #define PAIR_BITS 10
@@ -15,6 +18,7 @@ struct piece {
     char text[64];  // in lower case
     size_t len, at; // `at`: of the pair
     unsigned pair;
+    char first[16], second[16]; // the pair's bytes with bit 0x20 set, as often as one step looks at
 };
 
 struct piece_filter {
@@ -70,6 +74,8 @@ struct piece_filter *regex_filter_new(struct moon_slice text, const char *flags)
         memcpy(piece->text, texts[i], piece->len);
         choose_pair(piece);
         filter->pairs[piece->pair] = true;
+        memset(piece->first, piece->text[piece->at] | 0x20, sizeof piece->first);
+        memset(piece->second, piece->text[piece->at + 1] | 0x20, sizeof piece->second);
     }
     return filter;
 }
@@ -104,10 +110,43 @@ static bool has_piece(const struct piece_filter *filter, const char *begin, cons
     return false;
 }
 
+#ifdef __SSE2__
+enum { STEP = 16 };
+
+static __m128i load(const char *at)
+{
+    return _mm_loadu_si128((const __m128i *)(const void *)at);
+}
+
+// A bit for each of the sixteen bytes at `at` where the pair of a piece may begin. Reads one more.
+static unsigned pairs_of_step(const struct piece_filter *filter, const char *at)
+{
+    const __m128i fold = _mm_set1_epi8(0x20);
+    __m128i first = _mm_or_si128(load(at), fold), second = _mm_or_si128(load(at + 1), fold);
+    __m128i found = _mm_setzero_si128();
+    for (size_t i = 0; i < filter->count; i++) {
+        const struct piece *piece = &filter->pieces[i];
+        __m128i is_first = _mm_cmpeq_epi8(first, load(piece->first));
+        __m128i is_second = _mm_cmpeq_epi8(second, load(piece->second));
+        found = _mm_or_si128(found, _mm_and_si128(is_first, is_second));
+    }
+    return (unsigned)_mm_movemask_epi8(found);
+}
+#endif
+
 bool regex_filter_passes(const struct piece_filter *filter, struct moon_slice subject, size_t from)
 {
-    const char *begin = subject.data + from, *end = subject.data + subject.len;
-    for (const char *at = begin; at + 1 < end; at++) {
+    const char *begin = subject.data + from, *end = subject.data + subject.len, *at = begin;
+#ifdef __SSE2__
+    for (; end - at > STEP; at += STEP) {
+        for (unsigned pairs = pairs_of_step(filter, at); pairs != 0; pairs &= pairs - 1) {
+            if (has_piece(filter, begin, at + __builtin_ctz(pairs), end)) {
+                return true;
+            }
+        }
+    }
+#endif
+    for (; at + 1 < end; at++) {
         if (filter->pairs[pair_at(at)] && has_piece(filter, begin, at, end)) {
             return true;
         }
