@@ -72,6 +72,7 @@ static struct moon_query_pairs *query_pairs(lua_State *L, struct moon_ctx *x)
 static struct moon_slice query_name(const struct moon_query_pairs *all,
                                     const struct query_pair *pair)
 {
+    MOON_ASSERT(all->query.data != NULL); // an empty query has no pairs
     return moon_slice(all->query.data + pair->at, pair->name_len);
 }
 
