@@ -114,7 +114,7 @@ struct moon_script {
 
 enum { MOON_FUEL_QUANTUM = 10000, MOON_FUEL_PORTION = 500 }; // as lua/moongate/fuel.lua has them
 
-/// The script that owns a state.
+/// The script that owns a state; NULL where none does (specs have states of their own).
 struct moon_script *moon_script_of(lua_State *L);
 
 /// Gives way (base/pace.h) while the configuration is loaded; that time is not taken off its budget.

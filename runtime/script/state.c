@@ -19,14 +19,6 @@ enum {
     STATE_HOT = 56, // LuaJIT's own
 };
 
-// A state allocates from its script, and so knows it.
-struct moon_script *moon_script_of(lua_State *L)
-{
-    void *script;
-    (void)lua_getallocf(L, &script);
-    return script;
-}
-
 // Counts what the state holds. Past the policies' limit the fuel runs out at once, which ends the
 // running section cleanly; twice as much is refused outright.
 static void *state_alloc(void *ud, void *ptr, size_t osize, size_t nsize)
@@ -72,6 +64,14 @@ static void *state_alloc_loading(void *ud, void *ptr, size_t osize, size_t nsize
     if (++script->allocations % STATE_LOOK == 0 && moon_pace_is_due())
         (void)lua_sethook(script->L, state_give_way, LUA_MASKCOUNT, 1);
     return state_alloc(ud, ptr, osize, nsize);
+}
+
+// A state allocates from its script, and so knows it. NULL: it is no script's, but a spec's own.
+struct moon_script *moon_script_of(lua_State *L)
+{
+    void *script;
+    lua_Alloc alloc = lua_getallocf(L, &script);
+    return alloc == state_alloc || alloc == state_alloc_loading ? script : NULL;
 }
 
 // A whole collection, in steps.
