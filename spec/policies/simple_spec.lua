@@ -226,36 +226,3 @@ describe("cors", function()
     assert.is_false(pcall(fake.policy, "cors", { origins = { "*" }, credentials = true }))
   end)
 end)
-
-describe("subscription", function()
-  local env = { api = "orders", products = { "gold" } }
-
-  local function answer(subscription, given, conf)
-    return refused(run("subscription", conf or {}, "inbound",
-      fake.ctx({ subscription = subscription, subscription_given = given }), env))
-  end
-
-  it("asks for a key that opens the API", function()
-    assert.equal("401 SubscriptionKeyNotFound", answer(nil, false))
-    assert.equal("401 SubscriptionKeyInvalid", answer(nil, true))
-    assert.is_nil(answer({ product = "gold", state = "active" }, true) or nil)
-    assert.is_nil(answer({ api = "orders", state = "active" }, true) or nil)
-    assert.is_nil(answer({ state = "active" }, true) or nil)
-    assert.equal("401 SubscriptionKeyInvalid", answer({ product = "free", state = "active" }, true))
-    assert.equal("401 SubscriptionKeyInvalid", answer({ api = "other", state = "active" }, true))
-    assert.equal("401 SubscriptionKeyInvalid", answer({ api = "orders", state = "suspended" }, true))
-  end)
-
-  it("lets callers without a key in where none is required, never with a bad one", function()
-    assert.is_nil(answer(nil, false, { required = false }) or nil)
-    assert.equal("401 SubscriptionKeyInvalid", answer(nil, true, { required = false }))
-  end)
-
-  it("does not hand the key to the backend", function()
-    local ctx = fake.ctx({ subscription = { state = "active" }, request = {
-      headers = { ["Ocp-Apim-Subscription-Key"] = "k" }, query = { ["subscription-key"] = "k" } } })
-    run("subscription", {}, "inbound", ctx, env)
-    assert.is_nil(ctx.request.headers["Ocp-Apim-Subscription-Key"])
-    assert.is_nil(ctx.request.query["subscription-key"])
-  end)
-end)
