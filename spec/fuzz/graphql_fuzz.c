@@ -5,8 +5,11 @@
 
 #include "plugin_host.h"
 
+extern const struct moon_plugin moon_plugin_json;
+
 static const char PREPARE[] =
     "package.path = 'lua/?.lua'\n"
+    "package.loaded['moongate.json'] = json\n"
     "local graphql = require('moongate.graphql')\n"
     "return function(input)\n"
     "  local document, why = graphql.parse(input)\n"
@@ -28,6 +31,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     static lua_State *L;
     if (L == NULL) {
         L = fuzz_new_state();
+        fuzz_open_plugin(L, &moon_plugin_json);
         fuzz_prepare(L, PREPARE);
     }
     fuzz_call(L, data, size);
