@@ -276,6 +276,16 @@ static struct moon_slice counters_caller(lua_State *L, struct moon_ctx *x,
     return moon_slice(room, len);
 }
 
+// Decides about the caller of the exchange at 2: ctx, key, amount.
+static int counters_decide_caller(lua_State *L, enum moon_limit_how how, counters_push_fn *push)
+{
+    char text[COUNTERS_CALLER_BYTES];
+    const struct counters_limiter *limiter = counters_check_limiter(L);
+    struct moon_ctx *x = moon_handle_check(L, 2, MOON_HANDLE_CTX);
+    return counters_decide(L, limiter, counters_caller(L, x, text), luaL_checknumber(L, 4), how,
+                           push);
+}
+
 /// limiter:admit(ctx, key, amount) -> nothing when allowed, else retry_after_s, is_store_refusal
 ///
 /// `key` is a text, true for the caller's subscription, or nil; without one the client's address
@@ -283,11 +293,7 @@ static struct moon_slice counters_caller(lua_State *L, struct moon_ctx *x,
 /// as `rate_limit.remaining` and `rate_limit.source`.
 static int limiter_admit(lua_State *L)
 {
-    char text[COUNTERS_CALLER_BYTES];
-    const struct counters_limiter *limiter = counters_check_limiter(L);
-    struct moon_ctx *x = moon_handle_check(L, 2, MOON_HANDLE_CTX);
-    return counters_decide(L, limiter, counters_caller(L, x, text), luaL_checknumber(L, 4),
-                           MOON_LIMIT_TAKE, counters_push_refusal);
+    return counters_decide_caller(L, MOON_LIMIT_TAKE, counters_push_refusal);
 }
 
 /// limiter:settle(ctx, key, amount) -> remaining, reset_s
@@ -295,11 +301,7 @@ static int limiter_admit(lua_State *L)
 /// Counts in any case, for the same callers as `admit`.
 static int limiter_settle(lua_State *L)
 {
-    char text[COUNTERS_CALLER_BYTES];
-    const struct counters_limiter *limiter = counters_check_limiter(L);
-    struct moon_ctx *x = moon_handle_check(L, 2, MOON_HANDLE_CTX);
-    return counters_decide(L, limiter, counters_caller(L, x, text), luaL_checknumber(L, 4),
-                           MOON_LIMIT_CHARGE, counters_push_left);
+    return counters_decide_caller(L, MOON_LIMIT_CHARGE, counters_push_left);
 }
 
 /// limiter:note(key, amount = 1)
