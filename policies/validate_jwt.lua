@@ -285,6 +285,14 @@ local function refuse(self, reason, message)
     self.status == 401 and { ["WWW-Authenticate"] = challenge } or nil)
 end
 
+local function is_token(raw)
+  return type(raw) == "string" and raw ~= ""
+end
+
+local function not_present(self)
+  return refuse(self, "TokenNotPresent", "a token is required")
+end
+
 local function no_keys()
   return reply.refuse(503, "TokenSignatureKeyNotFound", "the keys for tokens cannot be had now",
     { ["Retry-After"] = "5" })
@@ -313,21 +321,10 @@ local function verify(self, ctx, keyset, raw)
   return found, reason, message
 end
 
---- The keys that the issuer has now, or nil and a reply. A request without a token asks for none.
-local function fetched_keys(self, ctx)
-  local raw = find(self, ctx)
-  if type(raw) ~= "string" or raw == "" then
-    return nil, refuse(self, "TokenNotPresent", "a token is required")
-  end
-  local keyset = self.source:keys(ctx) -- logs what goes wrong
-  return keyset, not keyset and no_keys() or nil
-end
-
 --- The claims of a token that the memory does not have under its field. Else nil and a reply.
-local function judge(self, ctx, keyset)
-  local raw = find(self, ctx)
-  if type(raw) ~= "string" or raw == "" then
-    return nil, refuse(self, "TokenNotPresent", "a token is required")
+local function judge(self, ctx, keyset, raw)
+  if not is_token(raw) then
+    return nil, not_present(self)
   end
   local found = not self.header and self.rules:recall(raw, keyset)
   if found then
@@ -339,18 +336,21 @@ local function judge(self, ctx, keyset)
 end
 
 function M.inbound(self, ctx)
-  local keyset = self.keyset
+  local keyset, raw = self.keyset, nil
   if not keyset then
-    local refusal
-    keyset, refusal = fetched_keys(self, ctx)
+    raw = find(self, ctx)
+    if not is_token(raw) then
+      return not_present(self) -- and no keys are asked for
+    end
+    keyset = self.source:keys(ctx) -- logs what goes wrong
     if not keyset then
-      return refusal
+      return no_keys()
     end
   end
   local found = self.header and self.rules:recall_field(ctx, self.header, keyset)
   if not found then
     local refusal
-    found, refusal = judge(self, ctx, keyset)
+    found, refusal = judge(self, ctx, keyset, raw or find(self, ctx))
     if not found then
       return refusal
     end

@@ -223,6 +223,22 @@ describe("validate_jwt", function()
     assert.equal("TokenSignatureInvalid", (again()))
   end)
 
+  it("asks a function for the token once, where the keys are fetched too", function()
+    local calls = 0
+    local policy, self = host.policy("validate_jwt", conf({ token_value = function()
+      calls = calls + 1
+      return sign(good)
+    end }))
+    local keyset = self.keyset
+    self.keyset, self.source = nil, { keys = function()
+      return keyset
+    end }
+    local ctx = host.ctx()
+    assert.is_nil(policy.inbound(self, ctx))
+    assert.equal("alice", ctx.jwt.sub)
+    assert.equal(1, calls)
+  end)
+
   it("remembers no more than it may", function()
     local _, _, policy, self = ask({ cache_entries = 10 }, sign(good))
     for i = 1, 100 do
