@@ -15,9 +15,8 @@
 // A pair of neighbouring bytes stands for each piece, the rarest of it, by a hash in which the letters of
 // both cases are the same: what is found by it is compared whole.
 struct piece {
-    char text[64];  // in lower case
-    size_t len, at; // `at`: of the pair
-    unsigned pair;
+    char text[64];              // in lower case
+    size_t len, at;             // `at`: of the pair
     char first[16], second[16]; // the pair's bytes with bit 0x20 set, as often as one step looks at
 };
 
@@ -51,7 +50,6 @@ static void choose_pair(struct piece *piece)
         if (common < best) {
             best = common;
             piece->at = i;
-            piece->pair = pair_at(piece->text + i);
         }
     }
 }
@@ -73,7 +71,7 @@ struct piece_filter *regex_filter_new(struct moon_slice text, const char *flags)
         piece->len = strlen(texts[i]);
         memcpy(piece->text, texts[i], piece->len);
         choose_pair(piece);
-        filter->pairs[piece->pair] = true;
+        filter->pairs[pair_at(piece->text + piece->at)] = true;
         memset(piece->first, piece->text[piece->at] | 0x20, sizeof piece->first);
         memset(piece->second, piece->text[piece->at + 1] | 0x20, sizeof piece->second);
     }
