@@ -35,15 +35,21 @@ static struct moon_slice host_address_text(const struct moon_ip *ip)
     return moon_slice(text, len);
 }
 
-static const struct moon_exchange_view *host_exchange(lua_State *L, int index)
+// The exchange behind the ctx at `index`; NULL where the value is none, or its request is over.
+static struct moon_ctx *host_ctx(lua_State *L, int index)
 {
-    static struct moon_exchange_view view;
     if (!moon_handle_is(L, index, MOON_HANDLE_CTX))
         return NULL;
     const struct moon_handle *handle = lua_touserdata(L, index);
-    if (handle->runner == NULL || handle->runner->x == NULL)
+    return handle->runner == NULL ? NULL : handle->runner->x;
+}
+
+static const struct moon_exchange_view *host_exchange(lua_State *L, int index)
+{
+    static struct moon_exchange_view view;
+    struct moon_ctx *x = host_ctx(L, index);
+    if (x == NULL)
         return NULL;
-    const struct moon_ctx *x = handle->runner->x;
     const struct moon_request *request = x->request;
     view = (struct moon_exchange_view){
         .method = request->method_name,
@@ -63,10 +69,8 @@ static const struct moon_exchange_view *host_exchange(lua_State *L, int index)
         .server_port = x->client->server_port,
         .id = x->id,
     };
-    struct moon_ctx *mutable = handle->runner->x;
     if (x->leaf != NULL && x->leaf->needs_request_body)
-        view.is_request_body_complete =
-            x->ops->request_body(mutable, &view.request_body) == MOON_OK;
+        view.is_request_body_complete = x->ops->request_body(x, &view.request_body) == MOON_OK;
     if (x->response != NULL) {
         view.status = x->response->status;
         view.reason = x->response->reason;
@@ -74,7 +78,7 @@ static const struct moon_exchange_view *host_exchange(lua_State *L, int index)
         view.response_field_count = x->response->fields.count;
         if (x->leaf != NULL && x->leaf->needs_response_body)
             view.is_response_body_complete =
-                x->ops->response_body(mutable, &view.response_body) == MOON_OK;
+                x->ops->response_body(x, &view.response_body) == MOON_OK;
     }
     return &view;
 }
@@ -126,12 +130,10 @@ static bool host_read_file(lua_State *L, const char *path, struct moon_slice *ou
 static bool host_request_field(lua_State *L, int index, struct moon_slice name,
                                struct moon_slice *value)
 {
-    if (!moon_handle_is(L, index, MOON_HANDLE_CTX))
+    const struct moon_ctx *x = host_ctx(L, index);
+    if (x == NULL)
         return false;
-    const struct moon_handle *handle = lua_touserdata(L, index);
-    if (handle->runner == NULL || handle->runner->x == NULL)
-        return false;
-    *value = moon_fields_joined(&handle->runner->x->request->fields, name);
+    *value = moon_fields_joined(&x->request->fields, name);
     return value->data != NULL;
 }
 
