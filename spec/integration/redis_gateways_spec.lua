@@ -53,7 +53,7 @@ local function start(redis, prefix)
   folders[#folders + 1] = folder
   local file = assert(io.open(folder .. "/gateway.lua", "w"))
   file:write((config:gsub("PORT", port):gsub("ADMIN", admin):gsub("REDIS", function()
-    return (redis or ("url = %q"):format(server.url)) .. ", timeout = 0.2" -- a late answer is decided here
+    return redis or ("url = %q, timeout = 2"):format(server.url) -- a late answer would be decided by the node itself
   end)))
   file:close()
   local node = gateways.start { from = folder, port = port, environment = prefix }
@@ -221,6 +221,8 @@ describe("three gateways over one Redis", function()
       local body = gateways.run(("curl -s 'http://127.0.0.1:%d/status'"):format(nodes[1].admin))
       return require("cjson").decode(body).limits.store
     end
+    end_nodes()
+    start_all(3, ("url = %q, timeout = 0.2"):format(server.url))
     assert.same({ false, 3 }, { store().is_down, store().nodes })
     server:pause()
     local slowest = 0
@@ -288,7 +290,7 @@ describe("gateways over one Redis", function()
         .. "--tls-auth-clients no"):format(pair.certificate, pair.key, tls.dir()) }
     assert.equal("OK", server:cli("ACL", "SETUSER", "gate", "on", ">pass:word", "~moongate:*", "~events",
       "+@read", "+@write", "+@connection", "+@scripting", "+time"))
-    local redis = ("url = %q, username = 'gate', password = 'pass:word', tls = { ca = '%s/redis_ca.pem' }")
+    local redis = ("url = %q, timeout = 2, username = 'gate', password = 'pass:word', tls = { ca = '%s/redis_ca.pem' }")
       :format(server.url, tls.dir())
     start_all(2, redis)
     assert.equal(20, admitted("/exact", 30))
