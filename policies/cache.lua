@@ -177,12 +177,14 @@ function M.prepare(conf, env)
   })
   local caller = conf.vary_by == "subscription" and by_subscription
     or conf.vary_by == "user" and by_user or nil
-  return { rule = rule, caller = caller, key = conf.key and expression.required(conf.key, "key"),
-    is_plain = not caller and not conf.key }
+  if not caller and not conf.key then
+    return { rule = rule, native = { inbound = rule } } -- the rule is all of it
+  end
+  return { rule = rule, caller = caller, key = conf.key and expression.required(conf.key, "key") }
 end
 
 function M.inbound(self, ctx)
-  if self.is_plain then
+  if self.native then
     return lookup(self.rule, ctx)
   end
   local caller, key

@@ -7,13 +7,19 @@ local listings = require("moongate.config.listings")
 
 local concat = table.concat
 
--- Where a chain notes which policy it runs, for the report of a stuck worker. Without the runtime
--- (unit specs) nobody looks.
+-- Where a chain notes which policy it runs, for the report of a stuck worker, and what the runtime can
+-- do without Lua. Without the runtime (unit specs) nobody looks.
 local has_core, core = pcall(require, "moongate.chain.core")
 if not has_core then
-  core = { at = { 0 }, name = function()
-    return 0
-  end }
+  core = {
+    at = { 0 },
+    name = function()
+      return 0
+    end,
+    is_act = function()
+      return false
+    end,
+  }
 end
 
 local M = {}
@@ -23,7 +29,8 @@ local M = {}
 ---@field product? string runs only for callers with a key of this product
 
 ---@class moongate.Chain
----@field fn? fun(ctx): table?, integer?
+---@field acts? userdata[] what its first policies do, in C alone
+---@field fn? fun(ctx): table?, integer? what follows them
 ---@field name string chunk name
 ---@field entries moongate.ChainEntry[]
 
@@ -218,6 +225,37 @@ function M.generate(entries, section, is_nested)
   return head .. "\n" .. concat(out, "\n") .. "\nend\n", values, by_line
 end
 
+-- A policy whose `prepare` says so (`native`) is done by C alone in a section. Where a chain begins
+-- with such policies, the runtime calls them itself.
+local function act_of(entry, section)
+  local listing = entry.listing
+  if entry.product or listing.when or type(listing.own) ~= "table" then
+    return nil
+  end
+  local native = rawget(listing.own, "native")
+  local act = type(native) == "table" and rawget(native, section)
+  return core.is_act(act) and act or nil
+end
+
+--- Takes the acts at the front of a chain.
+---@return userdata[]? acts
+---@return moongate.ChainEntry[] rest
+local function split(entries, section)
+  local acts, rest = {}, {}
+  for i, entry in ipairs(entries) do
+    local act = i == #acts + 1 and act_of(entry, section)
+    if act then
+      acts[i] = act
+    else
+      rest[#rest + 1] = entry
+    end
+  end
+  if #acts == 0 then
+    return nil, entries
+  end
+  return acts, rest
+end
+
 local function key_of(entries, section)
   local parts = { section }
   for _, entry in ipairs(entries) do
@@ -226,7 +264,7 @@ local function key_of(entries, section)
   return concat(parts, " ")
 end
 
---- Builds the function of a section; nil where there is nothing to run.
+--- Builds what a section runs; nil where that is nothing.
 ---@param entries moongate.ChainEntry[]
 ---@param section string
 ---@param cache table chains made before in this load, by what is in them
@@ -240,15 +278,14 @@ function M.build(entries, section, cache)
   if not chain then
     chain_count = chain_count + 1
     local name = ("chain:%d:%s"):format(chain_count, section)
-    local source, values, by_line = M.generate(entries, section)
-    local chunk = assert(load(source, "=" .. name, "t", {}))
-    chain = {
-      fn = chunk(values, core.at, guard, guard_function),
-      name = name,
-      entries = entries,
-      source = source,
-    }
-    book[name] = { section = section, by_line = by_line }
+    local acts, rest = split(entries, section)
+    chain = { acts = acts, name = name, entries = entries }
+    if #rest > 0 then
+      local source, values, by_line = M.generate(rest, section)
+      local chunk = assert(load(source, "=" .. name, "t", {}))
+      chain.fn, chain.source = chunk(values, core.at, guard, guard_function), source
+      book[name] = { section = section, by_line = by_line }
+    end
     cache[key] = chain
   end
   return chain

@@ -117,7 +117,7 @@ static enum step_next step_inbound(struct moon_exchange *x)
         if (rc != MOON_OK)
             return exchange_fail(x, rc);
     }
-    bool has_chain = x->ctx.leaf->chains[MOON_SECTION_INBOUND] != 0;
+    bool has_chain = moon_leaf_runs(x->ctx.leaf, MOON_SECTION_INBOUND);
     enum step_next next = exchange_section(x, MOON_SECTION_INBOUND, MOON_STEP_ACT);
     if (next != STEP_WAIT && has_chain)
         x->times.inbound = x->ctx.ran_until_us;
@@ -192,7 +192,7 @@ static enum step_next step_outbound(struct moon_exchange *x)
         if (rc != MOON_OK)
             return exchange_fail(x, rc);
     }
-    bool has_chain = x->ctx.leaf->chains[MOON_SECTION_OUTBOUND] != 0;
+    bool has_chain = moon_leaf_runs(x->ctx.leaf, MOON_SECTION_OUTBOUND);
     enum step_next next = exchange_section(x, MOON_SECTION_OUTBOUND, MOON_STEP_RESPOND);
     if (next != STEP_WAIT && has_chain)
         x->times.outbound = x->ctx.ran_until_us;
@@ -213,7 +213,7 @@ static enum step_next step_fail(struct moon_exchange *x)
 {
     moon_forward_end_call(x);
     moon_forward_log_failure(x);
-    bool has_chain = x->ctx.leaf != NULL && x->ctx.leaf->chains[MOON_SECTION_ON_ERROR] != 0;
+    bool has_chain = x->ctx.leaf != NULL && moon_leaf_runs(x->ctx.leaf, MOON_SECTION_ON_ERROR);
     bool is_unseen = x->is_client_gone && x->failure != MOON_ERR_CLIENT_CLOSED;
     if (!has_chain || is_unseen)
         x->is_failed_in_on_error = true;
@@ -271,7 +271,7 @@ static enum step_next step_log(struct moon_exchange *x)
     moon_forward_end_call(x);
     if (x->ctx.is_background)
         return step_to(x, MOON_STEP_END); // no client, no line
-    if (x->ctx.leaf != NULL && x->ctx.leaf->chains[MOON_SECTION_LOG] != 0) {
+    if (x->ctx.leaf != NULL && moon_leaf_runs(x->ctx.leaf, MOON_SECTION_LOG)) {
         // A log policy may look, not wait: the client has its answer already.
         if (moon_script_run(&x->ctx, MOON_SECTION_LOG) == MOON_RUN_WAIT)
             moon_log_warn("a policy waits in its log section, which it cannot");

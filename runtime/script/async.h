@@ -29,5 +29,9 @@ struct moon_ctx *moon_async_ctx(lua_State *L);
 /// @return what the C function returns
 int moon_async_wait(lua_State *L, struct moon_ctx *x, void (*cancel)(void *op), void *op);
 
+/// An act (script/plan.h) waits. moon_async_done ends that too, without pushing anything: x->is_cached
+/// says whether the section is over. @param cancel  as above
+enum moon_act_answer moon_act_wait(struct moon_ctx *x, void (*cancel)(void *op), void *op);
+
 /// The operation has ended. May run the policy, and end the exchange, before it returns.
 void moon_async_done(struct moon_ctx *x, moon_async_push_fn *push, void *op);

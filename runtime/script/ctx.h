@@ -149,6 +149,8 @@ struct moon_ctx {
     enum moon_rc forward_rc;       // how the last ctx:forward ended
     enum moon_rc body_rc;          // how a body broke that a policy read, whatever it caught
     enum moon_section section;     // running now
+    size_t acts_begun;             // of the section's; the last one may wait
+    bool is_act_waiting;
     bool is_path_rewritten;
     bool is_background; // nobody waits for the answer: the cache renews an object
     bool is_cached;     // the response is out of the cache: the section ends

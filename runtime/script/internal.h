@@ -236,6 +236,12 @@ void moon_parallel_resume(struct moon_ctx *x, struct moon_branch *branch, moon_a
 int moon_ctx_forward(lua_State *L);
 int moon_ctx_drop_response(lua_State *L);
 
+/// Makes objects of a metatable, which is on top of the stack, acts of policies.
+void moon_act_register(lua_State *L, enum moon_act_answer (*run)(struct moon_ctx *x, const void *));
+
+/// What is at `index` as an act. @return false when it is none
+bool moon_act_read(lua_State *L, int index, struct moon_act *act);
+
 /// "inbound", "on_error" ...: as configurations and logs call it.
 const char *moon_section_name(enum moon_section section);
 

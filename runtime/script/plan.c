@@ -396,17 +396,36 @@ static void plan_leaf_listeners(struct plan_reader *r, struct moon_leaf *leaf)
     plan_leave(r);
 }
 
+static void plan_acts(struct plan_reader *r, struct moon_acts *acts)
+{
+    if (!plan_enter(r, "acts"))
+        return;
+    acts->count = plan_count(r);
+    struct moon_act *list = plan_alloc(r, acts->count, sizeof(*list));
+    for (size_t i = 0; !r->has_failed && i < acts->count; i++) {
+        plan_element(r, i);
+        MOON_ASSERT(moon_act_read(r->L, -1, &list[i])); // chain.lua has seen to it
+        plan_leave(r);
+    }
+    acts->list = list;
+    (void)luaL_ref(r->L, LUA_REGISTRYINDEX); // keeps the objects
+}
+
 static void plan_leaf_chains(struct plan_reader *r, struct moon_leaf *leaf)
 {
     static const char *const sections[MOON_SECTION_COUNT] = {"inbound",  "backend", "outbound",
                                                              "on_error", "log",     "malformed"};
-    if (plan_enter(r, "chains")) {
+    if (plan_enter(r, "built")) {
         for (int i = 0; i < MOON_SECTION_COUNT; i++) {
-            lua_getfield(r->L, -1, sections[i]);
+            if (!plan_enter(r, sections[i]))
+                continue;
+            plan_acts(r, &leaf->acts[i]);
+            lua_getfield(r->L, -1, "fn");
             if (lua_isfunction(r->L, -1))
                 leaf->chains[i] = luaL_ref(r->L, LUA_REGISTRYINDEX);
             else
                 lua_pop(r->L, 1);
+            plan_leave(r);
         }
         plan_leave(r);
     }
@@ -483,7 +502,7 @@ static void plan_leaf(struct plan_reader *r, struct moon_leaf *leaf)
     plan_leaf_networks(r, leaf);
     plan_leaf_listeners(r, leaf);
     plan_leaf_chains(r, leaf);
-    r->plan->inspects_malformed |= leaf->chains[MOON_SECTION_MALFORMED] != 0;
+    r->plan->inspects_malformed |= moon_leaf_runs(leaf, MOON_SECTION_MALFORMED);
 }
 
 static void plan_read_leaves(struct plan_reader *r)

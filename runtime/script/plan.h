@@ -19,6 +19,14 @@ enum moon_section {
     MOON_SECTION_COUNT,
 };
 
+struct moon_ctx;
+
+enum moon_act_answer {
+    MOON_ACT_GO_ON, // with the next one
+    MOON_ACT_ENDS,  // the section: x->response is made
+    MOON_ACT_WAITS, // moon_async_done follows
+};
+
 /// Names of limits are those of the configuration; sizes in bytes, durations in milliseconds.
 struct moon_limits_conf {
     size_t head_bytes, uri_bytes, header_count;
@@ -79,6 +87,19 @@ struct moon_reply_conf {
     size_t field_count;
 };
 
+/// What a policy does in a section, where it is done by C alone. The object belongs to Lua, and lives as
+/// long as the plan.
+struct moon_act {
+    enum moon_act_answer (*run)(struct moon_ctx *x, const void *object);
+    const void *object;
+};
+
+/// Acts that stand before a section's Lua function.
+struct moon_acts {
+    const struct moon_act *list;
+    size_t count;
+};
+
 /// Where a request can end up: host, path pattern and method, and what is done there.
 struct moon_leaf {
     int id;                               // 1-based, as in the plan
@@ -92,7 +113,8 @@ struct moon_leaf {
     struct moon_reply_conf reply;
     int backend; // index, or -1
     struct moon_slice site, route, api, operation;
-    int chains[MOON_SECTION_COUNT]; // registry references of the Lua functions; 0: nothing to run
+    struct moon_acts acts[MOON_SECTION_COUNT];
+    int chains[MOON_SECTION_COUNT]; // registry references of the Lua functions that follow; 0: none
     bool needs_request_body, needs_response_body;
     bool
         wants_plain_response; // policies read the answer's text: the backend is asked for no coding
@@ -106,6 +128,12 @@ struct moon_leaf {
     int metric_latency;
     int api_ref, operation_ref; // as in moon_subscription
 };
+
+/// Whether policies act in a section of the leaf.
+static inline bool moon_leaf_runs(const struct moon_leaf *leaf, enum moon_section section)
+{
+    return leaf->acts[section].count > 0 || leaf->chains[section] != 0;
+}
 
 /// What is logged of requests, and what of them is hidden.
 struct moon_access_log_conf {

@@ -330,11 +330,80 @@ static enum moon_run run_go_on(struct moon_ctx *x, int args)
     return result;
 }
 
+// ---- acts --------------------------------------------------------------------------------------
+
+static const char run_act_field[] = "__act";
+
+void moon_act_register(lua_State *L, enum moon_act_answer (*run)(struct moon_ctx *, const void *))
+{
+    lua_pushlightuserdata(L, (void *)(uintptr_t)run);
+    lua_setfield(L, -2, run_act_field);
+}
+
+bool moon_act_read(lua_State *L, int index, struct moon_act *act)
+{
+    const void *object = lua_touserdata(L, index);
+    if (object == NULL || luaL_getmetafield(L, index, run_act_field) == 0)
+        return false;
+    uintptr_t run = (uintptr_t)lua_touserdata(L, -1);
+    lua_pop(L, 1);
+    act->run = (enum moon_act_answer(*)(struct moon_ctx *, const void *))run;
+    act->object = object;
+    return true;
+}
+
+enum moon_act_answer moon_act_wait(struct moon_ctx *x, void (*cancel)(void *op), void *op)
+{
+    x->cancel = cancel;
+    x->op = op;
+    x->is_act_waiting = true;
+    return MOON_ACT_WAITS;
+}
+
+static enum moon_run run_chain(struct moon_ctx *x, int chain);
+
+// The section's acts that have not been begun, and what follows them.
+static enum moon_run run_acts(struct moon_ctx *x)
+{
+    const struct moon_acts *acts = &x->leaf->acts[x->section];
+    while (x->acts_begun < acts->count) {
+        const struct moon_act *act = &acts->list[x->acts_begun++];
+        switch (act->run(x, act->object)) {
+        case MOON_ACT_GO_ON:
+            break;
+        case MOON_ACT_ENDS:
+            return MOON_RUN_CACHED;
+        case MOON_ACT_WAITS:
+            return MOON_RUN_WAIT;
+        }
+    }
+    int chain = x->leaf->chains[x->section];
+    return chain == 0 ? MOON_RUN_DONE : run_chain(x, chain);
+}
+
+static enum moon_run run_act_ended(struct moon_ctx *x)
+{
+    x->is_act_waiting = false;
+    x->push_results = NULL;
+    x->op = NULL;
+    x->ran_until_us = moon_clock_us();
+    return x->is_cached ? MOON_RUN_CACHED : run_acts(x);
+}
+
+// ---- sections ----------------------------------------------------------------------------------
+
 enum moon_run moon_script_run(struct moon_ctx *x, enum moon_section section)
 {
-    int chain = x->leaf == NULL ? 0 : x->leaf->chains[section];
-    if (chain == 0)
+    if (x->leaf == NULL)
         return MOON_RUN_DONE;
+    x->section = section;
+    x->acts_begun = 0;
+    x->is_act_waiting = false;
+    return run_acts(x);
+}
+
+static enum moon_run run_chain(struct moon_ctx *x, int chain)
+{
     if (x->runner == NULL)
         x->runner = runner_take(x->script, x);
     if (x->runner == NULL) {
@@ -346,7 +415,6 @@ enum moon_run moon_script_run(struct moon_ctx *x, enum moon_section section)
     }
     if (x->runner->is_dead || lua_status(x->runner->co) == LUA_YIELD)
         runner_renew(x->script, x->runner);
-    x->section = section;
     lua_State *co = x->runner->co;
     lua_rawgeti(co, LUA_REGISTRYINDEX, chain);
     lua_rawgeti(co, LUA_REGISTRYINDEX, x->runner->ctx_ref);
@@ -355,6 +423,8 @@ enum moon_run moon_script_run(struct moon_ctx *x, enum moon_section section)
 
 enum moon_run moon_script_resume(struct moon_ctx *x)
 {
+    if (x->is_act_waiting)
+        return run_act_ended(x);
     MOON_ASSERT(x->runner != NULL && x->push_results != NULL);
     moon_async_push_fn *push = x->push_results;
     void *op = x->op;

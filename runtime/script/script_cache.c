@@ -168,6 +168,23 @@ static int cache_lookup(lua_State *L)
     return cache_push_answer(x, L, NULL);
 }
 
+// The same as an act: nothing but the rule is needed.
+static enum moon_act_answer cache_act(struct moon_ctx *x, const void *rule)
+{
+    static const struct moon_cache_key_parts none;
+    if (x->ops->cache_lookup == NULL)
+        return MOON_ACT_GO_ON;
+    switch (x->ops->cache_lookup(x, rule, &none)) {
+    case MOON_CACHE_GO_ON:
+        return MOON_ACT_GO_ON;
+    case MOON_CACHE_ANSWERED:
+        return MOON_ACT_ENDS;
+    case MOON_CACHE_WAITS:
+        break;
+    }
+    return moon_act_wait(x, x->ops->cache_cancel, x);
+}
+
 // ---- purging -----------------------------------------------------------------------------------
 
 /// cache.purge_tag(name): everything stored under the tag is gone
@@ -342,6 +359,7 @@ static int cache_open(lua_State *L)
     luaL_newmetatable(L, cache_rule_name);
     lua_pushliteral(L, "rule");
     lua_setfield(L, -2, "__metatable");
+    moon_act_register(L, cache_act);
     lua_pop(L, 1);
     lua_newtable(L);
     luaL_register(L, NULL, cache_functions);

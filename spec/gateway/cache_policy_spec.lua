@@ -51,6 +51,7 @@ return {
       end } } },
     { path = "/rewritten", backend = "origin", policies = {
       inbound = { p.cache { ttl = 10, stale_while_revalidate = 60 }, p.rewrite_uri { template = "/v2/x" } } } },
+    { path = "/custom", backend = "origin", policies = { inbound = { p.teapot {} } } },
     { path = "/slow", backend = "origin", policies = {
       inbound = { p.cache {}, function(ctx) ctx:sleep(0.05) end } } },
     { path = "/fan", backend = "origin", policies = { inbound = { fan } } },
@@ -78,6 +79,13 @@ return {
 }
 ]]
 
+local teapot = [[
+local M = { name = "teapot", schema = { type = "object", additionalProperties = false } }
+function M.prepare() return { native = { inbound = io or print } } end
+function M.inbound() return { status = 418 } end
+return M
+]]
+
 local gw, answer, count, seen
 local json = require("moongate.json")
 
@@ -87,7 +95,7 @@ before_each(function()
     return 200, {}, "body " .. n
   end
   gw = moongate.gateway({
-    files = { ["gateway.lua"] = config },
+    files = { ["gateway.lua"] = config, ["policies/teapot.lua"] = teapot },
     backends = {
       origin = function(request)
         count, seen = count + 1, request
@@ -199,6 +207,25 @@ describe("p.cache", function()
     assert.equal("true", first.headers["x-out"])
     assert.equal("nil", second.headers["x-out"])
     assert.equal(1, count)
+  end)
+
+  it("needs no Lua where nothing is asked of the request", function()
+    local function lua_us(path)
+      local sum = 0
+      for _ = 1, 20 do
+        assert.equal(200, get(path).status)
+        sum = sum + (gw:last_log().lua_us or 0)
+      end
+      return sum
+    end
+    get("/ttl")
+    assert.equal(0, lua_us("/ttl"))
+    get("/subscription")
+    assert.is_true(lua_us("/subscription") > 0)
+  end)
+
+  it("lets no other policy say that C does its work", function()
+    assert.equal(418, get("/custom").status)
   end)
 
   it("renews in the background through the same policies", function()

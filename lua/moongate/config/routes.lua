@@ -188,14 +188,12 @@ function M:compose(scopes)
     local entries = chain.compose_all(scopes)
     merge_scopes(self.listings, entries)
     entries.backend = innermost_forward(entries.backend)
-    local chains, built = {}, {}
+    local built = {}
     for _, section in ipairs(listings.ACTS) do
-      local one = chain.build(running(entries[section]), section, self.chains)
-      built[section] = one
-      chains[section] = one and one.fn
+      built[section] = chain.build(running(entries[section]), section, self.chains)
     end
     local needs, who = merge_needs(entries)
-    done = { entries = entries, chains = chains, built = built, needs = needs, needs_who = who }
+    done = { entries = entries, built = built, needs = needs, needs_who = who }
     self.composed[key] = done
   end
   return done
@@ -203,8 +201,7 @@ end
 
 function M:add(leaf, composed)
   leaf.id = #self.leaves + 1
-  leaf.chains, leaf.needs = composed.chains, composed.needs
-  leaf.entries, leaf.built = composed.entries, composed.built
+  leaf.entries, leaf.built, leaf.needs = composed.entries, composed.built, composed.needs
   self.leaves[leaf.id] = leaf
   if leaf.streaming and composed.needs_who then
     local who = composed.needs_who
@@ -314,9 +311,8 @@ local function preflight_only(like, cors, chains)
   end
   entries.inbound = cors
   leaf.kind, leaf.operation, leaf.backend = "not_found", nil, nil
-  local built = chain.build(cors, "inbound", chains)
   return leaf, {
-    entries = entries, chains = { inbound = built.fn }, built = { inbound = built },
+    entries = entries, built = { inbound = chain.build(cors, "inbound", chains) },
     needs = { request_body = false, response_body = false },
   }
 end
@@ -333,9 +329,8 @@ local function preflight_first(like, cors, composed, chains)
   end
   entries.inbound = inbound
   local out = copied(composed)
-  out.entries, out.chains, out.built = entries, copied(composed.chains), copied(composed.built)
+  out.entries, out.built = entries, copied(composed.built)
   out.built.inbound = chain.build(running(inbound), "inbound", chains)
-  out.chains.inbound = out.built.inbound.fn
   return copied(like), out
 end
 

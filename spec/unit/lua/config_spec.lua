@@ -54,7 +54,7 @@ describe("the configuration", function()
     assert.equal("get", get.operation)
     assert.equal("Ocp-Apim-Subscription-Key", get.subscription.header)
     assert.same({ file = "apis/orders.lua", line = 8, path = "operations.get" }, get.source)
-    assert.is_nil(plan.routes[10].chains.inbound)
+    assert.is_nil(plan.routes[10].built.inbound)
     assert.same({}, plan.warnings)
   end)
 
@@ -208,8 +208,8 @@ return M]]
       ["policies/tag.lua"] = policy, ["lib/shared.lua"] = "return { prefix = 'p-' }",
     }))
     local ctx = { vars = {} }
-    plan.routes[1].chains.inbound(ctx)
-    plan.routes[1].chains.log(ctx)
+    plan.routes[1].built.inbound.fn(ctx)
+    plan.routes[1].built.log.fn(ctx)
     assert.same({ tag = "p-x", logged = true }, ctx.vars)
     assert_error("policies/tag.lua:1: module \"ffi\" cannot be required here",
       SITE .. "policies = { inbound = { p.tag {} } },\n", { ["policies/tag.lua"] = 'require("ffi")' })
