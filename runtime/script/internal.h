@@ -99,6 +99,7 @@ struct moon_script {
     // Fuel (script_fuel.c) and memory (state.c).
     int32_t fuel;
     int64_t deadline_us; // real time at which the running section has used up its budget
+    int64_t load_cpu_us; // while a configuration is loaded: CPU time at which that has, too
     bool is_spent;
     size_t lua_bytes;
     uint32_t allocations; // while it is loaded

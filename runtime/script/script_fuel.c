@@ -23,6 +23,14 @@ static int fuel_raise(lua_State *L, const struct moon_script *script)
     return lua_error(L);
 }
 
+// A section's budget is of real time, which is had for nothing. Loading has the CPU time as well: it may
+// take long where others use the machine.
+static bool fuel_is_late(const struct moon_script *script)
+{
+    return moon_clock_real_us() > script->deadline_us &&
+           (script->current != NULL || moon_clock_cpu_us() > script->load_cpu_us);
+}
+
 /// refill(): called by instrumented code when the counter is empty.
 /// Does not return when the budget is spent.
 static int fuel_refill(lua_State *L)
@@ -36,7 +44,7 @@ static int fuel_refill(lua_State *L)
         return 0;
     }
     if (!script->is_spent)
-        script->is_spent = script->is_memory_spent || moon_clock_real_us() > script->deadline_us;
+        script->is_spent = script->is_memory_spent || fuel_is_late(script);
     if (script->is_spent) {
         script->fuel = 0;
         return fuel_raise(L, script);
@@ -78,6 +86,7 @@ static int fuel_begin(lua_State *L)
     double seconds = luaL_checknumber(L, 1);
     script->is_spent = script->is_memory_spent = false;
     script->deadline_us = moon_clock_real_us() + (int64_t)(seconds * 1e6);
+    script->load_cpu_us = moon_clock_cpu_us() + (int64_t)(seconds * 1e6);
     script->fuel = MOON_FUEL_QUANTUM;
     return 0;
 }

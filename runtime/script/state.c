@@ -43,10 +43,12 @@ void moon_script_pace(struct moon_script *script)
 {
     if (!moon_pace_is_due())
         return;
-    int64_t began_us = moon_clock_real_us();
+    int64_t began_us = moon_clock_real_us(), began_cpu_us = moon_clock_cpu_us();
     moon_pace();
-    if (script->deadline_us != 0)
+    if (script->deadline_us != 0) {
         script->deadline_us += moon_clock_real_us() - began_us;
+        script->load_cpu_us += moon_clock_cpu_us() - began_cpu_us;
+    }
 }
 
 static void state_give_way(lua_State *L, lua_Debug *at)

@@ -212,10 +212,10 @@ describe("a client that does not read", function()
 return {
   name = "spec",
   listeners = { { name = "http", address = "127.0.0.1:0" } },
-  limits = { send_timeout = 20 },
+  limits = { send_timeout = 40 },
   backends = { origin = { targets = { "http://127.0.0.1:1" } } },
   sites = { { hosts = { "*" }, routes = {
-    { path = "/short/*", backend = "origin", limits = { send_timeout = 2, idle_timeout = 3 } },
+    { path = "/short/*", backend = "origin", limits = { send_timeout = 20, idle_timeout = 30 } },
     { path = "/*", backend = "origin" } } } },
 }
 ]] }, backends = { origin = function()
@@ -245,9 +245,9 @@ return {
 
   it("is cut off after its route's send_timeout, and the log says why", function()
     local client = stall("/short/x")
-    gw:advance(1.5)
+    gw:advance(10)
     assert.equal(1, gw:connections())
-    gw:advance(0.6)
+    gw:advance(11)
     assert.equal(0, gw:connections())
     assert.equal("send_timeout", gw:last_log().error)
     client:close()
@@ -255,9 +255,9 @@ return {
 
   it("has the gateway's send_timeout where the route says nothing", function()
     local client = stall("/x")
-    gw:advance(15)
+    gw:advance(30)
     assert.equal(1, gw:connections())
-    gw:advance(6)
+    gw:advance(11)
     assert.equal(0, gw:connections())
     client:close()
   end)
@@ -271,12 +271,12 @@ return {
         got = got + #(bytes or part)
         gw.core:turn(0)
       end
-      gw:advance(0.05)
+      gw:advance(0.5)
     end
     assert.equal(200, gw:last_log().status)
-    gw:advance(2.5)
+    gw:advance(20)
     assert.equal(1, gw:connections())
-    gw:advance(1) -- idle_timeout of the route
+    gw:advance(11) -- idle_timeout of the route
     assert.equal(0, gw:connections())
     client:close()
   end)
