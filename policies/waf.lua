@@ -140,6 +140,11 @@ function M.needs(conf)
   return { request_body = conf.inspect_body, response_body = conf.inspect_response }
 end
 
+--- Where a listing has nothing to do, so that nothing runs for it there.
+function M.idle(conf)
+  return { outbound = not conf.inspect_response }
+end
+
 -- What `modsecurity.conf-recommended` sets, as far as rules see it.
 local BEFORE = [[
 SecRuleEngine On
@@ -410,7 +415,7 @@ function M.prepare(conf, env)
       exclusions = conf.exclusions and exclusion_text(conf.exclusions) }),
     steps = steps, enforces = conf.mode ~= "detection",
     inspects_body = conf.inspect_body ~= false,
-    inspects_response = conf.inspect_response or false, needs_place = needs_place(conf),
+    needs_place = needs_place(conf),
   }
 end
 
@@ -472,10 +477,12 @@ function M.inbound(self, ctx)
   if self.needs_place then
     vars = waf_custom.place_of(ctx)
   end
-  local answer, is_allowed = run_steps(self, ctx, vars)
-  if answer or is_allowed then
-    ctx.vars["waf.is_allowed"] = is_allowed
-    return answer
+  if #self.steps > 0 then
+    local answer, is_allowed = run_steps(self, ctx, vars)
+    if answer or is_allowed then
+      ctx.vars["waf.is_allowed"] = is_allowed
+      return answer
+    end
   end
   local verdict = inspect(self.guard, ctx, vars, self.inspects_body)
   if verdict then
@@ -484,7 +491,7 @@ function M.inbound(self, ctx)
 end
 
 function M.outbound(self, ctx)
-  if not self.inspects_response or ctx.vars["waf.is_allowed"] then
+  if ctx.vars["waf.is_allowed"] then
     return
   end
   local guard = self.guard
@@ -506,17 +513,14 @@ function M.malformed(self, ctx)
 end
 
 function M.log(self, ctx)
-  local status = ctx.response and ctx.response.status or 0
   local steps = self.steps
+  local status = #steps > 0 and ctx.response and ctx.response.status or 0
   for i = 1, #steps do
     if not steps[i].act or not self.enforces then
       steps[i].guard:finish(ctx, status)
     end
   end
-  local fired, score = self.guard:finish(ctx, status)
-  if fired then
-    ctx.vars["waf.fired"], ctx.vars["waf.score"] = fired, score
-  end
+  self.guard:conclude(ctx)
 end
 
 return M

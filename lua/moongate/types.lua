@@ -325,6 +325,7 @@ function Values:fetch(key, options) end
 ---@field sections? string[] where it may be listed; its other functions follow any listing
 ---@field needs? moongate.Needs
 ---|fun(conf: table): table
+---@field idle? fun(conf: table): table<string, boolean> sections in which it has nothing to do
 ---@field prepare? fun(conf: table, env: moongate.PrepareEnv): table
 ---@field inbound? fun(self: table, ctx: moongate.Ctx): moongate.Reply?
 ---@field backend? fun(self: table, ctx: moongate.Ctx): moongate.Reply?

@@ -87,7 +87,7 @@ void waf_parse_query(struct waf_tx *tx, struct waf_str s, enum waf_origin origin
     }
 }
 
-void waf_parse_cookies(struct waf_tx *tx, struct waf_str header)
+static void parse_cookies(struct waf_tx *tx, struct waf_str header)
 {
     for (size_t i = 0; i < header.n;) {
         const char *end = memchr(header.p + i, ';', header.n - i);
@@ -110,8 +110,22 @@ void waf_parse_cookies(struct waf_tx *tx, struct waf_str header)
     }
 }
 
+void waf_read_cookies(struct waf_tx *tx)
+{
+    for (uint32_t i = 0; i < tx->headers.n && !tx->cookies_are_read; i++) {
+        const struct waf_header *h = WAF_AT(&tx->headers, struct waf_header, i);
+        if (waf_ieq(h->name, WAF_LIT("Cookie"))) {
+            parse_cookies(tx, h->value);
+        }
+    }
+    tx->cookies_are_read = true;
+}
+
 void waf_body_process(struct waf_tx *tx)
 {
+    if (tx->processor != WAF_PROCESSOR_NONE) {
+        waf_read_query(tx); // its arguments come first, and count for the limit
+    }
     struct waf_str body = {tx->body != NULL ? tx->body : "", tx->body_n};
     switch (tx->processor) {
     case WAF_PROCESSOR_NONE:

@@ -309,9 +309,9 @@ void waf_context_request(struct waf_tx *tx)
     for (uint32_t i = 0; i < tx->headers.n; i++) {
         const struct waf_header *h = WAF_AT(&tx->headers, struct waf_header, i);
         if (is_own_field(h->name)) {
-            add(tx, waf_printf(&tx->arena, "header.%.*s", (int)h->name.n, h->name.p), h->value->s,
+            add(tx, waf_printf(&tx->arena, "header.%.*s", (int)h->name.n, h->name.p), h->value,
                 WAF_FROM_QUERY);
-            add_decoded(tx, h->name, h->value->s, WAF_FROM_QUERY);
+            add_decoded(tx, h->name, h->value, WAF_FROM_QUERY);
         }
     }
 }

@@ -141,6 +141,8 @@ struct waf_fired {
     int status;
 };
 
+/// Memory that lives as long as the transaction; NULL when there is no more.
+void *waf_tx_alloc(struct waf_tx *tx, size_t bytes);
 /// True when a rule allowed the exchange: no rule looks at it any more.
 bool waf_tx_is_allowed(const struct waf_tx *tx);
 /// True when a rule or a limit stopped the exchange.
@@ -151,6 +153,9 @@ const struct waf_fired *waf_tx_fired(const struct waf_tx *tx, size_t i);
 struct waf_str waf_tx_error_log(const struct waf_tx *tx, size_t i);
 /// Value of `tx.NAME`; .p is NULL if unset.
 struct waf_str waf_tx_get_var(struct waf_tx *tx, struct waf_str name);
+/// The anomaly scores of request and response, by the names that CRS 4 or 3 has for them; 0 if unset.
+long waf_tx_inbound_score(const struct waf_tx *tx);
+long waf_tx_outbound_score(const struct waf_tx *tx);
 /// True when the transaction ran out of its memory or regex budget: the rest was not inspected, and in
 /// prevention the request was refused with 403.
 bool waf_tx_exhausted(const struct waf_tx *tx);

@@ -387,6 +387,15 @@ static void note_form_steps(struct waf_compiler *c, struct waf_rule *r)
     }
 }
 
+// Logs and policies ask for the scores of each request.
+static void name_scores(struct waf_ruleset *rules)
+{
+    rules->inbound_scores[0] = waf_slot_intern(rules, WAF_LIT("blocking_inbound_anomaly_score"));
+    rules->inbound_scores[1] = waf_slot_intern(rules, WAF_LIT("anomaly_score"));
+    rules->outbound_scores[0] = waf_slot_intern(rules, WAF_LIT("blocking_outbound_anomaly_score"));
+    rules->outbound_scores[1] = waf_slot_intern(rules, WAF_LIT("outbound_anomaly_score"));
+}
+
 bool waf_link(struct waf_compiler *c)
 {
     struct waf_ruleset *rules = c->rules;
@@ -395,6 +404,8 @@ bool waf_link(struct waf_compiler *c)
         c->line = c->chain->line;
         return waf_fail(c, "the chain that starts here has no next rule");
     }
+    waf_vars_of_phases(rules);
+    name_scores(rules);
     rules->rule_count = c->loaded.n;
     rules->rules = waf_alloc(&rules->arena, sizeof *rules->rules * (c->loaded.n + 1));
     for (uint32_t i = 0; i < c->loaded.n; i++) {

@@ -46,14 +46,14 @@ static struct waf_str from_slice(struct moon_slice s)
 
 // --- making guards -----------------------------------------------------------------------
 
+// For methods, which have the metatable as their upvalue: no name is looked up.
 static struct guard *check_guard(lua_State *L, const char *method)
 {
     struct guard *g = lua_touserdata(L, 1);
     bool is_ours = g != NULL && lua_getmetatable(L, 1) != 0;
     if (is_ours) {
-        luaL_getmetatable(L, GUARD_TYPE);
-        is_ours = lua_rawequal(L, -1, -2) != 0;
-        lua_pop(L, 2);
+        is_ours = lua_rawequal(L, -1, lua_upvalueindex(1)) != 0;
+        lua_pop(L, 1);
     }
     if (!is_ours || g->rules == NULL) {
         (void)luaL_error(L, "guard:%s: self must be a guard, got %s", method, luaL_typename(L, 1));
@@ -227,18 +227,21 @@ static void inspections_free(void *object)
     struct inspection *i = object, *next;
     for (; i != NULL; i = next) {
         next = i->next;
-        waf_tx_free(i->tx);
-        free(i);
+        waf_tx_free(i->tx); // and `i` with it
     }
 }
 
-static struct inspection *inspection_of(lua_State *L, const struct guard *g)
+static struct inspection *inspection_in(struct inspection *i, const struct guard *g)
 {
-    struct inspection *i = host->attach(L, 2, "waf", NULL, NULL);
     while (i != NULL && i->guard != g) {
         i = i->next;
     }
     return i;
+}
+
+static struct inspection *inspection_of(lua_State *L, const struct guard *g)
+{
+    return inspection_in(host->attach(L, 2, "waf", NULL, NULL), g);
 }
 
 static const struct moon_exchange_view *view_of(lua_State *L, const char *method)
@@ -286,14 +289,14 @@ static void tell_request(struct waf_tx *tx, const struct moon_exchange_view *x)
     }
 }
 
+// `first`: of the exchange, NULL if there is none.
 static struct inspection *inspect(lua_State *L, const struct guard *g,
-                                  const struct moon_exchange_view *x)
+                                  const struct moon_exchange_view *x, struct inspection *first)
 {
-    struct inspection *i = calloc(1, sizeof *i);
-    struct inspection *first = host->attach(L, 2, "waf", NULL, NULL);
-    struct waf_tx *tx = i == NULL ? NULL : waf_tx_new(g->rules, g->overlay);
-    if (tx == NULL) {
-        free(i);
+    struct waf_tx *tx = waf_tx_new(g->rules, g->overlay);
+    struct inspection *i = tx == NULL ? NULL : waf_tx_alloc(tx, sizeof *i);
+    if (i == NULL) {
+        waf_tx_free(tx);
         (void)luaL_error(L, "guard: out of memory");
         return NULL;
     }
@@ -313,7 +316,6 @@ static struct inspection *inspect(lua_State *L, const struct guard *g,
         waf_tx_set_var(tx, g->names[v], g->values[v]);
     }
     tell_request(tx, x);
-    // NOLINTNEXTLINE(clang-analyzer-unix.Malloc): the successor is taken before the element is freed
     return i;
 }
 
@@ -381,9 +383,10 @@ static int guard_request(lua_State *L)
     struct guard *g = check_guard(L, "request");
     const struct moon_exchange_view *x = view_of(L, "request");
     struct waf_verdict v = {0};
-    struct inspection *i = inspection_of(L, g);
+    struct inspection *first = host->attach(L, 2, "waf", NULL, NULL);
+    struct inspection *i = inspection_in(first, g);
     if (i == NULL) {
-        i = inspect(L, g, x);
+        i = inspect(L, g, x, first);
         set_vars(L, 3, i->tx);
     }
     charge_bytes(L, 0);
@@ -496,24 +499,18 @@ static int guard_var(lua_State *L)
     return 1;
 }
 
-/// guard:finish(ctx, response_status, action?) -> fired, score
-/// Phase 5; writes the log. `fired`: how many rules matched and say so. `action`: what was done about
-/// it, where that was not the engine's doing.
-static int guard_finish(lua_State *L)
+// Phase 5, and the report where there is something to say. @return false: it was done before
+static bool finish(const struct guard *g, struct inspection *i, int status, const char *action)
 {
-    struct guard *g = check_guard(L, "finish");
-    struct inspection *i = inspection_of(L, g);
-    if (i == NULL || i->logged) {
-        return 0;
+    if (i->logged) {
+        return false;
     }
     i->logged = true;
-    lua_settop(L, 4);
     waf_tx_logging(i->tx);
-    size_t n = waf_tx_fired_count(i->tx);
-    if (n != 0 || waf_tx_exhausted(i->tx) || waf_tx_stopped(i->tx)) {
+    if (waf_tx_fired_count(i->tx) != 0 || waf_tx_exhausted(i->tx) || waf_tx_stopped(i->tx)) {
         struct waf_report r = {.mode = g->mode == WAF_MODE_DETECTION ? "detection" : "prevention",
-                               .status = (int)lua_tonumber(L, 3),
-                               .action = lua_tostring(L, 4),
+                               .status = status,
+                               .action = action,
                                .wall_ms = host->wall_ms()};
         struct waf_str text = g->log_modsecurity ? waf_report_modsecurity(i->tx, &r)
                                                  : waf_report_json(i->tx, &r, g->log_fd != -1);
@@ -521,13 +518,34 @@ static int guard_finish(lua_State *L)
             write_report(g, text);
         }
     }
-    struct waf_str score = waf_tx_get_var(i->tx, WAF_LIT("blocking_inbound_anomaly_score"));
-    if (score.p == NULL) {
-        score = waf_tx_get_var(i->tx, WAF_LIT("anomaly_score"));
+    return true;
+}
+
+/// guard:finish(ctx, response_status, action?)
+/// Phase 5; writes the log. `action`: what was done about it, where that was not the engine's doing.
+static int guard_finish(lua_State *L)
+{
+    struct guard *g = check_guard(L, "finish");
+    struct inspection *i = inspection_of(L, g);
+    lua_settop(L, 4);
+    if (i != NULL) {
+        (void)finish(g, i, (int)lua_tonumber(L, 3), lua_tostring(L, 4));
     }
-    lua_pushnumber(L, (lua_Number)n);
-    lua_pushnumber(L, score.p == NULL ? 0 : (lua_Number)waf_to_long(score));
-    return 2;
+    return 0;
+}
+
+/// guard:conclude(ctx)
+/// As finish, with the status of the response; leaves ctx.vars["waf.fired"], how many rules matched and
+/// say so, and ctx.vars["waf.score"].
+static int guard_conclude(lua_State *L)
+{
+    struct guard *g = check_guard(L, "conclude");
+    struct inspection *i = inspection_of(L, g);
+    if (i != NULL && finish(g, i, view_of(L, "conclude")->status, NULL)) {
+        host->note(L, 2, "waf.fired", (double)waf_tx_fired_count(i->tx));
+        host->note(L, 2, "waf.score", (double)waf_tx_inbound_score(i->tx));
+    }
+    return 0;
 }
 
 /// guard:info() -> {rules=, bytes=, holders=}
@@ -564,6 +582,7 @@ static void waf_attach(lua_State *L)
                                        {"wants_response_body", guard_wants_response_body},
                                        {"response_body", guard_response_body},
                                        {"finish", guard_finish},
+                                       {"conclude", guard_conclude},
                                        {"is_allowed", guard_is_allowed},
                                        {"var", guard_var},
                                        {"info", guard_info},
@@ -571,7 +590,8 @@ static void waf_attach(lua_State *L)
     if (luaL_newmetatable(L, GUARD_TYPE) != 0) {
         lua_newtable(L);
         for (const luaL_Reg *m = METHODS; m->name != NULL; m++) {
-            lua_pushcfunction(L, m->func);
+            lua_pushvalue(L, -2);
+            lua_pushcclosure(L, m->func, 1);
             lua_setfield(L, -2, m->name);
         }
         lua_setfield(L, -2, "__index");

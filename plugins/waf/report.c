@@ -75,15 +75,6 @@ static void put_rule(struct waf_out *out, const struct waf_fired *f)
     waf_out_put(out, f->denied ? WAF_LIT("],\"denied\":true}") : WAF_LIT("]}"));
 }
 
-static long score_of(struct waf_tx *tx, const char *a, const char *b)
-{
-    struct waf_str s = waf_tx_get_var(tx, waf_cstr(a));
-    if (s.p == NULL) {
-        s = waf_tx_get_var(tx, waf_cstr(b));
-    }
-    return s.p == NULL ? 0 : waf_to_long(s);
-}
-
 static struct waf_str finished(void)
 {
     return report.failed ? (struct waf_str){NULL, 0} : (struct waf_str){report.p, report.n};
@@ -109,10 +100,8 @@ struct waf_str waf_report_json(struct waf_tx *tx, const struct waf_report *r, bo
     if (tx->verdict.reason.n != 0) {
         put_key(out, WAF_LIT(",\"reason\":"), tx->verdict.reason, 128);
     }
-    put_number(out, WAF_LIT(",\"score\":"),
-               score_of(tx, "blocking_inbound_anomaly_score", "anomaly_score"));
-    put_number(out, WAF_LIT(",\"score_outbound\":"),
-               score_of(tx, "blocking_outbound_anomaly_score", "outbound_anomaly_score"));
+    put_number(out, WAF_LIT(",\"score\":"), waf_tx_inbound_score(tx));
+    put_number(out, WAF_LIT(",\"score_outbound\":"), waf_tx_outbound_score(tx));
     if (tx->exhausted) {
         waf_out_put(out, WAF_LIT(",\"exhausted\":true"));
     }

@@ -22,7 +22,7 @@ static void tx_begin(struct waf_tx *tx, struct waf_ruleset *rules,
     const struct waf_options *o = &rules->options;
     struct timespec now;
     clock_gettime(CLOCK_REALTIME_COARSE, &now);
-    memset(tx, 0, sizeof *tx);
+    memset(tx, 0, offsetof(struct waf_tx, lists));
     tx->arena = arena;
     tx->arena.full = NULL;
     tx->rules = waf_ruleset_retain(rules);
@@ -144,6 +144,34 @@ struct waf_str waf_tx_get_var(struct waf_tx *tx, struct waf_str name)
     return c != NULL && c->is_set ? c->value : (struct waf_str){NULL, 0};
 }
 
+static long score(const struct waf_tx *tx, const int slots[2])
+{
+    for (int i = 0; i < 2; i++) {
+        const struct waf_cell *c = &tx->cells[slots[i]];
+        if (c->is_set) {
+            return waf_to_long(c->value);
+        }
+    }
+    return 0;
+}
+
+long waf_tx_inbound_score(const struct waf_tx *tx)
+{
+    return score(tx, tx->rules->inbound_scores);
+}
+
+long waf_tx_outbound_score(const struct waf_tx *tx)
+{
+    return score(tx, tx->rules->outbound_scores);
+}
+
+void *waf_tx_alloc(struct waf_tx *tx, size_t bytes)
+{
+    void *volatile p = NULL;
+    GUARDED(tx, p = waf_alloc(&tx->arena, bytes));
+    return p;
+}
+
 bool waf_tx_exhausted(const struct waf_tx *tx)
 {
     return tx->exhausted;
@@ -224,20 +252,19 @@ void waf_tx_request_line(struct waf_tx *tx, struct waf_str method, struct waf_st
 }
 
 static void header_add(struct waf_tx *tx, struct waf_vec *to, struct waf_str name,
-                       struct waf_str value, enum waf_family family)
+                       struct waf_str value)
 {
-    struct waf_header *h = waf_push(&tx->arena, to, sizeof *h);
-    *h = (struct waf_header){.name = name,
-                             .name_text = waf_text_new(tx, name, family),
-                             .value = waf_text_new(tx, value, family)};
-    if (family == WAF_REQUEST && waf_ieq(name, WAF_LIT("Cookie"))) {
-        waf_parse_cookies(tx, value);
+    const struct waf_header h = {.name = name, .value = value};
+    if (to->n < to->cap && !tx->exhausted) {
+        ((struct waf_header *)to->items)[to->n++] = h;
+        return;
     }
+    GUARDED(tx, *(struct waf_header *)waf_push(&tx->arena, to, sizeof h) = h);
 }
 
 void waf_tx_request_header(struct waf_tx *tx, struct waf_str name, struct waf_str value)
 {
-    GUARDED(tx, header_add(tx, &tx->headers, name, value, WAF_REQUEST));
+    header_add(tx, &tx->headers, name, value);
 }
 
 static bool starts(struct waf_str s, struct waf_str with)
@@ -262,8 +289,12 @@ static void choose_processor(struct waf_tx *tx)
 
 static void phase_request_headers(struct waf_tx *tx)
 {
-    waf_parse_query(tx, tx->query, WAF_FROM_QUERY);
-    if (tx->rules->options.values) {
+    const struct waf_options *o = &tx->rules->options;
+    tx->query_is_unread = true;
+    if (o->values || tx->query.n >= o->arguments_limit) {
+        waf_read_query(tx); // too many arguments are an error that rules see elsewhere
+    }
+    if (o->values) {
         waf_context_request(tx);
     }
     choose_processor(tx);
@@ -361,6 +392,10 @@ static size_t last_segment(const char *p, size_t n)
 static void map_path(struct waf_tx *tx)
 {
     struct waf_str in = tx->path;
+    if (in.n == 0 || (memchr(in.p, '%', in.n) == NULL && memchr(in.p, '.', in.n) == NULL &&
+                      memmem(in.p, in.n, "//", 2) == NULL)) {
+        return;
+    }
     char *buf = waf_alloc(&tx->arena, in.n + 1), *d = buf, *out;
     bool odd = false;
     for (size_t i = 0; i < in.n; i++) {
@@ -440,7 +475,7 @@ void waf_tx_response_line(struct waf_tx *tx, int status, struct waf_str protocol
 
 void waf_tx_response_header(struct waf_tx *tx, struct waf_str name, struct waf_str value)
 {
-    GUARDED(tx, header_add(tx, &tx->response_headers, name, value, WAF_RESPONSE));
+    header_add(tx, &tx->response_headers, name, value);
 }
 
 // True when the body's type is one of SecResponseBodyMimeType.
@@ -451,7 +486,7 @@ static bool inspects_type(const struct waf_tx *tx)
     for (uint32_t i = 0; i < tx->response_headers.n; i++) {
         const struct waf_header *h = WAF_AT(&tx->response_headers, struct waf_header, i);
         if (waf_ieq(h->name, WAF_LIT("Content-Type"))) {
-            type = h->value->s;
+            type = h->value;
         }
     }
     size_t n = 0;
@@ -525,7 +560,7 @@ bool waf_tx_response_body_end(struct waf_tx *tx, struct waf_verdict *out)
 
 void waf_tx_logging(struct waf_tx *tx)
 {
-    if (tx->mode != WAF_MODE_OFF) {
+    if (tx->mode != WAF_MODE_OFF && tx->rules->programs[5].n != 0) {
         GUARDED(tx, run(tx, 5));
     }
 }

@@ -6,7 +6,7 @@
 #include <time.h>
 
 const struct waf_var_info waf_var_table[WAF_VARS] = {
-#define VAR(name, shape, family) {#name, WAF_SHAPE_##shape, WAF_##family},
+#define VAR(name, shape, family, part) {#name, WAF_SHAPE_##shape, WAF_##family, WAF_##part},
 #include "waf/variable.def"
 #undef VAR
 };
@@ -33,7 +33,7 @@ struct waf_str waf_request_header(const struct waf_tx *tx, const char *name)
     for (uint32_t i = 0; i < tx->headers.n; i++) {
         const struct waf_header *h = WAF_AT(&tx->headers, struct waf_header, i);
         if (waf_ieq(h->name, want)) {
-            return h->value->s;
+            return h->value;
         }
     }
     return (struct waf_str){NULL, 0};
@@ -75,6 +75,7 @@ static void add_flag(struct adder *a, bool value)
 
 static void add_args(struct adder *a, bool query, bool body, bool json, bool names)
 {
+    waf_read_query(a->tx);
     for (uint32_t i = 0; i < a->tx->args.n; i++) {
         const struct waf_arg *g = WAF_AT(&a->tx->args, struct waf_arg, i);
         bool in = g->origin == WAF_FROM_QUERY ? query : g->origin == WAF_FROM_BODY ? body : json;
@@ -87,6 +88,7 @@ static void add_args(struct adder *a, bool query, bool body, bool json, bool nam
 
 static void add_prose(struct adder *a)
 {
+    waf_read_query(a->tx);
     for (uint32_t i = 0; i < a->tx->args.n; i++) {
         const struct waf_arg *g = WAF_AT(&a->tx->args, struct waf_arg, i);
         if (g->is_prose) {
@@ -95,11 +97,27 @@ static void add_prose(struct adder *a)
     }
 }
 
+static struct waf_text *header_name(struct adder *a, struct waf_header *h)
+{
+    if (h->name_text == NULL) {
+        h->name_text = waf_text_new(a->tx, h->name, waf_var_table[a->var].family);
+    }
+    return h->name_text;
+}
+
+static struct waf_text *header_value(struct adder *a, struct waf_header *h)
+{
+    if (h->value_text == NULL) {
+        h->value_text = waf_text_new(a->tx, h->value, waf_var_table[a->var].family);
+    }
+    return h->value_text;
+}
+
 static void add_headers(struct adder *a, const struct waf_vec *headers, bool names)
 {
     for (uint32_t i = 0; i < headers->n; i++) {
-        const struct waf_header *h = WAF_AT(headers, struct waf_header, i);
-        add(a, h->name, names ? h->name_text : h->value);
+        struct waf_header *h = WAF_AT(headers, struct waf_header, i);
+        add(a, h->name, names ? header_name(a, h) : header_value(a, h));
     }
 }
 
@@ -166,7 +184,7 @@ static void add_full_request(struct adder *a)
     (void)out;
     for (uint32_t i = 0; i < tx->headers.n; i++) {
         const struct waf_header *h = WAF_AT(&tx->headers, struct waf_header, i);
-        total += h->name.n + h->value->s.n + 3;
+        total += h->name.n + h->value.n + 3;
     }
     if (a->var == WAF_VAR_FULL_REQUEST_LENGTH) {
         add_long(a, (long)total);
@@ -180,7 +198,7 @@ static void add_full_request(struct adder *a)
         d = (char *)mempcpy(d, h->name.p, h->name.n);
         *d++ = ':';
         *d++ = ' ';
-        d = (char *)mempcpy(d, h->value->s.p, h->value->s.n);
+        d = (char *)mempcpy(d, h->value.p, h->value.n);
         *d++ = '\n';
     }
     *d++ = '\n';
@@ -262,7 +280,7 @@ static void add_response_header(struct adder *a, const char *name, bool bare)
     for (uint32_t i = 0; i < a->tx->response_headers.n; i++) {
         const struct waf_header *h = WAF_AT(&a->tx->response_headers, struct waf_header, i);
         if (waf_ieq(h->name, waf_cstr(name))) {
-            struct waf_str v = h->value->s;
+            struct waf_str v = h->value;
             const char *semi = bare ? memchr(v.p, ';', v.n) : NULL;
             add_one(a, semi == NULL ? v : (struct waf_str){v.p, (size_t)(semi - v.p)});
             return;
@@ -289,6 +307,7 @@ static void build_one(struct adder *a)
     struct waf_tx *tx = a->tx;
     switch ((int)a->var) {
     case WAF_VAR_ARGS_COMBINED_SIZE:
+        waf_read_query(tx);
         add_args_size(a);
         break;
     case WAF_VAR_FILES_COMBINED_SIZE:
@@ -383,6 +402,7 @@ static void build_one(struct adder *a)
         add_one(a, tx->unique_id);
         break;
     case WAF_VAR_URLENCODED_ERROR:
+        waf_read_query(tx);
         add_flag(a, tx->urlencoded_error);
         break;
     case WAF_VAR_AUTH_TYPE:
@@ -447,9 +467,11 @@ static void build_many(struct adder *a)
         add_headers(a, &tx->response_headers, true);
         break;
     case WAF_VAR_REQUEST_COOKIES:
+        waf_read_cookies(tx);
         add_pairs(a, &tx->cookies, false);
         break;
     case WAF_VAR_REQUEST_COOKIES_NAMES:
+        waf_read_cookies(tx);
         add_pairs(a, &tx->cookies, true);
         break;
     case WAF_VAR_MULTIPART_PART_HEADERS:
@@ -467,7 +489,7 @@ static void build_many(struct adder *a)
 struct waf_list *waf_list_of(struct waf_tx *tx, enum waf_var var)
 {
     struct waf_list *list = &tx->lists[var];
-    if (list->built) {
+    if ((tx->built[var / 64] >> (var % 64) & 1) != 0) {
         return list;
     }
     struct adder a = {.tx = tx, .var = var};
@@ -476,54 +498,28 @@ struct waf_list *waf_list_of(struct waf_tx *tx, enum waf_var var)
     } else {
         build_many(&a);
     }
-    *list = (struct waf_list){.v = a.vec.items, .n = a.vec.n, .built = true};
+    *list = (struct waf_list){.v = a.vec.items, .n = a.vec.n};
+    tx->built[var / 64] |= UINT64_C(1) << (var % 64);
     return list;
+}
+
+void waf_vars_of_phases(struct waf_ruleset *rules)
+{
+    for (int i = 0; i < WAF_VARS; i++) {
+        uint64_t bit = UINT64_C(1) << (i % 64);
+        rules->body_vars[i / 64] |= waf_var_table[i].part == WAF_BODY ? bit : 0;
+        rules->response_vars[i / 64] |= waf_var_table[i].family == WAF_RESPONSE ? bit : 0;
+    }
 }
 
 void waf_forget_lists(struct waf_tx *tx, unsigned phase)
 {
-    static const uint8_t body_vars[] = {WAF_VAR_ARGS,
-                                        WAF_VAR_ARGS_COMBINED_SIZE,
-                                        WAF_VAR_ARGS_NAMES,
-                                        WAF_VAR_ARGS_POST,
-                                        WAF_VAR_ARGS_POST_NAMES,
-                                        WAF_VAR_ARGS_PROSE,
-                                        WAF_VAR_FILES,
-                                        WAF_VAR_FILES_COMBINED_SIZE,
-                                        WAF_VAR_FILES_NAMES,
-                                        WAF_VAR_FILES_SIZES,
-                                        WAF_VAR_FULL_REQUEST,
-                                        WAF_VAR_FULL_REQUEST_LENGTH,
-                                        WAF_VAR_INBOUND_DATA_ERROR,
-                                        WAF_VAR_MULTIPART_PART_HEADERS,
-                                        WAF_VAR_REQBODY_ERROR,
-                                        WAF_VAR_REQBODY_ERROR_MSG,
-                                        WAF_VAR_REQBODY_PROCESSOR_ERROR,
-                                        WAF_VAR_REQBODY_PROCESSOR_ERROR_MSG,
-                                        WAF_VAR_REQUEST_BODY,
-                                        WAF_VAR_REQUEST_BODY_LENGTH,
-                                        WAF_VAR_REQUEST_BASENAME,
-                                        WAF_VAR_REQUEST_FILENAME,
-                                        WAF_VAR_REQUEST_URI,
-                                        WAF_VAR_URLENCODED_ERROR,
-                                        WAF_VAR_XML,
-                                        WAF_VAR_XML_ATTRIBUTES};
-    memset(tx->watched, 0, sizeof *tx->watched * tx->rules->watch_count);
-    if (phase != 2) {
-        for (int i = 0; i < WAF_VARS; i++) {
-            if (waf_var_table[i].family == WAF_RESPONSE) {
-                tx->lists[i].built = false;
-            }
-        }
-        return;
+    const struct waf_ruleset *r = tx->rules;
+    const uint64_t *anew = phase == 2 ? r->body_vars : r->response_vars;
+    for (int i = 0; i < WAF_VAR_WORDS; i++) {
+        tx->built[i] &= ~anew[i];
     }
-    for (size_t i = 0; i < sizeof body_vars; i++) {
-        tx->lists[body_vars[i]].built = false;
-    }
-    for (int i = WAF_VAR_MULTIPART_BOUNDARY_QUOTED; i <= WAF_VAR_MULTIPART_UNMATCHED_BOUNDARY;
-         i++) {
-        tx->lists[i].built = false;
-    }
+    memset(tx->watched, 0, sizeof *tx->watched * r->watch_count);
 }
 
 // --- TX and the persistent collections ---------------------------------------------
@@ -757,11 +753,25 @@ static bool key_matches(struct waf_tx *tx, const struct waf_target *t, const str
     return waf_ieq(v->key, t->key);
 }
 
+// Most rules about header fields name the one: the list of all is not made for them.
+static void values_header(struct adder *a, const struct waf_target *t)
+{
+    for (uint32_t i = 0; i < a->tx->headers.n; i++) {
+        struct waf_header *h = WAF_AT(&a->tx->headers, struct waf_header, i);
+        if (t->key_re != NULL ? waf_re_match(a->tx, t->key_re, h->name)
+                              : waf_ieq(h->name, t->key)) {
+            add(a, h->name, header_value(a, h));
+        }
+    }
+}
+
 struct waf_span waf_target_values(struct waf_tx *tx, const struct waf_target *t)
 {
     enum waf_shape shape = waf_var_table[t->var].shape;
     struct adder a = {.tx = tx, .var = t->var};
-    if (shape <= WAF_SHAPE_MANY) {
+    if (t->var == WAF_VAR_REQUEST_HEADERS && t->key.p != NULL) {
+        values_header(&a, t);
+    } else if (shape <= WAF_SHAPE_MANY) {
         const struct waf_list *list = waf_list_of(tx, t->var);
         if (t->key.p == NULL || t->var == WAF_VAR_XML || t->var == WAF_VAR_XML_ATTRIBUTES) {
             return (struct waf_span){list->v, list->n};
@@ -793,6 +803,13 @@ uint32_t waf_target_count(struct waf_tx *tx, const struct waf_target *t)
 {
     if (t->var == WAF_VAR_TX && t->slot >= 0) {
         return tx->cells[t->slot].is_set ? 1 : 0;
+    }
+    if (t->var == WAF_VAR_REQUEST_HEADERS && t->key.p != NULL && t->key_re == NULL) {
+        uint32_t n = 0;
+        for (uint32_t i = 0; i < tx->headers.n; i++) {
+            n += waf_ieq(WAF_AT(&tx->headers, struct waf_header, i)->name, t->key);
+        }
+        return n;
     }
     if (waf_var_table[t->var].shape <= WAF_SHAPE_MANY && t->key.p != NULL && t->key_re == NULL) {
         const struct waf_list *list = waf_list_of(tx, t->var);

@@ -14,11 +14,13 @@ enum { WAF_PHASES = 5, WAF_NO_BIT = 0xffff, WAF_CAPTURES = 10 };
 enum waf_family { WAF_REQUEST, WAF_RESPONSE, WAF_FAMILIES };
 
 enum waf_var {
-#define VAR(name, shape, family) WAF_VAR_##name,
+#define VAR(name, shape, family, part) WAF_VAR_##name,
 #include "waf/variable.def"
 #undef VAR
     WAF_VARS
 };
+
+enum { WAF_VAR_WORDS = (WAF_VARS + 63) / 64 };
 
 enum waf_shape {
     WAF_SHAPE_ONE,     // a single value, cached
@@ -27,10 +29,15 @@ enum waf_shape {
     WAF_SHAPE_STORE,   // TX, IP, GLOBAL …: named values that rules write
 };
 
+// What of the exchange a variable is read from. BODY: of the request's, or of the path, which httpd
+// maps before phase 2, so that it is asked anew there.
+enum waf_part_of { WAF_HEAD, WAF_BODY };
+
 struct waf_var_info {
     const char *name;
     enum waf_shape shape;
     enum waf_family family;
+    enum waf_part_of part;
 };
 extern const struct waf_var_info waf_var_table[WAF_VARS];
 
@@ -268,6 +275,7 @@ struct waf_ruleset {
     uint32_t slot_count;
     uint32_t *slot_map; // open addressing, slot + 1
     uint32_t slot_map_size;
+    int inbound_scores[2], outbound_scores[2]; // slots: CRS 4's name, CRS 3's
     unsigned char *unicode_map;
     struct waf_store *store;
     waf_geo_fn geo;
@@ -280,6 +288,7 @@ struct waf_ruleset {
     uint64_t print; // names, sizes and times of the sources
     bool has_includes;
     bool wants_request_body_raw;
+    uint64_t body_vars[WAF_VAR_WORDS], response_vars[WAF_VAR_WORDS]; // see waf_forget_lists
     struct waf_tx *pool;
     struct waf_ruleset *next_shared;
 };
@@ -309,7 +318,6 @@ struct waf_val {
 struct waf_list {
     struct waf_val *v;
     uint32_t n;
-    bool built;
     uint32_t marks;           // of all values
     const uint64_t **by_step; // step -> operators that may match any value
 };
@@ -327,8 +335,8 @@ struct waf_arg {
 };
 
 struct waf_header {
-    struct waf_str name;
-    struct waf_text *name_text, *value;
+    struct waf_str name, value;
+    struct waf_text *name_text, *value_text; // NULL: no rule has asked
 };
 
 struct waf_vec {
@@ -400,8 +408,10 @@ struct waf_tx {
     struct waf_str method, uri_raw, protocol, path, query;
     bool has_query;
     struct waf_vec headers, response_headers; // struct waf_header
-    struct waf_vec cookies;                   // struct waf_arg
+    struct waf_vec cookies;                   // struct waf_arg; read with the first list of them
     struct waf_vec args;                      // struct waf_arg
+    bool query_is_unread;                     // no rule has asked for what it holds
+    bool cookies_are_read;
     bool args_limited;
     bool urlencoded_error;
 
@@ -431,7 +441,7 @@ struct waf_tx {
     bool response_over_limit;
     bool inspects_response;
 
-    struct waf_list lists[WAF_VARS];
+    uint64_t built[WAF_VAR_WORDS]; // which of `lists` are made
     const uint64_t *
         *watched;           // by watch: operators that may match any of its values; NULL: not known
     struct waf_cell *cells; // TX, by slot
@@ -462,6 +472,7 @@ struct waf_tx {
     bool allowed_all, allowed_request;
     bool pcre_limits_exceeded;
     struct waf_tx *next_free;
+    struct waf_list lists[WAF_VARS]; // last: only those that are made hold anything
 };
 
 // arena vectors
@@ -500,6 +511,8 @@ struct waf_span waf_target_values(struct waf_tx *tx, const struct waf_target *t)
 uint32_t waf_target_count(struct waf_tx *tx, const struct waf_target *t);
 bool waf_target_covers(const struct waf_target *t, const struct waf_val *v);
 struct waf_str waf_val_name(struct waf_tx *tx, const struct waf_val *v);
+/// Notes in a rule set which variables are asked anew in which phase.
+void waf_vars_of_phases(struct waf_ruleset *rules);
 void waf_forget_lists(struct waf_tx *tx, unsigned phase);
 struct waf_cell *waf_cell_find(struct waf_tx *tx, struct waf_str name, bool make);
 void waf_cell_set(struct waf_tx *tx, struct waf_cell *cell, struct waf_str value);
@@ -538,7 +551,15 @@ void waf_body_process(struct waf_tx *tx);
 void waf_body_error(struct waf_tx *tx, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 void waf_parse_query(struct waf_tx *tx, struct waf_str s, enum waf_origin origin);
-void waf_parse_cookies(struct waf_tx *tx, struct waf_str header);
+/// Makes arguments of the query, once: for who is about to look at arguments, or to add some.
+static inline void waf_read_query(struct waf_tx *tx)
+{
+    if (tx->query_is_unread) {
+        tx->query_is_unread = false;
+        waf_parse_query(tx, tx->query, WAF_FROM_QUERY);
+    }
+}
+void waf_read_cookies(struct waf_tx *tx);
 void waf_arg_add(struct waf_tx *tx, struct waf_str name, struct waf_str value,
                  enum waf_origin origin);
 /// SecMoonValues: what an argument holds once decoded, and whether it is prose; may move `arg`.

@@ -137,6 +137,11 @@ static bool host_request_field(lua_State *L, int index, struct moon_slice name,
     return value->data != NULL;
 }
 
+static void host_note(lua_State *L, int index, const char *name, double number)
+{
+    moon_ctx_note(L, moon_handle_check(L, index, MOON_HANDLE_CTX), name, NULL, number);
+}
+
 static const struct moon_host plugins_host = {
     .abi = MOON_PLUGIN_ABI,
     .log = moon_log,
@@ -148,6 +153,7 @@ static const struct moon_host plugins_host = {
     .read_file = host_read_file,
     .pace = moon_pace,
     .request_field = host_request_field,
+    .note = host_note,
 };
 
 static void plugins_open_all(void)

@@ -282,3 +282,46 @@ return {
     end
   end)
 end)
+
+describe("waf and what it leaves for others", function()
+  local SEEN = [[
+local reply = require("moongate.reply")
+local M = { name = "seen", summary = "Tells what the firewall left.", sections = { "inbound" } }
+local last = "nothing"
+function M.inbound(_, ctx)
+  if ctx.request.path == "/seen" then return reply.text(200, last) end
+end
+function M.log(_, ctx)
+  if ctx.request.path ~= "/seen" then
+    last = ("fired %s, score %s, refused by %s"):format(tostring(ctx.vars["waf.fired"]),
+      tostring(ctx.vars["waf.score"]), tostring(ctx.vars["waf.rule"]))
+  end
+end
+return M
+]]
+
+  local function seen_after(options, path)
+    local gw = moongate.gateway({ files = { ["policies/seen.lua"] = SEEN,
+      ["gateway.lua"] = site("p.waf {" .. options .. "}, p.seen {}") } })
+    finally(function()
+      gw:close()
+    end)
+    gw:get(path)
+    return gw:get("/seen").body
+  end
+
+  it("is the number of rules that matched, and the score, for what logs after it", function()
+    local quiet = 'ruleset = "none", directives = [=[SecAction "id:1,phase:5,pass,nolog"]=]'
+    assert.equal("fired 0, score 0, refused by nil", seen_after('ruleset = "none"', "/?a=1"))
+    assert.equal("fired 0, score 0, refused by nil", seen_after(quiet, "/?a=1"))
+  end)
+
+  it("counts what phase 5 finds too, and tells the rule that refused", function()
+    local late = [['none', directives = [=[
+SecRule ARGS:a "@streq 1" "id:1,phase:2,pass,log,setvar:tx.anomaly_score=+3"
+SecRule ARGS:a "@streq 1" "id:2,phase:5,pass,log,setvar:tx.anomaly_score=+4"
+SecRule ARGS:a "@streq 2" "id:3,phase:1,deny,log"]=] ]]
+    assert.equal("fired 2, score 7, refused by nil", seen_after("ruleset = " .. late, "/?a=1"))
+    assert.equal("fired 1, score 0, refused by 3", seen_after("ruleset = " .. late, "/?a=2"))
+  end)
+end)

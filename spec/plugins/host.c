@@ -103,6 +103,14 @@ static bool test_request_field(lua_State *L, int index, struct moon_slice name,
     return value->data != NULL;
 }
 
+static void test_note(lua_State *L, int index, const char *name, double number)
+{
+    (void)L;
+    (void)index;
+    (void)name;
+    (void)number;
+}
+
 static const struct moon_host test_host = {.abi = MOON_PLUGIN_ABI,
                                            .log = test_log,
                                            .log_object = test_log_object,
@@ -111,7 +119,8 @@ static const struct moon_host test_host = {.abi = MOON_PLUGIN_ABI,
                                            .charge = test_charge,
                                            .wall_ms = test_wall_ms,
                                            .read_file = test_read_file,
-                                           .request_field = test_request_field};
+                                           .request_field = test_request_field,
+                                           .note = test_note};
 
 static int open_plugin(lua_State *L, const struct moon_plugin *plugin, bool *is_open)
 {

@@ -316,6 +316,7 @@ function M:merge(list)
       fields[name] = value
     end
     fields.conf, fields.needs, fields.own = conf, nil, nil
+    fields.acts = find_acts(inner.module, inner.section)
     merged = self:new_listing(scope, inner.section, fields)
     self:prepare(merged, record, scope)
     self.merged[key] = merged
@@ -486,6 +487,11 @@ function M:prepare(listing, record, scope)
   end
   if type(needs) == "function" then
     needs = needs(listing.conf, listing)
+  end
+  for section, is_idle in pairs(module.idle and module.idle(listing.conf) or {}) do
+    if is_idle then
+      listing.acts[section] = nil
+    end
   end
   listing.needs = needs_of(listing, needs)
   listing.own = result == nil and listing.conf or result

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/// The border between the runtime and native plugins. ABI version 4.
+/// The border between the runtime and native plugins. ABI version 5.
 ///
 /// A plugin is a folder with one registration. It links to nothing of the runtime: what it needs of
 /// the host comes through `struct moon_host`, given to `open`. Its functions become the Lua module
@@ -11,6 +11,7 @@
 /// Version 2: log_object.
 /// Version 3: pace.
 /// Version 4: request_field.
+/// Version 5: note.
 
 #include "moongate/plugin_log.h"
 #include "moongate/types.h"
@@ -18,7 +19,7 @@
 #include <lauxlib.h>
 #include <lua.h>
 
-#define MOON_PLUGIN_ABI 4
+#define MOON_PLUGIN_ABI 5
 
 /// One request and its response as a plugin sees them. Lent: valid until the calling Lua function
 /// returns. Slices lie in the exchange's arena.
@@ -89,6 +90,10 @@ struct moon_host {
     /// ctx.
     bool (*request_field)(lua_State *L, int index, struct moon_slice name,
                           struct moon_slice *value);
+
+    /// Sets ctx.vars[name] of the `ctx` at `index` to a number, and builds nothing that nobody asks for.
+    /// `name` is static. Raises a Lua error when the value is no ctx of a live exchange.
+    void (*note)(lua_State *L, int index, const char *name, double number);
 };
 
 struct moon_plugin {
