@@ -8,8 +8,9 @@ local limits = require("moongate.limits")
 local M = {
   name = "limit_concurrency",
   summary = "Lets only so many requests of a key run the policies inside it at once.",
-  description = "Most often they are a `forward_request`. With no policies inside, the place is "
-    .. "held from here until the response is out. What a request holds is given back when it ends, "
+  description = "Most often they are a `forward_request`, which is done when the head of the answer "
+    .. "has come. With no policies inside, the place is held from here until the response is out: for "
+    .. "long bodies, event streams and WebSockets. What a request holds is given back when it ends, "
     .. "and what a dead worker held when it is replaced.\n\n"
     .. "`mode` says over what is counted: `local` over the workers of this node, `shared` over all "
     .. "nodes, by one question to Redis a request. What a dead node held comes free after three "

@@ -13,14 +13,17 @@ local M = {
   name = "quota",
   summary = "Limits how many calls and bytes a caller may have in a period, kept over restarts.",
   description = "Past the limit calls are refused with 403, `Retry-After` and reason "
-    .. "`QuotaExceeded`; calls that this or another limit refuses are not counted. Bytes are those of "
-    .. "the bodies in both directions, known when a call is over: the call that reaches the limit "
-    .. "ends, the next is refused. Periods are seconds from `anchor` on, or calendar days and months "
+    .. "`QuotaExceeded`; calls that this or another limit refuses are not counted, nor their bytes. "
+    .. "Bytes are those of the bodies in both directions, of WebSockets too, as the client sent and got "
+    .. "them, known when a call is over: the calls under way when the limit is reached end, the next is "
+    .. "refused. Periods are seconds from `anchor` on, or calendar days and months "
     .. "in `timezone`.\n\n"
     .. "With `redis` all nodes share the counts. Without it they are kept in the file "
     .. "`quota-NAME.tally` of the state directory (`MOONGATE_STATE_DIR`, else "
     .. "`$XDG_STATE_HOME/moongate`, else `~/.local/state/moongate`), which all workers map: what was "
-    .. "counted is there after any restart.",
+    .. "counted is there after any restart. A count belongs to the listing's `id`: listings with the same "
+    .. "one count together, and without one it is the listing's place, so that the count begins anew "
+    .. "when something is put before it.",
   sections = { "inbound" },
   azure = "quota, quota-by-key",
   differences = "Legal in every scope; callers without a subscription are counted by their "
@@ -64,6 +67,7 @@ M.schema = {
 local NEVER = 9e15
 local MOST = 68719476736 -- what a limiter counts to; more bytes than that are counted in KiB
 local KIB = 1024
+local LONGEST = 400 * 86400
 
 local function key_function(key)
   local prepared = key and expression.required(key, "key")
@@ -102,6 +106,36 @@ local function open_tally(env)
   return file
 end
 
+-- A store keeps windows that begin at multiples of their length: the shortest is taken that holds this
+-- period, so that no key is kept much longer than it must.
+local function enclosing(from, to)
+  for length = to - from, LONGEST, to - from do
+    if floor(from / length) == floor((to - 1) / length) then
+      return length
+    end
+  end
+  return LONGEST
+end
+
+-- Periods of a few lengths follow one another: each has its limiters, which live as long as the
+-- policy does. Requests under way hold on to those that counted them.
+local function limits_of(self, from, to)
+  local period = to < NEVER and enclosing(from, to) or 0
+  local own = self.limits[period]
+  if not own then
+    local function limiter(what, calls)
+      return calls and counters.limiter({
+        id = self.id .. " " .. what, calls = calls, period = period, mode = "exact",
+        algorithm = "fixed_window", store_down = "local", gives_back = true,
+      })
+    end
+    own = { calls = limiter("calls", self.calls),
+      bytes = limiter("bytes", self.bytes and floor(self.bytes / self.unit)) }
+    self.limits[period] = own
+  end
+  return own
+end
+
 --- The period that a time lies in.
 local function window_of(self, now)
   local from, to = self.from, self.to
@@ -116,34 +150,9 @@ local function window_of(self, now)
     from = self.anchor + floor((now - self.anchor) / self.period) * self.period
     to = from + self.period
   end
-  self.from, self.to, self.limits = from, to, nil
+  self.from, self.to = from, to
+  self.now_limits = self.is_shared and limits_of(self, from, to)
   return from, to
-end
-
--- Redis keeps windows that begin at multiples of their length: one is taken that holds this period.
-local function enclosing(from, to)
-  local longest = 400 * 86400
-  for length = longest, to - from, -3600 do
-    if floor(from / length) == floor((to - 1) / length) then
-      return length
-    end
-  end
-  return longest
-end
-
-local function limits_of(self, from, to)
-  if not self.limits then
-    local period = to < NEVER and enclosing(from, to) or 0
-    local function limiter(what, calls)
-      return calls and counters.limiter({
-        id = self.id .. " " .. what, calls = calls, period = period, mode = "exact",
-        algorithm = "fixed_window", store_down = "local", gives_back = true,
-      })
-    end
-    self.limits = { calls = limiter("calls", self.calls),
-      bytes = limiter("bytes", self.bytes and floor(self.bytes / self.unit)) }
-  end
-  return self.limits
 end
 
 function M.prepare(conf, env)
@@ -154,7 +163,7 @@ function M.prepare(conf, env)
     id = env.id, calls = conf.calls, bytes = conf.bytes, period = conf.period,
     key = key_function(conf.key), amount = conf.amount or 1, count_if = conf.count_if,
     status = conf.status or 403, message = conf.message or "quota exceeded",
-    unit = conf.bytes and conf.bytes > MOST and KIB or 1,
+    unit = conf.bytes and conf.bytes > MOST and KIB or 1, limits = {},
     limits_var = "quota." .. env.id .. ".limits",
     key_var = "quota." .. env.id .. ".key", from_var = "quota." .. env.id .. ".from",
   }
@@ -200,8 +209,8 @@ local function name_of(self, key, from)
   return self.id .. "\0" .. key .. "\0" .. from
 end
 
-local function take_shared(self, key, from, to, amount)
-  local own, allowed = limits_of(self, from, to), true
+local function take_shared(self, key, from, amount)
+  local own, allowed = self.now_limits, true
   if own.bytes then
     allowed = own.bytes:check(name_of(self, key, from), 0)
   end
@@ -218,10 +227,10 @@ function M.inbound(self, ctx)
   local allowed
   local amount = self.count_if and 0 or amount_of(self, ctx)
   if self.is_shared then
-    allowed = take_shared(self, key, from, to, amount)
+    allowed = take_shared(self, key, from, amount)
   else
-    -- A call whose cost is known later needs room for one.
-    local probe = self.count_if and self.calls and self.calls - 1 or self.calls
+    -- A call that costs nothing, or whose cost is known later, needs room for one.
+    local probe = amount == 0 and self.calls and self.calls - 1 or self.calls
     allowed = tally.add(self.tally, name_of(self, key, from), to, amount, 0, probe or -1,
       self.bytes or -1)
     if allowed == nil then
@@ -234,7 +243,7 @@ function M.inbound(self, ctx)
   end
   if self.count_if or self.bytes then
     local vars = ctx.vars
-    vars[self.key_var], vars[self.from_var], vars[self.limits_var] = key, from, self.limits
+    vars[self.key_var], vars[self.from_var], vars[self.limits_var] = key, from, self.now_limits
   end
 end
 
@@ -266,7 +275,7 @@ M.outbound, M.on_error = count_call, count_call
 function M.log(self, ctx)
   local vars = ctx.vars
   local key, from = vars[self.key_var], vars[self.from_var]
-  local bytes = key and self.bytes and ctx.bytes
+  local bytes = key and self.bytes and not counters.are_given_back() and ctx.bytes
   if bytes and bytes > 0 and not self.is_shared then
     tally.add(self.tally, name_of(self, key, from), self.to, 0, bytes)
   elseif bytes and bytes > 0 then

@@ -174,6 +174,7 @@ struct moon_ctx {
     int (*push_results)(struct moon_ctx *x, struct lua_State *co, void *op);
 
     struct moon_taken *taken; // what limits have counted of it, last one first; NULL: nothing
+    bool is_refused_by_limit; // what limits have counted of it was given back
     struct moon_note *notes;  // for ctx.vars, as long as it is not built
     struct moon_query_pairs
         *query_pairs; // of the query as it was last looked through; NULL: it was not

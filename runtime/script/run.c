@@ -486,6 +486,7 @@ void moon_async_done(struct moon_ctx *x, moon_async_push_fn *push, void *op)
 
 void moon_ctx_give_back(struct moon_ctx *x)
 {
+    x->is_refused_by_limit = true;
     for (struct moon_taken *taken = x->taken; taken != NULL; taken = taken->next) {
         if (!taken->is_given_back)
             taken->give_back(taken, x);

@@ -77,9 +77,12 @@ static int counters_push_left(lua_State *L, struct moon_ctx *x, const struct moo
     return 2;
 }
 
+// A charge decides nothing: the call it belongs to was decided about before.
 static void counters_meter(const struct moon_script *script, const int series[COUNTERS_OUTCOMES],
-                           const struct moon_limit_result *r)
+                           enum moon_limit_how how, const struct moon_limit_result *r)
 {
+    if (how == MOON_LIMIT_CHARGE)
+        return;
     enum counters_outcome outcome = r->source == MOON_SOURCE_STORE_DOWN ? COUNTERS_STORE_DOWN
                                     : r->decision.is_allowed            ? COUNTERS_ALLOWED
                                                                         : COUNTERS_REFUSED;
@@ -143,6 +146,14 @@ static int counters_give_back(lua_State *L)
     return 0;
 }
 
+/// counters.are_given_back() -> whether a limit has refused the request
+static int counters_are_given_back(lua_State *L)
+{
+    const struct moon_ctx *x = moon_script_of(L)->current;
+    lua_pushboolean(L, x != NULL && x->is_refused_by_limit);
+    return 1;
+}
+
 // ---- exact decisions wait ----------------------------------------------------------------------
 
 struct counters_op {
@@ -166,7 +177,7 @@ static void counters_op_decided(void *owner, const struct moon_limit_result *res
     struct counters_op *op = owner;
     op->result = *result;
     op->query = NULL;
-    counters_meter(op->x->script, op->limiter->series, result);
+    counters_meter(op->x->script, op->limiter->series, op->how, result);
     if (op->how == MOON_LIMIT_TAKE)
         counters_remember(op->x, op->limiter, op->key, op->amount, result);
     moon_async_done(op->x, counters_op_push, op);
@@ -195,7 +206,7 @@ static int counters_wait(lua_State *L, struct moon_script *script,
     if (moon_limits_check(script->env.limits, &limiter->spec, key, amount, how, counters_op_decided,
                           op, &op->result, &op->query) == MOON_AGAIN)
         return moon_async_wait(L, x, counters_op_cancel, op);
-    counters_meter(script, limiter->series, &op->result);
+    counters_meter(script, limiter->series, how, &op->result);
     if (how == MOON_LIMIT_TAKE)
         counters_remember(x, limiter, key, amount, &op->result);
     return push(L, x, &op->result);
@@ -219,7 +230,7 @@ static int counters_decide(lua_State *L, const struct counters_limiter *limiter,
     else if (moon_limits_check(limits, &limiter->spec, key, (int64_t)amount, how, NULL, NULL,
                                &result, NULL) != MOON_OK)
         return luaL_error(L, "limiter: the limit cannot be checked");
-    counters_meter(script, limiter->series, &result);
+    counters_meter(script, limiter->series, how, &result);
     if (how == MOON_LIMIT_TAKE)
         counters_remember(script->current, limiter, key, (int64_t)amount, &result);
     return push(L, script->current, &result);
@@ -452,6 +463,7 @@ static int counters_add(lua_State *L)
 static const luaL_Reg counters_functions[] = {{"add", counters_add},
                                               {"limiter", counters_limiter},
                                               {"give_back", counters_give_back},
+                                              {"are_given_back", counters_are_given_back},
                                               {NULL, NULL}};
 
 // What a limit has let the request in with, and nobody has asked for yet. NULL: it refused, was not

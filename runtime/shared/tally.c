@@ -15,7 +15,7 @@ enum {
     TALLY_CELLS = 1 << 16,
     TALLY_RUN = 32,
     TALLY_PATH = 512,
-    TALLY_FILES = 8,
+    TALLY_FILES = 64,     // one a gateway's name; a suite of specs has many
     TALLY_BEING_MADE = 1, // as a tag
 };
 

@@ -67,6 +67,44 @@ describe("quota", function()
     gw:close()
   end)
 
+  it("counts no bytes of calls that another limit refuses", function()
+    local gw = moongate.gateway(options('bytes = 350, period = 3600, key = "k" }, p.rate_limit { '
+      .. 'calls = 2, period = 60, key = "k"', "refused bytes"))
+    assert.equal("200 200 429 429 429 429", statuses(gw, 6)) -- 200 bytes, and the refusals' own
+    gw:advance(30)
+    assert.equal("200 429", statuses(gw, 2))
+    gw:advance(30)
+    assert.equal("200 403", statuses(gw, 2))
+    gw:close()
+  end)
+
+  it("is one count for listings that share an id", function()
+    local gw = moongate.gateway { files = { ["gateway.lua"] = [[
+local p = require("moongate.policies")
+local function route(path)
+  return { path = path, reply = { status = 200 }, policies = { inbound = {
+    p.quota { id = "plan", calls = 3, period = 3600, key = "k" },
+    p.rate_limit { id = "pace", calls = 2, period = 3600, key = "k" } } } }
+end
+return {
+  name = "shared", listeners = { { name = "http", address = "127.0.0.1:0" } },
+  sites = { { hosts = { "*" }, routes = { route("/a"), route("/b") } } },
+}]] } }
+    assert.equal("200 200 429", ("%s %s"):format(statuses(gw, 1, "/a"), statuses(gw, 2, "/b")))
+    gw:advance(1800)
+    assert.equal("200 403", statuses(gw, 2, "/a"))
+    gw:close()
+  end)
+
+  it("asks of a call that costs nothing whether there is room for one", function()
+    local gw = moongate.gateway(options([[calls = 1, period = 3600, key = "k",
+      amount = function(ctx) return ctx.request.query.n end]], "nothing"))
+    assert.equal("200 200", statuses(gw, 2, "/?n=0"))
+    assert.equal("200 403", statuses(gw, 2, "/?n=1"))
+    assert.equal("403", statuses(gw, 1, "/?n=0"))
+    gw:close()
+  end)
+
   it("counts by key, and only what is to be counted", function()
     local gw = moongate.gateway(options([[calls = 2, period = 3600, key = "${ctx.request.query.k}",
       count_if = function(ctx) return ctx.response.status < 500 end]], "keys"))

@@ -18,6 +18,7 @@ local function limit(options)
 end
 return {
   name = "spec", listeners = { { name = "http", address = "127.0.0.1:0" } },
+  management = { address = "127.0.0.1:0" },
   backends = { a = { targets = { "http://127.0.0.1:1" } } },
   sites = { { hosts = { "*" }, routes = {
     route("/draft", limit { calls = 2, period = 60, name = "calls" }),
@@ -157,6 +158,8 @@ describe("rate_limit", function()
     answer = function() return 200, { ["X-Cost"] = "60" } end
     assert.matches("r=40;", gw:get("/sized").headers.ratelimit)
     assert.equal("200 429", statuses(2, "/sized"))
+    local figures = gw:get("/metrics", { listener = "management" }).body
+    assert.matches('limit="[^"]*/sized/inbound%[1%]:rate_limit",decision="allowed"} 2\n', figures)
   end)
 
   it("lets a burst in, and then one at a time", function()
