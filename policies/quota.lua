@@ -21,9 +21,9 @@ local M = {
     .. "With `redis` all nodes share the counts. Without it they are kept in the file "
     .. "`quota-NAME.tally` of the state directory (`MOONGATE_STATE_DIR`, else "
     .. "`$XDG_STATE_HOME/moongate`, else `~/.local/state/moongate`), which all workers map: what was "
-    .. "counted is there after any restart. A count belongs to the listing's `id`: listings with the same "
-    .. "one count together, and without one it is the listing's place, so that the count begins anew "
-    .. "when something is put before it.",
+    .. "counted is there after any restart. A count belongs to the listing's `id`: listings with the "
+    .. "same one count together, and without one it is the listing's place, so that the count begins "
+    .. "anew when something is put before it.",
   sections = { "inbound" },
   azure = "quota, quota-by-key",
   differences = "Legal in every scope; callers without a subscription are counted by their "

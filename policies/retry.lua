@@ -65,7 +65,7 @@ function M.prepare(conf, env)
   if type(condition) == "string" then
     condition, err = expression.compile(condition, "condition")
     if not condition then
-      error("the condition is no Lua: " .. err, 0)
+      error("the condition " .. err, 0)
     end
   end
   local statuses, reasons = {}, {}

@@ -58,7 +58,7 @@ function M.prepare(conf, env)
       f, err = expression.compile(f, "when")
     end
     if not f then
-      error("the condition is no Lua: " .. err, 0)
+      error("the condition " .. err, 0)
     end
     conditions[i] = f
   end

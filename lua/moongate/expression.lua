@@ -2,23 +2,28 @@
 --- Values that depend on the request: a function of `ctx`, or a text with `${…}` in it, where `…`
 --- is a Lua expression. Compiled once, in the sandbox; plain texts stay plain.
 
+local ctx_names = require("moongate.ctx_names")
 local sandbox = require("moongate.sandbox")
 
 local concat, tostring, type = table.concat, tostring, type
 
 local M = {}
 
---- Compiles a Lua expression into a function of `ctx`.
+--- Compiles a Lua expression into a function of `ctx`. Names that `ctx` does not have are refused.
 ---@param text string "ctx.request.method == 'GET'"
 ---@param where? string what an error names
 ---@return (fun(ctx: moongate.Ctx): any)? f
----@return string? err
+---@return string? err "is no Lua: …", to stand behind what it is about
 function M.compile(text, where)
   local name = "=" .. (where or "expression")
   -- The expression must stand by itself, or it could close the function around it.
   local alone, err = sandbox.load("return " .. text, name)
   if not alone then
-    return nil, err
+    return nil, "is no Lua: " .. err
+  end
+  local unknown = ctx_names.check(text)
+  if unknown then
+    return nil, "asks for what is not there: " .. unknown
   end
   local chunk
   chunk, err = sandbox.load("local ctx = ... return function(ctx) return " .. text .. "\nend", name)
@@ -72,7 +77,7 @@ local function split(text, where)
     end
     local f, err = M.compile(text:sub(from + 2, to - 1), where)
     if not f then
-      return nil, err
+      return nil, ("%s: %s %s"):format(where, text:sub(from, to), err)
     end
     parts[#parts + 1] = f
     at = to + 1

@@ -3,6 +3,7 @@
 --- `{% else %}`, `{% for x in … %}`, `{% end %}`, `{# comment #}`. Compiled when loaded, in the sandbox;
 --- what comes from a request is a value, never a template. Values are escaped for the media type.
 
+local ctx_names = require("moongate.ctx_names")
 local expression = require("moongate.expression")
 local sandbox = require("moongate.sandbox")
 
@@ -103,16 +104,17 @@ local function split_filters(text)
   return parts
 end
 
-local function check_alone(code, prefix)
-  local ok, err = sandbox.load(prefix .. code .. "\n" .. (prefix == "return " and "" or " end"),
-    "=template")
-  return ok ~= nil, err
+-- An expression must stand by itself, or it could close the function around it.
+local function check_alone(code)
+  local ok, err = sandbox.load("return " .. code .. "\n", "=template")
+  err = ok == nil and err or ctx_names.check(code)
+  return err == nil, err
 end
 
 --- The Lua of `{{ … }}`.
 local function output(code)
   local parts = split_filters(code)
-  local ok, err = check_alone(parts[1], "return ")
+  local ok, err = check_alone(parts[1])
   if not ok then
     return nil, err
   end
@@ -131,7 +133,7 @@ end
 local function statement(code, state)
   local word, rest = code:match("^%s*(%a+)%s*(.-)%s*$")
   if word == "if" or word == "elsif" then
-    local ok, err = check_alone(rest, "return ")
+    local ok, err = check_alone(rest)
     if not ok then
       return nil, err
     end
@@ -143,8 +145,12 @@ local function statement(code, state)
     return "else"
   elseif word == "for" then
     local name, list = rest:match("^([%a_][%w_]*)%s+in%s+(.+)$")
-    if not name or not check_alone(list, "return ") then
+    if not name then
       return nil, "expected {% for NAME in LIST %}"
+    end
+    local ok, err = check_alone(list)
+    if not ok then
+      return nil, err
     end
     state.open = state.open + 1
     return ("for index, %s in each(%s\n) do"):format(name, list)

@@ -160,6 +160,15 @@ function Response:header_values(name) end
 ---@field path? string its place in the scope: "inbound[2].policies[1]"
 ---@field status integer of the answer that is going to be given
 
+---@class moongate.Geo
+---@field country? string
+---@field registered_country? string
+---@field continent? string
+---@field city? string
+---@field org? string
+---@field asn? integer
+---@field is_anonymous? boolean
+
 ---@class moongate.Log
 ---@field debug fun(self: moongate.Log, message: string)
 ---@field info fun(self: moongate.Log, message: string)
@@ -173,7 +182,7 @@ function Response:header_values(name) end
 ---@field response moongate.Response from `outbound` on
 ---@field vars table<string, any> what policies leave for one another
 ---@field jwt? table claims, after `validate_jwt`
----@field geo? { country: string?, asn: integer? }
+---@field geo? moongate.Geo
 ---@field subscription? moongate.Subscription the one whose key came with the request
 ---@field subscription_given boolean whether a key came, good or bad
 ---@field product? moongate.Product

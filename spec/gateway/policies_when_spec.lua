@@ -86,6 +86,50 @@ describe("when", function()
   end)
 end)
 
+describe("names of ctx in expressions", function()
+  local function errors(policy)
+    return moongate.errors(with("inbound = { " .. policy .. " }"))
+  end
+
+  it("are checked when they are loaded, with file, line and what was meant", function()
+    for policy, expected in pairs({
+      ['p.set_header { name = "A", value = "a ${ctx.request.heders.x}" }'] =
+        "inbound[1]: policy \"set_header\" refuses these options: value: ${ctx.request.heders.x} asks for "
+        .. "what is not there: ctx.request has no field 'heders'; did you mean \"headers\"?",
+      ['p.set_method { method = "GET", when = "ctx.requets.method" }'] =
+        "inbound[1].when: the expression asks for what is not there: ctx has no field 'requets'; did you mean "
+        .. '"request"?',
+      ['p.when("ctx.subscription.nam", {})'] =
+        "the condition asks for what is not there: ctx.subscription has no field 'nam'",
+      ['p.set_body { template = "{{ ctx.operation.nme }}" }'] =
+        "ctx.operation has no field 'nme'; did you mean \"name\"?",
+      ['p.set_body { template = "{% for x in ctx.varz.list %}{% end %}" }'] =
+        "ctx has no field 'varz'; did you mean \"vars\"?",
+      ['p.set_header { name = "A", value = "${ctx.request:heder_values(1)[1]}" }'] =
+        "ctx.request has no field 'heder_values'; did you mean \"header_values\"?",
+    }) do
+      local err = errors(policy)
+      assert.truthy(err:find(expected, 1, true), err)
+      assert.matches("^gateway.lua:%d+: ", err)
+    end
+  end)
+
+  it("may be anything where a request, a token or a policy brings them", function()
+    for _, policy in ipairs({
+      'p.set_header { name = "A", value = "${ctx.request.headers.x}${ctx.vars.a.b}${ctx.jwt.sub.x}" }',
+      'p.set_header { name = "A", value = "${ctx.request.query.q}${ctx.request.params.id or \'ctx.nothing\'}" }',
+      'p.set_header { name = "A", value = "${ctx.request.cookies.c}${ctx.user.mail}${ctx.geo.country}" }',
+      'p.set_header { name = "A", value = "${ctx.request.path:sub(2)}${ctx.request[\'method\']}" }',
+      'p.set_header { name = "A", value = "${(function(ctx) return ctx.own end)({ own = 1 })}" }',
+      'p.set_header { name = "A", value = "${({ ctx = { a = 1 } }).ctx.a}" }',
+      'p.set_header { name = "A", value = "${ctx.request.tls and ctx.request.tls.client.subject}" }',
+    }) do
+      local _, err = pcall(errors, policy)
+      assert.matches("this configuration loads", tostring(err))
+    end
+  end)
+end)
+
 describe("include", function()
   it("runs a fragment's policies, with parameters, nested", function()
     serve(with([[ inbound = { p.include("outer", { text = "hello" }), p.include("plain") } ]], {

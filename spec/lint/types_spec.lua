@@ -5,6 +5,8 @@ local tree = require("spec.lint.tree")
 
 local TYPES = tree.read("lua/moongate/types.lua")
 
+local NAMES = require("lua.moongate.ctx_names").ctx
+
 --- Fields and methods that a class is annotated with.
 local function annotated(class, variable)
   local found = {}
@@ -52,5 +54,37 @@ describe("the annotations for editors", function()
       assert.is_true(has[name], name)
     end
     assert.is_true(has.log)
+  end)
+
+  it("name what expressions are checked by when they are loaded", function()
+    for class, known in pairs({ Ctx = NAMES, Request = NAMES.request, Response = NAMES.response }) do
+      local names = {}
+      for name in pairs(known) do
+        names[name] = true
+      end
+      assert.same(annotated(class, class), names)
+    end
+  end)
+
+  it("and what is not there is checked by facts that the runtime has", function()
+    local source = tree.read("runtime/script/ctx.c")
+    for _, part in ipairs({ "subscription", "product", "api", "operation", "deployment", "error" }) do
+      local from = source:match("static int ctx_push_" .. part .. "%b()\n(%b{})")
+      local facts, count = from:match("const struct ctx_fact facts%[%] = (%b{})"), 0
+      for name in facts:gmatch('{"([%w_]+)",') do
+        assert.is_true(NAMES[part][name], part .. "." .. name)
+        count = count + 1
+      end
+      for _ in pairs(NAMES[part]) do
+        count = count - 1
+      end
+      assert.equal(0, count, part)
+    end
+    for variable, names in pairs({ tls_names = NAMES.request.tls, texts = NAMES.request.tls.client }) do
+      local list = tree.read("runtime/script/ctx_fields.c"):match(variable .. "%[%] = (%b{})")
+      for name in list:gmatch('{"([%w_]+)",') do
+        assert.truthy(names[name], variable .. "." .. name)
+      end
+    end
   end)
 end)

@@ -121,7 +121,7 @@ function M:split_common(record, scope, path, conf)
   if type(shared.when) == "string" then
     local f, err = expression.compile(shared.when, "when")
     if not f then
-      self:fail(record, scope, path .. ".when", { message = "the expression is no Lua: " .. err })
+      self:fail(record, scope, path .. ".when", { message = "the expression " .. err })
     end
     shared.when = f
   end
