@@ -54,13 +54,38 @@ static uint64_t sip_fini(struct sip_state *s)
     return s->v0 ^ s->v1 ^ s->v2 ^ s->v3;
 }
 
-// Reads up to eight bytes, little-endian; the length's low byte closes the last word.
+// Reads up to seven bytes, little-endian: two loads that overlap, or three bytes that do.
+static uint64_t sip_load(const char *at, size_t left)
+{
+    if (left >= 4) {
+        uint32_t low, high;
+        memcpy(&low, at, 4);
+        memcpy(&high, at + left - 4, 4);
+        return low | (uint64_t)high << (8 * (left - 4));
+    }
+    if (left == 0)
+        return 0;
+    const unsigned char *byte = (const unsigned char *)at;
+    return byte[0] | (uint64_t)byte[left / 2] << (8 * (left / 2)) |
+           (uint64_t)byte[left - 1] << (8 * (left - 1));
+}
+
+// The length's low byte closes the last word.
 static uint64_t sip_tail(const char *at, size_t left, size_t total)
 {
-    uint64_t m = (uint64_t)(total & 0xff) << 56;
-    for (size_t i = 0; i < left; i++)
-        m |= (uint64_t)(unsigned char)at[i] << (8 * i);
-    return m;
+    return sip_load(at, left) | (uint64_t)(total & 0xff) << 56;
+}
+
+static void sip_fini128(struct sip_state *s, uint64_t out[2])
+{
+    s->v2 ^= 0xee;
+    for (int i = 0; i < 3; i++)
+        sip_round(s);
+    out[0] = s->v0 ^ s->v1 ^ s->v2 ^ s->v3;
+    s->v1 ^= 0xdd;
+    for (int i = 0; i < 3; i++)
+        sip_round(s);
+    out[1] = s->v0 ^ s->v1 ^ s->v2 ^ s->v3;
 }
 
 uint64_t moon_hash(struct moon_slice bytes)
@@ -90,14 +115,28 @@ void moon_hash128(uint64_t seed, struct moon_slice bytes, uint64_t out[2])
         sip_word(&s, m);
     }
     sip_word(&s, sip_tail(at, left, bytes.len));
-    s.v2 ^= 0xee;
-    for (int i = 0; i < 3; i++)
-        sip_round(&s);
-    out[0] = s.v0 ^ s.v1 ^ s.v2 ^ s.v3;
-    s.v1 ^= 0xdd;
-    for (int i = 0; i < 3; i++)
-        sip_round(&s);
-    out[1] = s.v0 ^ s.v1 ^ s.v2 ^ s.v3;
+    sip_fini128(&s, out);
+}
+
+void moon_hash128_list(uint64_t seed, const struct moon_slice *texts, size_t count, uint64_t out[2])
+{
+    struct sip_state s = sip_init();
+    s.v1 ^= 0xee;
+    sip_word(&s, seed);
+    for (size_t i = 0; i < count; i++) {
+        const char *at = texts[i].data;
+        size_t left = texts[i].len;
+        sip_word(&s, at == NULL ? UINT64_MAX : left); // says how many words of text follow
+        for (; left >= 8; left -= 8, at += 8) {
+            uint64_t m;
+            memcpy(&m, at, 8);
+            sip_word(&s, m);
+        }
+        if (left > 0)
+            sip_word(&s, sip_load(at, left));
+    }
+    sip_word(&s, count);
+    sip_fini128(&s, out);
 }
 
 void moon_hash_seed(void)

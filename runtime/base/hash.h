@@ -15,6 +15,11 @@ uint64_t moon_hash(struct moon_slice bytes);
 /// 128 bits, for tables that keep the hash instead of the key. `seed` separates what must not meet.
 void moon_hash128(uint64_t seed, struct moon_slice bytes, uint64_t out[2]);
 
+/// The same of a list of texts. Lists that differ, in where a text ends too, have hashes that differ; a
+/// text whose data is NULL is not an empty one.
+void moon_hash128_list(uint64_t seed, const struct moon_slice *texts, size_t count,
+                       uint64_t out[2]);
+
 static inline uint64_t moon_hash_mix(uint64_t x)
 {
     x ^= x >> 33;

@@ -35,7 +35,7 @@ struct moon_cache_tier *moon_cache_tier(const struct moon_exchange *x)
 
 const struct moon_cache_facts *moon_cache_facts(const struct moon_store_object *object)
 {
-    return (const struct moon_cache_facts *)(const void *)object->info.facts;
+    return (const struct moon_cache_facts *)(const void *)object->facts;
 }
 
 void moon_cache_read_control(const struct moon_exchange *x, const struct moon_response *response,
@@ -72,7 +72,10 @@ bool moon_cache_take_state(struct moon_exchange *x)
     }
     if (cache == NULL)
         return false;
-    memset(cache, 0, sizeof(*cache));
+    memset(cache, 0, offsetof(struct moon_cache_state, stale));
+    cache->stale.seat = cache->served.seat = cache->writer.seat = NULL;
+    cache->info.tag_count = 0;
+    cache->info.is_marker = false;
     x->cache = cache;
     return true;
 }
@@ -172,8 +175,7 @@ bool moon_cache_match(const struct moon_store_info *info, struct moon_slice head
 enum moon_cache_answer moon_cache_answer_from(struct moon_exchange *x,
                                               struct moon_store_object *object, const char *outcome)
 {
-    x->cache->served = *object;
-    *object = (struct moon_store_object){0};
+    x->cache->served = moon_store_move(object);
     x->cache->outcome = outcome;
     moon_cache_serve(x);
     x->ctx.is_cached = true;
@@ -262,7 +264,7 @@ static enum moon_cache_answer cache_validate(struct moon_exchange *x,
         return MOON_CACHE_GO_ON;
     }
     if (x->request.method != MOON_METHOD_GET) {
-        cache->stale = *object;
+        cache->stale = moon_store_move(object);
         return MOON_CACHE_GO_ON;
     }
     cache->may_store = is_noted;
@@ -273,7 +275,7 @@ static enum moon_cache_answer cache_validate(struct moon_exchange *x,
     if (answer == MOON_CACHE_WAITS)
         moon_store_release(object);
     else
-        cache->stale = *object;
+        cache->stale = moon_store_move(object);
     return answer;
 }
 
@@ -332,7 +334,7 @@ static void cache_borrow_variant(struct moon_exchange *x)
         return;
     cache->is_other_variant =
         moon_store_find(moon_cache_seat(x), cache->key, cache->now_ms, cache_is_comparable, x,
-                        &cache->stale) == MOON_STORE_OBJECT;
+                        cache->room, &cache->stale) == MOON_STORE_OBJECT;
 }
 
 static enum moon_cache_answer cache_find(struct moon_exchange *x)
@@ -341,7 +343,7 @@ static enum moon_cache_answer cache_find(struct moon_exchange *x)
     struct moon_store_object object;
     bool had_flight = cache->has_flight;
     enum moon_store_found found = moon_store_find(moon_cache_seat(x), cache->key, cache->now_ms,
-                                                  moon_cache_match, x, &object);
+                                                  moon_cache_match, x, cache->room, &object);
     if (found == MOON_STORE_OBJECT)
         return cache_use(x, &object);
     if ((cache->request_cc.flags & MOON_CC_ONLY_IF_CACHED) != 0)
@@ -364,7 +366,7 @@ static enum moon_cache_answer cache_find(struct moon_exchange *x)
     if (cache->has_flight && !had_flight) {
         // Between the look and the flight another may have filled it.
         found = moon_store_find(moon_cache_seat(x), cache->key, cache->now_ms, moon_cache_match, x,
-                                &object);
+                                cache->room, &object);
         if (found == MOON_STORE_OBJECT) {
             cache_end_flight(x);
             return cache_use(x, &object);
@@ -588,8 +590,7 @@ static bool cache_serve_on_error(struct moon_exchange *x)
         return false;
     moon_forward_end_call(x);
     cache_end_flight(x);
-    struct moon_store_object object = cache->stale;
-    cache->stale = (struct moon_store_object){0};
+    struct moon_store_object object = moon_store_move(&cache->stale);
     (void)moon_cache_answer_from(x, &object, "stale-if-error");
     return true;
 }

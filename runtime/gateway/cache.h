@@ -64,13 +64,8 @@ struct moon_cache_state {
     struct moon_cache_conditions client;
     struct moon_fields asked; // the request's fields at the look-up, before later policies
     enum moon_cache_forward forward;
-    struct moon_store_object stale;  // being validated
-    struct moon_store_object served; // being sent
     struct moon_store_cursor cursor;
     uint64_t left; // bytes of the body to be sent
-    struct moon_store_writer writer;
-    struct moon_store_info
-        info; // of what is being written; tags: as they were when it was asked for
     struct moon_flight_wait wait;
     struct moon_cache_remote remote;
     struct moon_slice key_text; // what the key is made of, as all nodes write it
@@ -88,6 +83,14 @@ struct moon_cache_state {
     bool is_marked;        // what came last for this was not kept
     const char *detail;    // why it was not kept, or what follows; for Cache-Status; static
     const char *outcome;   // for the access log: "hit", "miss" ...; static
+
+    // Large, and not cleared but for their first members.
+    struct moon_store_object stale;  // being validated
+    struct moon_store_object served; // being sent
+    struct moon_store_writer writer;
+    struct moon_store_info
+        info; // of what is being written; tags: as they were when it was asked for
+    char room[MOON_STORE_ROOM_BYTES]; // where a small object lies that was found
 };
 
 /// The state of all exchanges that have none: zero, and not to be written to.

@@ -92,12 +92,11 @@ void moon_cache_freshen(struct moon_exchange *x)
         }
     }
     moon_cache_commit(x);
-    struct moon_store_object object = cache->stale;
-    cache->stale = (struct moon_store_object){0};
+    struct moon_store_object object = moon_store_move(&cache->stale);
     if (cache->is_stored) {
         struct moon_store_object renewed;
         if (moon_store_find(moon_cache_seat(x), cache->key, cache->now_ms, moon_cache_match, x,
-                            &renewed) == MOON_STORE_OBJECT) {
+                            cache->room, &renewed) == MOON_STORE_OBJECT) {
             moon_store_release(&object);
             object = renewed;
         }

@@ -6,26 +6,21 @@
 #include "gateway/exchange.h"
 #include "http/uri.h"
 
-enum { KEY_PARTS = 64, KEY_SEED = 0x6b65 };
+enum { KEY_PARTS = 32, KEY_SEED = 0x6b65 };
 
-/// Parts of a key, each with its length before it, so that no two lists of parts are alike.
+/// Parts of a key. Its members are set as they are used: there is a kilobyte of them.
 struct key_parts {
     struct moon_slice slices[KEY_PARTS];
-    uint32_t lengths[KEY_PARTS];
     size_t count;
     bool is_full; // something did not fit: the key would not tell requests apart
 };
 
 static void key_add(struct key_parts *parts, struct moon_slice s)
 {
-    if (parts->count + 2 > KEY_PARTS) {
+    if (parts->count == KEY_PARTS)
         parts->is_full = true;
-        return;
-    }
-    uint32_t *length = &parts->lengths[parts->count];
-    *length = s.data == NULL ? UINT32_MAX : (uint32_t)s.len;
-    parts->slices[parts->count++] = moon_slice((const char *)length, sizeof(*length));
-    parts->slices[parts->count++] = s;
+    else
+        parts->slices[parts->count++] = s;
 }
 
 // What a trusted proxy says of the URL that the client asked for: the backend is told.
@@ -39,6 +34,15 @@ static void key_add_proxied(struct key_parts *parts, struct moon_exchange *x)
     }
 }
 
+// Decoded; where memory is short the key cannot tell requests apart.
+static struct moon_slice key_decoded(struct key_parts *parts, struct moon_exchange *x,
+                                     struct moon_slice text)
+{
+    struct moon_slice decoded = moon_uri_decode(&x->arena, text, true);
+    parts->is_full |= decoded.data == NULL && text.len > 0;
+    return decoded;
+}
+
 // The named parameters, in the order in which the rule names them.
 static void key_add_query(struct key_parts *parts, struct moon_exchange *x,
                           const struct moon_cache_rule *rule)
@@ -46,9 +50,9 @@ static void key_add_query(struct key_parts *parts, struct moon_exchange *x,
     for (size_t i = 0; i < rule->vary_query_count; i++) {
         struct moon_slice rest = x->request.query, name, value;
         while (moon_query_next(&rest, &name, &value)) {
-            if (moon_slice_is(moon_uri_decode(&x->arena, name, true), rule->vary_query[i])) {
+            if (moon_slice_is(key_decoded(parts, x, name), rule->vary_query[i])) {
                 key_add(parts, rule->vary_query[i]);
-                key_add(parts, moon_uri_decode(&x->arena, value, true));
+                key_add(parts, key_decoded(parts, x, value));
             }
         }
     }
@@ -87,20 +91,34 @@ struct moon_slice moon_cache_authority(struct moon_exchange *x)
     return moon_arena_join(&x->arena, parts, 3, &text) ? text : x->request.host;
 }
 
+// One text, alike on all nodes: each part with its length before it, so that no two lists of parts are
+// alike.
+static bool key_text(struct moon_exchange *x, const struct key_parts *parts)
+{
+    struct moon_slice slices[2 * KEY_PARTS];
+    uint32_t lengths[KEY_PARTS];
+    for (size_t i = 0; i < parts->count; i++) {
+        struct moon_slice part = parts->slices[i];
+        lengths[i] = part.data == NULL ? UINT32_MAX : (uint32_t)part.len;
+        slices[2 * i] = moon_slice((const char *)&lengths[i], sizeof(lengths[i]));
+        slices[2 * i + 1] = part;
+    }
+    return moon_arena_join(&x->arena, slices, 2 * parts->count, &x->cache->key_text);
+}
+
 bool moon_cache_make_key(struct moon_exchange *x, const struct moon_cache_rule *rule,
                          const struct moon_cache_key_parts *given, struct moon_store_key *key)
 {
-    struct key_parts parts = {.count = 0};
-    struct moon_slice text;
-    uint64_t hash[2];
-    uint64_t variants[MOON_CACHE_RULE_NAMES];
-    struct moon_slice authority = moon_cache_authority(x);
+    struct key_parts parts;
+    uint64_t hash[2], variants[MOON_CACHE_RULE_NAMES];
+    parts.count = 0;
+    parts.is_full = false;
     key_add(&parts, moon_slice((const char *)&rule->flavour, sizeof(rule->flavour)));
     if (given->key.data != NULL) {
         key_add(&parts, given->key);
     } else {
         key_add(&parts, x->request.scheme);
-        key_add(&parts, authority);
+        key_add(&parts, moon_cache_authority(x));
         key_add(&parts, x->request.path);
         key_add_proxied(&parts, x);
         if (rule->is_query_picked)
@@ -109,17 +127,15 @@ bool moon_cache_make_key(struct moon_exchange *x, const struct moon_cache_rule *
             key_add(&parts, x->request.query);
     }
     key_add(&parts, given->caller);
-    size_t common = parts.count; // what follows is hashed with this node's key
-    for (size_t i = 0; i < rule->vary_header_count; i++) {
+    if (rule->is_tiered && !key_text(x, &parts))
+        return false;
+    for (size_t i = 0; i < rule->vary_header_count; i++) { // these are hashed with this node's key
         variants[i] = moon_cache_variant(&x->request.fields, rule->vary_headers[i]);
         key_add(&parts, moon_slice((const char *)&variants[i], sizeof(variants[i])));
     }
-    if (parts.is_full || !moon_arena_join(&x->arena, parts.slices, parts.count, &text))
+    if (parts.is_full)
         return false;
-    x->cache->key_text = moon_slice(text.data, 0);
-    for (size_t i = 0; i < common; i++)
-        x->cache->key_text.len += parts.slices[i].len;
-    moon_hash128(KEY_SEED, text, hash);
+    moon_hash128_list(KEY_SEED, parts.slices, parts.count, hash);
     *key = (struct moon_store_key){hash[0], hash[1]};
     return true;
 }

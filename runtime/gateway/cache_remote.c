@@ -83,7 +83,7 @@ static void remote_put_object(struct moon_exchange *x, const struct moon_store_o
         return;
     header.facts = *moon_cache_facts(object);
     header.age_ms = now - header.facts.fresh.response_ms;
-    header.stamp_ms = object->info.stamp_ms;
+    header.stamp_ms = object->stamp_ms;
     header.head_len = (uint32_t)object->head.len;
     parts[0] = moon_slice((const char *)&header, sizeof(header));
     parts[1] = object->head;
@@ -101,7 +101,7 @@ void moon_cache_remote_fill(struct moon_exchange *x)
     struct moon_store_object object;
     if (!x->cache->rule->is_tiered || moon_cache_tier(x) == NULL ||
         moon_store_find(moon_cache_seat(x), x->cache->key, moon_clock_wall_ms(), moon_cache_match,
-                        x, &object) != MOON_STORE_OBJECT)
+                        x, NULL, &object) != MOON_STORE_OBJECT)
         return;
     remote_put_object(x, &object);
     moon_store_release(&object);

@@ -9,7 +9,7 @@
 
 static const struct moon_cache_facts *serve_facts(const struct moon_exchange *x)
 {
-    return (const struct moon_cache_facts *)(const void *)x->cache->served.info.facts;
+    return (const struct moon_cache_facts *)(const void *)x->cache->served.facts;
 }
 
 static struct moon_slice serve_field(const struct moon_exchange *x, enum moon_field_id id)

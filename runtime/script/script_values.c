@@ -47,20 +47,23 @@ static bool value_name(lua_State *L, int index, uint8_t name[MOON_CACHE_TIER_NAM
     return is_good;
 }
 
-static void value_push(lua_State *L, const struct moon_store_object *object)
+// Called protected: where the policy's memory is spent, the object is still to be released.
+static int value_push(lua_State *L)
 {
+    const struct moon_store_object *object = lua_touserdata(L, 1);
     struct moon_store_cursor cursor;
     struct moon_slice run;
     luaL_Buffer text;
     if (object->first.len == object->body_bytes) {
         moon_push_slice(L, object->first);
-        return;
+        return 1;
     }
     luaL_buffinit(L, &text);
     moon_store_rewind(object, &cursor);
     while ((run = moon_store_next(object, &cursor, UINT64_MAX)).len > 0)
         luaL_addlstring(&text, run.data, run.len);
     luaL_pushresult(&text);
+    return 1;
 }
 
 static bool value_store(struct moon_store_seat *seat, struct moon_store_key key,
@@ -84,15 +87,21 @@ static int value_get(lua_State *L)
     struct value_facts facts;
     struct moon_store_key key = moon_cache_value_key(L, 1);
     int64_t now = moon_clock_wall_ms();
-    if (moon_store_find(moon_cache_need_seat(L), key, now, NULL, NULL, &object) !=
+    char room[MOON_STORE_ROOM_BYTES];
+    lua_pushcfunction(L, value_push);
+    lua_pushlightuserdata(L, &object);
+    if (moon_store_find(moon_cache_need_seat(L), key, now, NULL, NULL, room, &object) !=
         MOON_STORE_OBJECT)
         return 0;
-    memcpy(&facts, object.info.facts, sizeof(facts));
-    value_push(L, &object);
-    lua_pushboolean(L, object.head.len > 0 && object.head.data[0] == 'j');
+    memcpy(&facts, object.facts, sizeof(facts));
+    bool is_json = object.head.len > 0 && object.head.data[0] == 'j';
+    int status = lua_pcall(L, 1, 1, 0);
+    moon_store_release(&object);
+    if (status != 0)
+        return lua_error(L);
+    lua_pushboolean(L, is_json);
     lua_pushboolean(L, now >= facts.refresh_ms);
     lua_pushboolean(L, now >= facts.ask_ms && value_tier(L) != NULL);
-    moon_store_release(&object);
     return 4;
 }
 

@@ -405,25 +405,39 @@ static void object_fill(struct store_shard *shard, uint32_t index, struct moon_s
 {
     const struct store_entry *e = &shard->entries[index - 1];
     struct store_extent *first = store_extent_at(shard, e->extent);
-    out->info = e->info;
     out->head = entry_head(shard, e);
     out->first = moon_slice(store_extent_bytes(first) + e->head_bytes, first->used - e->head_bytes);
     out->body_bytes = e->body_bytes;
+    out->stamp_ms = e->info.stamp_ms;
+    memcpy(out->facts, e->info.facts, sizeof(out->facts));
+    out->is_copied = false;
     out->first_extent = e->extent;
-    out->entry = index;
     out->epoch = atomic_load_explicit(&shard->epoch, memory_order_relaxed);
+}
+
+// What lies in one block and fits: the lock is held already, and a pin would cost it a second time.
+static bool object_copy(struct moon_store_object *object, char *room)
+{
+    size_t bytes = object->head.len + object->first.len;
+    if (room == NULL || bytes > MOON_STORE_ROOM_BYTES || object->first.len != object->body_bytes)
+        return false;
+    memcpy(room, object->head.data, bytes);
+    object->head.data = room;
+    object->first.data = room + object->head.len;
+    object->is_copied = true;
+    return true;
 }
 
 enum moon_store_found moon_store_find(struct moon_store_seat *seat, struct moon_store_key key,
                                       int64_t now_ms, moon_store_match_fn *match, void *arg,
-                                      struct moon_store_object *out)
+                                      char *room, struct moon_store_object *out)
 {
     struct moon_store *store = seat->store;
     uint32_t number = shard_of(store, key);
     struct store_shard *shard = &store->shards[number];
     enum moon_store_found found = MOON_STORE_NONE;
     uint32_t best = 0;
-    *out = (struct moon_store_object){0};
+    out->seat = NULL;
     if (!shard_lock(store, shard)) {
         shard_unlock(shard);
         return found;
@@ -446,12 +460,14 @@ enum moon_store_found moon_store_find(struct moon_store_seat *seat, struct moon_
         else if (best == 0 || e->info.stamp_ms > shard->entries[best - 1].info.stamp_ms)
             best = at;
     }
-    if (best != 0 && seat_take_pin(seat, number, best, &out->pin)) {
-        shard->entries[best - 1].is_visited = true;
+    if (best != 0) {
         object_fill(shard, best, out);
-        out->shard = number;
-        out->seat = seat;
-        found = MOON_STORE_OBJECT;
+        if (object_copy(out, room) || seat_take_pin(seat, number, best, &out->pin)) {
+            shard->entries[best - 1].is_visited = true;
+            out->shard = number;
+            out->seat = seat;
+            found = MOON_STORE_OBJECT;
+        }
     }
     shard_unlock(shard);
     return found;
@@ -468,27 +484,36 @@ static void seat_release(struct moon_store_seat *seat, uint32_t shard_index, uin
 
 void moon_store_release(struct moon_store_object *object)
 {
-    if (object->seat == NULL)
-        return;
-    seat_release(object->seat, object->shard, object->pin);
+    if (object->seat != NULL && !object->is_copied)
+        seat_release(object->seat, object->shard, object->pin);
     object->seat = NULL;
 }
 
 bool moon_store_is_intact(const struct moon_store_object *object)
 {
     const struct store_shard *shard = &object->seat->store->shards[object->shard];
-    return atomic_load_explicit(&shard->epoch, memory_order_relaxed) == object->epoch;
+    return object->is_copied ||
+           atomic_load_explicit(&shard->epoch, memory_order_relaxed) == object->epoch;
 }
 
 void moon_store_rewind(const struct moon_store_object *object, struct moon_store_cursor *cursor)
 {
-    *cursor = (struct moon_store_cursor){object->first_extent, (uint32_t)object->head.len};
+    if (object->is_copied)
+        *cursor = (struct moon_store_cursor){0, 0};
+    else
+        *cursor = (struct moon_store_cursor){object->first_extent, (uint32_t)object->head.len};
 }
 
 struct moon_slice moon_store_next(const struct moon_store_object *object,
                                   struct moon_store_cursor *cursor, uint64_t most)
 {
     const struct store_shard *shard = &object->seat->store->shards[object->shard];
+    if (object->is_copied) {
+        struct moon_slice run = moon_slice_from(object->first, cursor->used);
+        run.len = run.len > most ? (size_t)most : run.len;
+        cursor->used += (uint32_t)run.len;
+        return run;
+    }
     while (cursor->extent != 0 && most > 0) {
         struct store_extent *extent = store_extent_at(shard, cursor->extent);
         if (cursor->used < extent->used) {

@@ -7,7 +7,8 @@
 /// cut into shards, each with its lock, its index, a buddy allocator (blocks of 512 bytes to 64 KiB)
 /// and a SIEVE queue. A reader pins an object and sends its bytes out of shared memory; a pinned
 /// object is not reused. Pins are noted per worker, so that those of a killed one are given back
-/// when its successor takes the seat.
+/// when its successor takes the seat. A small object may be copied instead, under the lock that was
+/// taken to find it.
 ///
 /// A worker that is killed inside a shard's lock may have left it torn: the next one to take the
 /// lock drops the whole shard (counted) and leaves its memory alone for a minute, since others may
@@ -30,6 +31,7 @@ enum {
     MOON_STORE_FACTS = 96,
     MOON_STORE_VARIANTS = 32, // of one key; the oldest goes
     MOON_STORE_WORKERS = 256,
+    MOON_STORE_ROOM_BYTES = 1024, // head and body of an object that is copied
 };
 
 /// Makes the store out of the region. Call before workers are forked: eventfds are inherited.
@@ -67,16 +69,25 @@ struct moon_store_info {
     _Alignas(8) unsigned char facts[MOON_STORE_FACTS]; // the caller's
 };
 
-/// A pinned object. Lies in the owner's struct; zeroed: none.
+/// A pinned object, or a copy of one. Lies in the owner's struct.
 struct moon_store_object {
-    struct moon_store_seat *seat; // NULL: none
-    struct moon_store_info info;
-    struct moon_slice head;  // lent: until the release
-    struct moon_slice first; // of the body, behind the head. Lent likewise
+    struct moon_store_seat *seat; // NULL: none, and nothing else is set
+    struct moon_slice head;       // lent: until the release, or for as long as the room is there
+    struct moon_slice first;      // of the body, behind the head. Lent likewise
     uint64_t body_bytes;
-    uint32_t shard, entry, epoch, pin;
-    uint32_t first_extent;
+    int64_t stamp_ms;
+    _Alignas(8) unsigned char facts[MOON_STORE_FACTS];
+    bool is_copied;
+    uint32_t shard, epoch, pin, first_extent; // of a pinned one
 };
+
+/// Gives the object to another owner.
+static inline struct moon_store_object moon_store_move(struct moon_store_object *from)
+{
+    struct moon_store_object object = *from;
+    from->seat = NULL;
+    return object;
+}
 
 /// Whether the object answers the present request. Called under a lock: no allocation, no waiting.
 typedef bool moon_store_match_fn(const struct moon_store_info *info, struct moon_slice head,
@@ -84,12 +95,15 @@ typedef bool moon_store_match_fn(const struct moon_store_info *info, struct moon
 
 enum moon_store_found { MOON_STORE_NONE, MOON_STORE_MARKER, MOON_STORE_OTHER, MOON_STORE_OBJECT };
 
-/// Finds and pins. @param match  NULL: any
+/// Finds, and pins or copies.
+///
+/// @param match  NULL: any
+/// @param room   MOON_STORE_ROOM_BYTES, where a small object is copied to; NULL: it is pinned always
 /// @return MOON_STORE_OBJECT, MOON_STORE_MARKER, MOON_STORE_OTHER (the key has other variants) or
 ///         MOON_STORE_NONE
 enum moon_store_found moon_store_find(struct moon_store_seat *seat, struct moon_store_key key,
                                       int64_t now_ms, moon_store_match_fn *match, void *arg,
-                                      struct moon_store_object *out);
+                                      char *room, struct moon_store_object *out);
 
 /// Gives a pin back; harmless on none.
 void moon_store_release(struct moon_store_object *object);
@@ -99,7 +113,7 @@ bool moon_store_is_intact(const struct moon_store_object *object);
 
 /// Where a reader of the body is.
 struct moon_store_cursor {
-    uint32_t extent; // 0: at the end
+    uint32_t extent; // 0: at the end, or in a copy
     uint32_t used;   // of it
 };
 

@@ -65,6 +65,13 @@ return {
       local value = ctx.cache:get("k")
       return reply.text(200, type(value) == "table" and "table " .. value.a[2] or tostring(value))
     end } } },
+    { path = "/large", backend = "origin", policies = { inbound = { function(ctx)
+      local q = ctx.request.query
+      if q.delete then ctx.cache:delete("h") return reply.text(200, "") end
+      if q.get then return reply.text(200, #ctx.cache:get("h")) end
+      while not ctx.cache:set("h", ("x"):rep(900000), 10) do end
+      return reply.text(200, "")
+    end } } },
     { path = "/fetch", backend = "origin", policies = { inbound = { function(ctx)
       local q = ctx.request.query
       local value = ctx.cache:fetch("f" .. (q.k or ""), { ttl = 100, refresh_after = 10, compute = function()
@@ -298,6 +305,22 @@ describe("metrics", function()
     local text = gw:get("/metrics", { listener = "management" }).body
     assert.truthy(text:find('moongate_cache_requests_total{result="hit"} 2', 1, true))
     assert.truthy(text:find('moongate_cache_requests_total{result="miss"} 1', 1, true))
+  end)
+end)
+
+describe("ctx.cache", function()
+  it("holds nothing for a policy whose memory is spent while it is given a value", function()
+    local function used()
+      return json.decode(gw:get("/status", { listener = "management" }).body).cache.used_bytes
+    end
+    assert.equal(0, used())
+    assert.equal(200, get("/large").status)
+    assert(gw:reload({ ["gateway.lua"] = config:gsub("cache = {", "limits = { policy_memory_bytes = 262144 }, %0"),
+      ["policies/teapot.lua"] = teapot }))
+    assert.equal(503, get("/large?get").status)
+    assert.is_true(used() > 900000)
+    assert.equal(200, get("/large?delete").status)
+    assert.equal(0, used())
   end)
 end)
 

@@ -13,8 +13,9 @@ struct moon_store_info {
   uint32_t tag_count; bool is_marker; uint64_t facts[12];
 };
 struct moon_store_object {
-  struct moon_store_seat *seat; struct moon_store_info info; struct moon_slice head;
-  struct moon_slice first; uint64_t body_bytes; uint32_t shard, entry, epoch, pin, first_extent;
+  struct moon_store_seat *seat; struct moon_slice head; struct moon_slice first;
+  uint64_t body_bytes; int64_t stamp_ms; uint64_t facts[12]; bool is_copied;
+  uint32_t shard, epoch, pin, first_extent;
 };
 struct moon_store_cursor { uint32_t extent, used; };
 struct moon_store_writer {
@@ -31,7 +32,7 @@ struct moon_store_seat *moon_store_seat_new(struct moon_store *store, int worker
 void moon_store_seat_free(struct moon_store_seat *seat);
 int moon_store_find(struct moon_store_seat *seat, struct moon_store_key key, int64_t now_ms,
   bool (*match)(const struct moon_store_info *, struct moon_slice, void *), void *arg,
-  struct moon_store_object *out);
+  char *room, struct moon_store_object *out);
 void moon_store_release(struct moon_store_object *object);
 bool moon_store_is_intact(const struct moon_store_object *object);
 void moon_store_rewind(const struct moon_store_object *, struct moon_store_cursor *);
@@ -96,9 +97,9 @@ local function body_of(object)
   end
 end
 
-local function take(seat, n, now)
+local function take(seat, n, now, room)
   local object = ffi.new("struct moon_store_object")
-  local found = C.moon_store_find(seat, key(n), now or 0, nil, nil, object)
+  local found = C.moon_store_find(seat, key(n), now or 0, nil, nil, room, object)
   return found, object
 end
 
@@ -173,6 +174,33 @@ describe("store", function()
     assert.is_true(C.moon_store_is_intact(object))
     assert.equal(("a"):rep(5000), body_of(object))
     C.moon_store_release(object)
+  end)
+
+  it("copies what is small where there is room for it, and gives it up all the same", function()
+    local room = ffi.new("char[1024]")
+    for n, size in ipairs({ 0, 1, 400, 1024 - #"head4", 1024 - #"head5" + 1, 5000 }) do
+      local body = ("x"):rep(size)
+      for _, expected in ipairs({ size, -1 }) do
+        put(seat, n, body, nil, expected)
+        local found, object = take(other, n, 0, room)
+        assert.equal(OBJECT, found)
+        assert.equal(size <= 1024 - 5, object.is_copied)
+        assert.equal(body, body_of(object))
+        assert.equal("head" .. n, helper.text(object.head))
+        local cursor = ffi.new("struct moon_store_cursor")
+        C.moon_store_rewind(object, cursor)
+        assert.equal(math.min(size, 3), tonumber(C.moon_store_next(object, cursor, 3).len))
+        assert.equal(math.max(size - 3, 0), tonumber(C.moon_store_next(object, cursor, 2 ^ 40).len))
+        C.moon_store_remove(seat, key(n))
+        if object.is_copied then
+          assert.equal(0, tonumber(figures(store).used_bytes))
+        end
+        assert.is_true(C.moon_store_is_intact(object))
+        assert.equal(body, body_of(object))
+        C.moon_store_release(object)
+        assert.equal(0, tonumber(figures(store).used_bytes))
+      end
+    end
   end)
 
   it("makes room by giving up what was not used", function()
@@ -262,7 +290,8 @@ describe("store", function()
       local own = C.moon_store_seat_new(store, 0)
       local die = ffi.cast(
         "bool (*)(const struct moon_store_info *, struct moon_slice, void *)", ffi.C.abort)
-      C.moon_store_find(own, key(1), 0, die, nil, ffi.new("struct moon_store_object"))
+      C.moon_store_find(own, key(1), 0, die, nil, nil,
+        ffi.new("struct moon_store_object"))
     end)
     assert.equal(6, shared.wait(pid) % 128) -- SIGABRT, under the lock
     assert.equal(NONE, (take(other, 1)))
