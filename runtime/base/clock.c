@@ -5,6 +5,8 @@
 
 #include <time.h>
 
+enum { CLOCK_LOOK_US = 100 * 1000 };
+
 static int64_t clock_offset_us;   // added by specs
 static int64_t clock_frozen_mono; // used while is_frozen
 static int64_t clock_frozen_wall;
@@ -27,6 +29,18 @@ int64_t moon_clock_wall_ms(void)
     int64_t us =
         clock_is_frozen ? clock_frozen_wall : clock_read_us(CLOCK_REALTIME) + clock_offset_us;
     return us / 1000;
+}
+
+int64_t moon_clock_wall_ms_at(int64_t us)
+{
+    static int64_t looked_us = INT64_MIN / 2, apart_us;
+    if (clock_is_frozen)
+        return clock_frozen_wall / 1000;
+    if (us < looked_us || us - looked_us >= CLOCK_LOOK_US) {
+        apart_us = clock_read_us(CLOCK_REALTIME) - clock_read_us(CLOCK_MONOTONIC);
+        looked_us = us;
+    }
+    return (us + apart_us) / 1000;
 }
 
 int64_t moon_clock_cpu_us(void)

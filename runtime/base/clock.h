@@ -18,6 +18,10 @@ static inline int64_t moon_clock_ms(void)
 /// Milliseconds since 1970-01-01T00:00:00Z.
 int64_t moon_clock_wall_ms(void);
 
+/// The wall clock at a time that moon_clock_us gave lately: one reading less. Where the wall clock is
+/// set, this follows within 100 ms.
+int64_t moon_clock_wall_ms_at(int64_t us);
+
 /// CPU time of this process in microseconds; never virtual.
 int64_t moon_clock_cpu_us(void);
 

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/slice.h"
 
+#include <endian.h>
+
 bool moon_slice_is_nocase(struct moon_slice a, struct moon_slice b)
 {
     if (a.len != b.len)
@@ -73,6 +75,24 @@ struct moon_slice moon_slice_of_number(char into[MOON_NUMBER_TEXT_BYTES], int64_
     if (value < 0)
         into[--at] = '-';
     return moon_slice(into + at, MOON_NUMBER_TEXT_BYTES - at);
+}
+
+// Eight digits at once: a byte for each nibble, the last one in the lowest byte.
+static uint64_t hex_of_half(uint32_t value)
+{
+    uint64_t x = value;
+    x = (x | x << 16) & UINT64_C(0x0000ffff0000ffff);
+    x = (x | x << 8) & UINT64_C(0x00ff00ff00ff00ff);
+    x = (x | x << 4) & UINT64_C(0x0f0f0f0f0f0f0f0f);
+    uint64_t is_letter = (x + UINT64_C(0x0606060606060606)) >> 4 & UINT64_C(0x0101010101010101);
+    return x + UINT64_C(0x3030303030303030) + is_letter * ('a' - '0' - 10);
+}
+
+void moon_hex_of_number(char into[16], uint64_t value)
+{
+    uint64_t halves[2] = {htobe64(hex_of_half((uint32_t)(value >> 32))),
+                          htobe64(hex_of_half((uint32_t)value))};
+    memcpy(into, halves, sizeof(halves));
 }
 
 // Length of the element that starts at s.data: up to a comma outside a quoted string.

@@ -59,6 +59,9 @@ enum { MOON_NUMBER_TEXT_BYTES = 20 }; // INT64_MIN's digits and sign
 /// Writes a number in decimal. @return the part of `into` that holds it; no NUL
 struct moon_slice moon_slice_of_number(char into[MOON_NUMBER_TEXT_BYTES], int64_t value);
 
+/// Writes a number as sixteen hexadecimal digits, lower case; no NUL.
+void moon_hex_of_number(char into[16], uint64_t value);
+
 /// Takes the next element of a comma-separated list, trimmed, skipping empty ones; quoted strings
 /// are kept whole (RFC 9110 §5.6.1). @return false when there is none left
 bool moon_slice_next_element(struct moon_slice *list, struct moon_slice *element);

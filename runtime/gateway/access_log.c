@@ -254,8 +254,8 @@ static void access_place(struct moon_json *json, const struct moon_exchange *x)
     if (x->ctx.backend >= 0)
         access_text(json, "backend", x->generation->plan->backends[x->ctx.backend].name);
     access_text(json, "target", x->target);
-    if (x->cache->outcome != NULL)
-        access_text(json, "cache", moon_slice_text(x->cache->outcome));
+    if (x->cache->outcome < MOON_CACHE_OUTCOMES)
+        access_text(json, "cache", moon_slice_text(moon_cache_outcome_names[x->cache->outcome]));
     if (x->call_tries > 1)
         moon_json_number(json, "tries", x->call_tries);
 }
@@ -388,9 +388,7 @@ static bool access_is_wanted(const struct moon_exchange *x)
 static void access_tell_board(struct moon_board_slot *slot)
 {
     if (slot != NULL) // this worker's own
-        atomic_store_explicit(&slot->requests,
-                              atomic_load_explicit(&slot->requests, memory_order_relaxed) + 1,
-                              memory_order_relaxed);
+        moon_board_add(&slot->requests, 1);
 }
 
 void moon_access_log_exchange(struct moon_exchange *x)

@@ -55,7 +55,7 @@ static void cache_end_flight(struct moon_exchange *x)
 }
 
 // Most routes have no cache: their exchanges share this, and do without a kilobyte.
-static const struct moon_cache_state cache_none;
+static const struct moon_cache_state cache_none = {.outcome = MOON_CACHE_OUTCOMES};
 struct moon_cache_state *const moon_cache_none =
     (struct moon_cache_state *)(uintptr_t)&cache_none; // in read-only memory all the same
 
@@ -76,6 +76,7 @@ bool moon_cache_take_state(struct moon_exchange *x)
     cache->stale.seat = cache->served.seat = cache->writer.seat = NULL;
     cache->info.tag_count = 0;
     cache->info.is_marker = false;
+    cache->outcome = MOON_CACHE_OUTCOMES;
     x->cache = cache;
     return true;
 }
@@ -126,18 +127,20 @@ void moon_cache_end(struct moon_exchange *x)
     cache_give_state(x);
 }
 
-// The most frequent first.
-const char *const moon_cache_outcomes[] = {"hit",         "miss",           "stale",   "bypass",
-                                           "revalidated", "stale-if-error", "refused", NULL};
+const char *const moon_cache_outcome_names[MOON_CACHE_OUTCOMES] = {
+    [MOON_CACHE_HIT] = "hit",
+    [MOON_CACHE_MISS] = "miss",
+    [MOON_CACHE_STALE] = "stale",
+    [MOON_CACHE_BYPASS] = "bypass",
+    [MOON_CACHE_REVALIDATED] = "revalidated",
+    [MOON_CACHE_STALE_IF_ERROR] = "stale-if-error",
+    [MOON_CACHE_REFUSED] = "refused",
+};
 
 void moon_cache_count(const struct moon_exchange *x)
 {
-    for (size_t i = 0; x->cache->outcome != NULL && moon_cache_outcomes[i] != NULL; i++) {
-        if (strcmp(moon_cache_outcomes[i], x->cache->outcome) == 0) {
-            moon_metrics_add(x->gateway->env.metrics, x->gateway->metrics.cache[i], 1);
-            return;
-        }
-    }
+    if (x->cache->outcome < MOON_CACHE_OUTCOMES)
+        moon_metrics_add(x->gateway->env.metrics, x->gateway->metrics.cache[x->cache->outcome], 1);
 }
 
 // ---- looking up --------------------------------------------------------------------------------
@@ -157,7 +160,7 @@ static bool cache_has(const struct moon_exchange *x, enum moon_field_id id)
 static enum moon_cache_answer cache_pass(struct moon_exchange *x, enum moon_cache_forward why)
 {
     x->cache->forward = why;
-    x->cache->outcome = "bypass";
+    x->cache->outcome = MOON_CACHE_BYPASS;
     return MOON_CACHE_GO_ON;
 }
 
@@ -173,7 +176,8 @@ bool moon_cache_match(const struct moon_store_info *info, struct moon_slice head
 }
 
 enum moon_cache_answer moon_cache_answer_from(struct moon_exchange *x,
-                                              struct moon_store_object *object, const char *outcome)
+                                              struct moon_store_object *object,
+                                              enum moon_cache_outcome outcome)
 {
     x->cache->served = moon_store_move(object);
     x->cache->outcome = outcome;
@@ -185,7 +189,7 @@ enum moon_cache_answer moon_cache_answer_from(struct moon_exchange *x,
 static enum moon_cache_answer cache_refuse(struct moon_exchange *x)
 {
     moon_cache_refuse(x);
-    x->cache->outcome = "refused";
+    x->cache->outcome = MOON_CACHE_REFUSED;
     x->ctx.is_cached = true;
     return MOON_CACHE_ANSWERED;
 }
@@ -244,18 +248,18 @@ static enum moon_cache_answer cache_validate(struct moon_exchange *x,
     // Another node has renewed it.
     if (cache->remote.is_hit && x->ctx.is_background &&
         moon_freshness_left_ms(&moon_cache_facts(object)->fresh, cache->now_ms) > 0)
-        return moon_cache_answer_from(x, object, "hit");
+        return moon_cache_answer_from(x, object, MOON_CACHE_HIT);
     // What came after this request did is as good as its own question.
     if (cache->has_waited && moon_cache_facts(object)->fresh.response_ms >= cache->arrived_ms) {
         cache->is_collapsed = true;
-        return moon_cache_answer_from(x, object, "hit");
+        return moon_cache_answer_from(x, object, MOON_CACHE_HIT);
     }
     if ((cache->request_cc.flags & MOON_CC_ONLY_IF_CACHED) != 0) {
         moon_store_release(object);
         return cache_refuse(x);
     }
     cache->forward = MOON_CACHE_FWD_STALE;
-    cache->outcome = "stale";
+    cache->outcome = MOON_CACHE_STALE;
     if (moon_freshness_left_ms(&moon_cache_facts(object)->fresh, cache->arrived_ms) > 0)
         cache->forward = MOON_CACHE_FWD_REQUEST;
     bool is_noted = cache_note_fields(x);
@@ -297,17 +301,17 @@ static enum moon_cache_answer cache_use(struct moon_exchange *x, struct moon_sto
     case MOON_REUSE_FRESH:
         cache->is_collapsed = cache->has_waited;
         cache_end_flight(x);
-        return moon_cache_answer_from(x, object, "hit");
+        return moon_cache_answer_from(x, object, MOON_CACHE_HIT);
     case MOON_REUSE_STALE:
         cache_end_flight(x);
-        return moon_cache_answer_from(x, object, "stale");
+        return moon_cache_answer_from(x, object, MOON_CACHE_STALE);
     case MOON_REUSE_REVALIDATE_LATER:
         if (cache->has_flight ||
             moon_store_flight_begin(moon_cache_seat(x), cache->key, false) == MOON_FLIGHT_OURS) {
             cache->has_flight = true;
             moon_cache_renew(x);
         }
-        return moon_cache_answer_from(x, object, "stale");
+        return moon_cache_answer_from(x, object, MOON_CACHE_STALE);
     case MOON_REUSE_VALIDATE:
         break;
     }
@@ -349,7 +353,7 @@ static enum moon_cache_answer cache_find(struct moon_exchange *x)
     if ((cache->request_cc.flags & MOON_CC_ONLY_IF_CACHED) != 0)
         return cache_refuse(x);
     cache->forward = found == MOON_STORE_OTHER ? MOON_CACHE_FWD_VARY_MISS : MOON_CACHE_FWD_URI_MISS;
-    cache->outcome = "miss";
+    cache->outcome = MOON_CACHE_MISS;
     if (x->request.method != MOON_METHOD_GET)
         return MOON_CACHE_GO_ON;
     cache->may_store = cache_note_fields(x) && !moon_cache_is_steered(x);
@@ -417,7 +421,7 @@ enum moon_cache_answer moon_cache_lookup(struct moon_ctx *ctx, const struct moon
         return MOON_CACHE_GO_ON;
     struct moon_cache_state *cache = x->cache;
     cache->rule = rule;
-    cache->arrived_ms = cache->now_ms = moon_clock_wall_ms();
+    cache->arrived_ms = cache->now_ms = moon_clock_wall_ms_at(ctx->ran_until_us);
     cache->own_key = parts->key;
     cache->path = x->request.path;
     cache->query = x->request.query;
@@ -591,7 +595,7 @@ static bool cache_serve_on_error(struct moon_exchange *x)
     moon_forward_end_call(x);
     cache_end_flight(x);
     struct moon_store_object object = moon_store_move(&cache->stale);
-    (void)moon_cache_answer_from(x, &object, "stale-if-error");
+    (void)moon_cache_answer_from(x, &object, MOON_CACHE_STALE_IF_ERROR);
     return true;
 }
 

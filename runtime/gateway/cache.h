@@ -37,6 +37,18 @@ enum moon_cache_forward {
     MOON_CACHE_FWD_PARTIAL,
 };
 
+/// What came of a look-up; the most frequent first.
+enum moon_cache_outcome {
+    MOON_CACHE_HIT,
+    MOON_CACHE_MISS,
+    MOON_CACHE_STALE,
+    MOON_CACHE_BYPASS,
+    MOON_CACHE_REVALIDATED,
+    MOON_CACHE_STALE_IF_ERROR,
+    MOON_CACHE_REFUSED,
+    MOON_CACHE_OUTCOMES, // none yet
+};
+
 /// What the client's conditions and ranges were, before the cache changed them.
 struct moon_cache_conditions {
     struct moon_slice if_none_match, if_modified_since, range, if_range;
@@ -82,7 +94,7 @@ struct moon_cache_state {
     bool is_other_variant; // `stale` answers another request of the same URI
     bool is_marked;        // what came last for this was not kept
     const char *detail;    // why it was not kept, or what follows; for Cache-Status; static
-    const char *outcome;   // for the access log: "hit", "miss" ...; static
+    enum moon_cache_outcome outcome;
 
     // Large, and not cleared but for their first members.
     struct moon_store_object stale;  // being validated
@@ -125,8 +137,8 @@ void moon_cache_on_body(struct moon_exchange *x, struct moon_slice data, bool is
 MUST_CHECK enum moon_rc moon_cache_read(struct moon_exchange *x, struct moon_slice *data,
                                         bool *is_done);
 
-/// Outcomes of look-ups, for metrics; NULL behind the last.
-extern const char *const moon_cache_outcomes[];
+/// As logs and metrics call them.
+extern const char *const moon_cache_outcome_names[MOON_CACHE_OUTCOMES];
 
 /// Counts the exchange's outcome.
 void moon_cache_count(const struct moon_exchange *x);
@@ -153,7 +165,7 @@ bool moon_cache_match(const struct moon_store_info *info, struct moon_slice head
 /// Answers the exchange out of an object. @param object  taken
 enum moon_cache_answer moon_cache_answer_from(struct moon_exchange *x,
                                               struct moon_store_object *object,
-                                              const char *outcome);
+                                              enum moon_cache_outcome outcome);
 
 /// Begins to store x->response. @return false when there is no room, or it must not be
 bool moon_cache_begin(struct moon_exchange *x, const struct moon_cache_control *cc,

@@ -101,5 +101,5 @@ void moon_cache_freshen(struct moon_exchange *x)
             object = renewed;
         }
     }
-    (void)moon_cache_answer_from(x, &object, "revalidated");
+    (void)moon_cache_answer_from(x, &object, MOON_CACHE_REVALIDATED);
 }

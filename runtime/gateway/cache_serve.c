@@ -167,44 +167,40 @@ static const char *const serve_forward_names[] = {
     [MOON_CACHE_FWD_PARTIAL] = "partial",
 };
 
-/// Text put together in place: a hit needs no printf.
+/// Text put together in place: a hit needs no printf. It is made of names and numbers of ours.
+enum { SERVE_TEXT_BYTES = 192 };
+
 struct serve_text {
-    char bytes[192];
+    char *bytes;
     size_t len;
 };
 
-static void text_add(struct serve_text *text, struct moon_slice s)
+static inline void text_add(struct serve_text *text, struct moon_slice s)
 {
-    size_t n = moon_min_size(s.len, sizeof(text->bytes) - text->len);
-    memcpy(text->bytes + text->len, s.data, n);
-    text->len += n;
+    MOON_ASSERT(s.len <= SERVE_TEXT_BYTES - text->len);
+    memcpy(text->bytes + text->len, s.data, s.len);
+    text->len += s.len;
 }
 
 static void text_add_number(struct serve_text *text, int64_t value)
 {
-    char digits[20];
-    size_t at = sizeof(digits);
-    uint64_t left = value < 0 ? (uint64_t)-value : (uint64_t)value;
-    do {
-        digits[--at] = (char)('0' + left % 10);
-        left /= 10;
-    } while (left > 0);
-    if (value < 0)
-        text_add(text, MOON_S("-"));
-    text_add(text, moon_slice(digits + at, sizeof(digits) - at));
+    char digits[MOON_NUMBER_TEXT_BYTES];
+    text_add(text, moon_slice_of_number(digits, value));
 }
 
 static void status_text(const struct moon_exchange *x, struct serve_text *text)
 {
     const struct moon_cache_state *cache = x->cache;
-    text_add(text, MOON_S("moongate"));
     if (cache->asked_ms == 0) {
         int64_t left = moon_freshness_left_ms(&serve_facts(x)->fresh, cache->now_ms);
-        text_add(text, MOON_S("; hit; ttl="));
+        text_add(text, MOON_S("moongate; hit; ttl="));
         text_add_number(text, left > 0 ? (left + 999) / 1000 : -((-left + 999) / 1000));
         if (cache->remote.is_hit)
             text_add(text, MOON_S("; detail=shared"));
-    } else if (cache->forward != MOON_CACHE_FWD_NONE) {
+    } else {
+        text_add(text, MOON_S("moongate"));
+    }
+    if (cache->asked_ms != 0 && cache->forward != MOON_CACHE_FWD_NONE) {
         text_add(text, MOON_S("; fwd="));
         text_add(text, moon_slice_text(serve_forward_names[cache->forward]));
         if (x->call.response.status >= 200) {
@@ -222,21 +218,26 @@ static void status_text(const struct moon_exchange *x, struct serve_text *text)
         text_add(text, MOON_S("; collapsed"));
 }
 
+static enum moon_rc status_add(struct moon_exchange *x, struct serve_text *text)
+{
+    struct moon_fields *fields = &x->response.fields;
+    const struct moon_slice name = MOON_S("Cache-Status");
+    struct moon_slice before = {NULL, 0};
+    status_text(x, text);
+    struct moon_slice own = moon_slice(text->bytes, text->len), all;
+    if (!x->cache->is_serving) // what is stored has none
+        before = moon_fields_joined(fields, name);
+    if (before.len == 0)
+        return moon_fields_add_known(fields, MOON_FIELD_OTHER, name, own);
+    struct moon_slice parts[3] = {before, MOON_S(", "), own};
+    return moon_arena_join(&x->arena, parts, 3, &all) ? moon_fields_set(fields, name, all)
+                                                      : MOON_ERR_MEMORY;
+}
+
 void moon_cache_add_status(struct moon_exchange *x)
 {
-    struct serve_text text = {.len = 0};
-    struct moon_slice before = {NULL, 0}, value;
-    status_text(x, &text);
-    if (!x->cache->is_serving) // what is stored has none
-        before = moon_fields_joined(&x->response.fields, MOON_S("cache-status"));
-    struct moon_slice own = moon_slice(text.bytes, text.len);
-    struct moon_slice parts[3] = {before, before.len > 0 ? MOON_S(", ") : MOON_S(""), own};
-    if (!moon_arena_join(&x->arena, parts, 3, &value))
-        return;
-    if (before.len > 0)
-        serve_set(x, MOON_S("Cache-Status"), value);
-    else if (moon_fields_add_known(&x->response.fields, MOON_FIELD_OTHER, MOON_S("Cache-Status"),
-                                   value) != MOON_OK)
+    struct serve_text text = {moon_arena_alloc(&x->arena, SERVE_TEXT_BYTES), 0};
+    if (text.bytes == NULL || status_add(x, &text) != MOON_OK)
         moon_log_warn("no memory for Cache-Status request=%.*s", MOON_SLICE_ARG(x->ctx.id));
 }
 
@@ -254,11 +255,11 @@ static void serve_begin(struct moon_exchange *x)
 
 static void serve_age(struct moon_exchange *x)
 {
-    struct serve_text text = {.len = 0};
-    struct moon_slice value;
-    text_add_number(&text, moon_freshness_age_ms(&serve_facts(x)->fresh, x->cache->now_ms) / 1000);
-    if (!moon_arena_copy(&x->arena, moon_slice(text.bytes, text.len), &value) ||
-        moon_fields_add_known(&x->response.fields, MOON_FIELD_AGE, MOON_S("Age"), value) != MOON_OK)
+    char *digits = moon_arena_alloc(&x->arena, MOON_NUMBER_TEXT_BYTES);
+    int64_t age_ms = moon_freshness_age_ms(&serve_facts(x)->fresh, x->cache->now_ms);
+    if (digits == NULL ||
+        moon_fields_add_known(&x->response.fields, MOON_FIELD_AGE, MOON_S("Age"),
+                              moon_slice_of_number(digits, age_ms / 1000)) != MOON_OK)
         moon_log_warn("no memory for Age request=%.*s", MOON_SLICE_ARG(x->ctx.id));
 }
 

@@ -118,6 +118,8 @@ static enum step_next step_inbound(struct moon_exchange *x)
             return exchange_fail(x, rc);
     }
     bool has_chain = moon_leaf_runs(x->ctx.leaf, MOON_SECTION_INBOUND);
+    if (has_chain && x->is_body_kept) // it may have taken long
+        x->ctx.ran_until_us = moon_clock_us();
     enum step_next next = exchange_section(x, MOON_SECTION_INBOUND, MOON_STEP_ACT);
     if (next != STEP_WAIT && has_chain)
         x->times.inbound = x->ctx.ran_until_us;
@@ -308,7 +310,7 @@ static void exchange_free(struct moon_exchange *x)
     moon_arena_reset(&x->arena);
     moon_generation_release(x->generation);
     if (gateway->env.slot != NULL)
-        atomic_fetch_sub_explicit(&gateway->env.slot->exchanges, 1, memory_order_relaxed);
+        moon_board_add(&gateway->env.slot->exchanges, -1);
     if (MOON_ASAN || gateway->exchange_pool_count >= EXCHANGE_KEPT) {
         free(x);
         return;
@@ -438,16 +440,14 @@ const struct moon_call_events moon_exchange_call_events = {
     .on_interim = exchange_on_interim,
 };
 
+// Two numbers of which the first is new each time; the second tells more apart than one has room for.
 static void exchange_make_id(struct moon_exchange *x)
 {
-    static const char hex[] = "0123456789abcdef";
     struct moon_gateway *gateway = x->gateway;
-    uint64_t parts[2] = {
-        moon_hash_mix(gateway->id_salt + gateway->next_id * UINT64_C(0x9e3779b97f4a7c15)),
-        moon_hash_mix(gateway->id_salt ^ (uint64_t)x->times.started)};
-    gateway->next_id++;
-    for (size_t i = 0; i < 32; i++)
-        x->id[i] = hex[parts[i / 16] >> (60 - 4 * (i % 16)) & 15];
+    uint64_t first =
+        moon_hash_mix(gateway->id_salt + gateway->next_id++ * UINT64_C(0x9e3779b97f4a7c15));
+    moon_hex_of_number(x->id, first);
+    moon_hex_of_number(x->id + 16, moon_hash_mix(first ^ (uint64_t)x->times.started));
     x->id[32] = '\0';
     x->ctx.id = moon_slice(x->id, 32);
 }
@@ -494,17 +494,17 @@ struct moon_exchange *moon_exchange_new(struct moon_gateway *gateway,
     x->request.keeps_escaped_slash = exchange_keeps_escaped_slash(x->generation->plan, client);
     x->ctx.client = client;
     x->ctx.request = &x->request;
-    x->times.started = x->times.head = moon_clock_us();
+    x->times.started = x->times.head = moon_loop_now_us(gateway->env.loop);
     x->ctx.started_us = x->times.started;
     exchange_make_id(x);
     if (gateway->env.slot != NULL)
-        atomic_fetch_add_explicit(&gateway->env.slot->exchanges, 1, memory_order_relaxed);
+        moon_board_add(&gateway->env.slot->exchanges, 1);
     return x;
 }
 
 void moon_exchange_start(struct moon_exchange *x)
 {
-    x->times.head = moon_clock_us();
+    x->times.head = moon_loop_now_us(x->gateway->env.loop);
     x->original_path = x->request.path;
     x->original_query = x->request.query;
     x->is_body_done = x->request.framing == MOON_FRAMING_NONE;

@@ -39,7 +39,7 @@ enum moon_step {
 #undef STEP
 };
 
-/// When each stage ended (moon_clock_us); the phases of the access log are their differences.
+/// When each stage ended (moon_clock_us; the first two: when the loop woke); the phases of the access log are their differences.
 struct moon_exchange_times {
     int64_t started, head, routed, inbound, called, connected, answered, outbound, ended;
 };

@@ -34,9 +34,9 @@ static void gateway_make_metrics(struct moon_gateway *gateway)
             moon_metrics_series(metrics, MOON_METRIC_COUNTER, "moongate_mirrors_dropped_total",
                                 "Copies not sent: too many under way.", none),
     };
-    for (size_t i = 0; moon_cache_outcomes[i] != NULL; i++) {
+    for (size_t i = 0; i < MOON_CACHE_OUTCOMES; i++) {
         char label[64];
-        int n = snprintf(label, sizeof(label), "result=\"%s\"", moon_cache_outcomes[i]);
+        int n = snprintf(label, sizeof(label), "result=\"%s\"", moon_cache_outcome_names[i]);
         gateway->metrics.cache[i] =
             moon_metrics_series(metrics, MOON_METRIC_COUNTER, "moongate_cache_requests_total",
                                 "Requests that the policy cache looked at, by what came of them.",

@@ -59,7 +59,7 @@ struct moon_gateway_metrics {
     int connections, active_connections, active_exchanges;
     int bytes_in, bytes_out, log_dropped;
     int policy_budget;
-    int cache[8];        // by outcome (moon_cache_outcomes)
+    int cache[8];        // by outcome (gateway/cache.h)
     int mirrors_dropped; // too many were under way
 };
 

@@ -22,10 +22,21 @@ struct write_tail {
     struct moon_slice upgrade; // value of Upgrade; data NULL when there is none
 };
 
-static char *put(char *at, struct moon_slice s)
+// Most names and values are short: two copies that overlap are less than a call.
+static inline char *put(char *at, struct moon_slice s)
 {
-    if (s.len > 0) {
+    if (s.len > 16) {
         memcpy(at, s.data, s.len);
+    } else if (s.len >= 8) {
+        memcpy(at, s.data, 8);
+        memcpy(at + s.len - 8, s.data + s.len - 8, 8);
+    } else if (s.len >= 4) {
+        memcpy(at, s.data, 4);
+        memcpy(at + s.len - 4, s.data + s.len - 4, 4);
+    } else if (s.len > 0) {
+        at[0] = s.data[0];
+        at[s.len / 2] = s.data[s.len / 2];
+        at[s.len - 1] = s.data[s.len - 1];
     }
     return at + s.len;
 }
@@ -208,24 +219,24 @@ static void response_tail(const struct moon_response *response, enum moon_method
 enum moon_rc moon_h1_write_response(struct moon_buf *out, const struct moon_response *response,
                                     enum moon_method method, int client_minor, bool keep_alive)
 {
-    char digits[MOON_NUMBER_TEXT_BYTES], status[MOON_NUMBER_TEXT_BYTES];
+    char digits[MOON_NUMBER_TEXT_BYTES];
     struct write_tail tail = {.framing = {NULL, 0}};
-    const struct moon_slice version = MOON_S("HTTP/1.1 ");
-    MOON_ASSERT(response->status >= 100 && response->status <= 999);
-    struct moon_slice code = moon_slice_of_number(status, response->status);
+    int status = response->status;
+    MOON_ASSERT(status >= 100 && status <= 999);
     struct moon_slice reason =
-        response->reason.len > 0 ? response->reason : moon_status_reason(response->status);
+        response->reason.len > 0 ? response->reason : moon_status_reason(status);
     response_tail(response, method, client_minor, keep_alive, &tail, digits);
 
-    size_t total = version.len + code.len + 1 + reason.len + 2 + fields_bytes(&response->fields) +
+    size_t total = sizeof("HTTP/1.1 200 ") - 1 + reason.len + 2 + fields_bytes(&response->fields) +
                    tail_bytes(&tail);
     enum moon_rc rc = moon_buf_reserve(out, total);
     if (rc != MOON_OK) {
         return rc;
     }
-    char *at = out->data + out->end;
-    at = put(at, version);
-    at = put(at, code);
+    char *at = put(out->data + out->end, MOON_S("HTTP/1.1 "));
+    *at++ = (char)('0' + status / 100);
+    *at++ = (char)('0' + status / 10 % 10);
+    *at++ = (char)('0' + status % 10);
     *at++ = ' ';
     at = put(at, reason);
     at = put(at, MOON_S("\r\n"));

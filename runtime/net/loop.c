@@ -19,13 +19,13 @@ struct moon_loop {
     struct ev_check after_wait; // reads the clock once a turn, before any descriptor's callback
     struct ev_timer wake;       // the one timer of libev: when the wheel is to be looked at
     int64_t wake_ms;            // what `wake` is set to; INT64_MAX: not running
-    int64_t now_ms;
+    int64_t now_us, now_ms;     // as of this turn
     struct moon_wheel wheel;
     struct moon_list due; // timers to fire at the end of this turn
     struct moon_list tasks;
     void (*on_turn)(void *arg);
     void *on_turn_arg;
-    void (*on_wake)(void *arg);
+    void (*on_wake)(void *arg, int64_t real_us);
     void *on_wake_arg;
     struct loop_signal *signals;
     bool is_stopping;
@@ -193,14 +193,21 @@ static void loop_run_tasks(struct moon_loop *loop)
 
 // The loop
 
+static void loop_set_now(struct moon_loop *loop, int64_t now_us)
+{
+    loop->now_us = now_us;
+    loop->now_ms = now_us / 1000;
+}
+
 static void loop_read_clock(struct ev_loop *ev, struct ev_check *watcher, int events)
 {
     (void)ev;
     (void)events;
     struct moon_loop *loop = watcher->data;
-    loop->now_ms = moon_clock_ms();
+    int64_t real_us = moon_clock_real_us();
+    loop_set_now(loop, moon_clock_us_at(real_us));
     if (loop->on_wake != NULL)
-        loop->on_wake(loop->on_wake_arg);
+        loop->on_wake(loop->on_wake_arg, real_us);
 }
 
 static void loop_woken(struct ev_loop *ev, struct ev_timer *watcher, int events)
@@ -222,7 +229,7 @@ struct moon_loop *moon_loop_new(void)
         free(loop);
         return NULL;
     }
-    loop->now_ms = moon_clock_ms();
+    loop_set_now(loop, moon_clock_us());
     loop->wake_ms = INT64_MAX;
     moon_wheel_init(&loop->wheel, loop->now_ms);
     moon_list_init(&loop->due);
@@ -305,7 +312,7 @@ void moon_loop_turn(struct moon_loop *loop, int max_wait_ms)
 {
     // The caller may have been away for long; libev counts waits from its own idea of now.
     ev_now_update(loop->ev);
-    loop->now_ms = moon_clock_ms();
+    loop_set_now(loop, moon_clock_us());
     ev_timer_stop(loop->ev, &loop->wake);
     loop->wake_ms = INT64_MAX;
     loop_turn(loop, max_wait_ms);
@@ -321,9 +328,14 @@ int64_t moon_loop_now_ms(const struct moon_loop *loop)
     return loop->now_ms;
 }
 
+int64_t moon_loop_now_us(const struct moon_loop *loop)
+{
+    return loop->now_us;
+}
+
 void moon_loop_catch_up(struct moon_loop *loop)
 {
-    loop->now_ms = moon_clock_ms();
+    loop_set_now(loop, moon_clock_us());
     ev_timer_stop(loop->ev, &loop->wake);
     loop->wake_ms = INT64_MAX;
     loop_fire_timers(loop);
@@ -336,7 +348,8 @@ void moon_loop_on_turn(struct moon_loop *loop, void (*callback)(void *arg), void
     loop->on_turn_arg = arg;
 }
 
-void moon_loop_on_wake(struct moon_loop *loop, void (*callback)(void *arg), void *arg)
+void moon_loop_on_wake(struct moon_loop *loop, void (*callback)(void *arg, int64_t real_us),
+                       void *arg)
 {
     loop->on_wake = callback;
     loop->on_wake_arg = arg;

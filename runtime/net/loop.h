@@ -87,6 +87,7 @@ void moon_loop_stop(struct moon_loop *loop);
 
 /// Monotonic milliseconds as of this turn (follows the virtual clock).
 int64_t moon_loop_now_ms(const struct moon_loop *loop);
+int64_t moon_loop_now_us(const struct moon_loop *loop);
 
 /// After moon_clock_advance_us: fires what has become due, in order of deadlines.
 void moon_loop_catch_up(struct moon_loop *loop);
@@ -95,7 +96,9 @@ void moon_loop_catch_up(struct moon_loop *loop);
 void moon_loop_on_turn(struct moon_loop *loop, void (*callback)(void *arg), void *arg);
 
 /// Called once a turn, after waiting and before any descriptor's callback.
-void moon_loop_on_wake(struct moon_loop *loop, void (*callback)(void *arg), void *arg);
+/// @param callback  is given moon_clock_real_us
+void moon_loop_on_wake(struct moon_loop *loop, void (*callback)(void *arg, int64_t real_us),
+                       void *arg);
 
 /// Signals, delivered in the loop. @param signal  SIGTERM ...
 void moon_loop_on_signal(struct moon_loop *loop, int signal,

@@ -35,7 +35,7 @@ static void status_json_worker(struct moon_json *json, const struct moon_child *
     moon_json_number(json, "requests", atomic_load(&slot->requests));
     moon_json_number(json, "requests_per_s", child->rate.requests_per_s);
     moon_json_number(json, "busy_percent", child->rate.busy_percent);
-    moon_json_number(json, "turns", (int64_t)atomic_load(&slot->turns));
+    moon_json_number(json, "turns", atomic_load(&slot->turns));
     moon_json_number(json, "loop_lag_us", atomic_load(&slot->lag_us));
     moon_json_number(json, "loop_longest_us", atomic_load(&slot->longest_us));
     moon_json_number(json, "lua_bytes", atomic_load(&slot->lua_bytes));

@@ -10,30 +10,23 @@
 enum { WORKER_TICK_MS = 1000 };
 
 // The supervisor sees when a turn has begun, and 0 while the worker waits for something to happen.
-static void worker_woke(void *arg)
+static void worker_woke(void *arg, int64_t real_us)
 {
     struct moon_worker *worker = arg;
-    atomic_store_explicit(&worker->env.slot->beat_us, moon_clock_real_us(), memory_order_relaxed);
-}
-
-static void board_add(_Atomic int64_t *cell, int64_t amount)
-{
-    // Nobody else writes it.
-    atomic_store_explicit(cell, atomic_load_explicit(cell, memory_order_relaxed) + amount,
-                          memory_order_relaxed);
+    atomic_store_explicit(&worker->env.slot->beat_us, real_us, memory_order_relaxed);
 }
 
 static void worker_turn(void *arg)
 {
     struct moon_worker *worker = arg;
     struct moon_board_slot *slot = worker->env.slot;
-    atomic_fetch_add_explicit(&slot->turns, 1, memory_order_relaxed);
+    moon_board_add(&slot->turns, 1);
     if (worker->gateway.access_log != NULL)
         moon_access_log_flush(worker->gateway.access_log);
     int64_t now_us = moon_clock_real_us();
     int64_t began_us = atomic_load_explicit(&slot->beat_us, memory_order_relaxed);
     if (began_us > 0)
-        board_add(&slot->busy_us, now_us - began_us);
+        moon_board_add(&slot->busy_us, now_us - began_us);
     if (began_us > 0)
         moon_admission_turned(&worker->gateway, now_us - began_us, now_us);
     atomic_store_explicit(&slot->beat_us, 0, memory_order_relaxed);
@@ -132,8 +125,9 @@ static void worker_begin_turn_anew(struct moon_worker *worker)
     struct moon_board_slot *slot = worker->env.slot;
     if (slot == NULL || atomic_load_explicit(&slot->beat_us, memory_order_relaxed) == 0)
         return;
-    worker_woke(worker);
-    worker->gateway.admission.turned_at_us = moon_clock_real_us();
+    int64_t now_us = moon_clock_real_us();
+    worker_woke(worker, now_us);
+    worker->gateway.admission.turned_at_us = now_us;
 }
 
 static void worker_generation_freed(struct moon_generation *generation)

@@ -163,7 +163,7 @@ struct moon_ctx {
     size_t place;        // number of the policy that a section waits in (script_place.c); 0: none
     bool is_budget_spent;
     int64_t lua_us;       // time spent in sections, waiting left out
-    int64_t ran_until_us; // when the last section ended or began to wait
+    int64_t ran_until_us; // when it was routed, or the last section ended or began to wait
 
     struct moon_branch *branches; // of ctx:parallel, while it runs; NULL: none
     size_t branch_count;

@@ -157,6 +157,7 @@ static int cache_lookup(lua_State *L)
     struct moon_cache_key_parts parts = {cache_optional(L, 3, x), cache_optional(L, 4, x)};
     if (x->ops->cache_lookup == NULL)
         return 0;
+    x->ran_until_us = moon_clock_us(); // policies before it may have waited
     switch (x->ops->cache_lookup(x, rule, &parts)) {
     case MOON_CACHE_GO_ON:
         return 0;

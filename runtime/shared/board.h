@@ -16,7 +16,7 @@ enum { MOON_BOARD_WORKERS = 256, MOON_BOARD_TEXT = 120 };
 struct moon_board_slot {
     _Alignas(64) _Atomic int pid; // 0: no worker here
     _Atomic int64_t beat_us;      // real monotonic time at which this turn began; 0: it waits
-    _Atomic uint64_t turns;
+    _Atomic int64_t turns;
     _Atomic uint32_t generation; // that new requests are served from
     _Atomic uint32_t is_draining;
     _Atomic int64_t section_started_us; // a policy section runs since; 0: none
@@ -41,6 +41,13 @@ struct moon_board {
     char last_reload_error[2048];
     struct moon_board_slot slots[MOON_BOARD_WORKERS];
 };
+
+/// Adds to a number of the worker's own slot, which nobody else writes.
+static inline void moon_board_add(_Atomic int64_t *cell, int64_t amount)
+{
+    atomic_store_explicit(cell, atomic_load_explicit(cell, memory_order_relaxed) + amount,
+                          memory_order_relaxed);
+}
 
 /// Carves it out of the region. @return NULL when there is no room
 struct moon_board *moon_board_new(struct moon_region *region, int worker_count);

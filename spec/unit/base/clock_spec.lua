@@ -5,6 +5,7 @@ local helper = require("spec.unit.helper")
 local lib = helper.lib [[
 int64_t moon_clock_us(void);
 int64_t moon_clock_wall_ms(void);
+int64_t moon_clock_wall_ms_at(int64_t us);
 int64_t moon_clock_cpu_us(void);
 int64_t moon_clock_real_us(void);
 void moon_clock_freeze(bool is_frozen);
@@ -35,6 +36,25 @@ describe("base/clock", function()
     lib.moon_clock_freeze(false)
     assert.is_true(lib.moon_clock_us() >= frozen + 60000000)
     assert.is_true(lib.moon_clock_cpu_us() > 0)
+  end)
+
+  it("tells the wall time of a moment", function()
+    local function is_near(shift_us)
+      local us, wall = lib.moon_clock_us(), lib.moon_clock_wall_ms()
+      local at = lib.moon_clock_wall_ms_at(us + shift_us)
+      local off = tonumber(at - wall) - shift_us / 1000
+      assert.is_true(math.abs(off) <= 50, off .. " ms off")
+    end
+    is_near(0)
+    is_near(-50000)
+    is_near(5000000)
+    lib.moon_clock_advance_us(3600000000)
+    is_near(0)
+    lib.moon_clock_freeze(true)
+    lib.moon_clock_advance_us(3600000000)
+    assert.is_true(lib.moon_clock_wall_ms_at(lib.moon_clock_us()) == lib.moon_clock_wall_ms())
+    lib.moon_clock_freeze(false)
+    is_near(0)
   end)
 
   it("writes dates", function()

@@ -10,6 +10,7 @@ bool moon_slice_ends(struct moon_slice s, struct moon_slice suffix);
 size_t moon_slice_find(struct moon_slice s, char c);
 struct moon_slice moon_slice_trim(struct moon_slice s);
 bool moon_slice_number(struct moon_slice s, int64_t *out);
+void moon_hex_of_number(char *into, uint64_t value);
 bool moon_slice_next_element(struct moon_slice *list, struct moon_slice *element);
 bool moon_slice_has_token(struct moon_slice list, struct moon_slice token);
 bool moon_slice_is_constant_time(struct moon_slice a, struct moon_slice b);
@@ -57,6 +58,16 @@ describe("base/slice", function()
       out[0] = 5
       assert.is_false(lib.moon_slice_number(G(text), out), text)
       assert.is_true(out[0] == 5)
+    end
+  end)
+
+  it("writes hexadecimal numbers", function()
+    local into = ffi.new("char[17]", ("."):rep(17))
+    for text, value in pairs({ ["0123456789abcdef"] = 0x0123456789abcdefULL, [("0"):rep(16)] = 0ULL,
+      fedcba9876543210 = 0xfedcba9876543210ULL, [("f"):rep(16)] = -1ULL, ["000000000000000a"] = 10ULL,
+      ["9a00000000000000"] = 0x9a00000000000000ULL }) do
+      lib.moon_hex_of_number(into, value)
+      assert.equal(text .. ".", ffi.string(into, 17))
     end
   end)
 
