@@ -21,7 +21,9 @@ local M = {
     .. "it holds for its own rules only.\n\n"
     .. "Custom rules with `rate_limit` count by site, wherever they are listed, as Application "
     .. "Gateway counts by listener; over all nodes where `redis` is configured. `p.rate_limit` "
-    .. "counts what several sites share.",
+    .. "counts what several sites share.\n\n"
+    .. "`@geoLookup` looks in the MMDB file that `SecGeoLookupDb` names, else in `geoip.country` of "
+    .. "the gateway; `GEO` then has `COUNTRY_CODE`, `COUNTRY_CONTINENT` and `CITY`.",
   sections = { "inbound" },
   azure = "web application firewall of Application Gateway",
   differences = "ModSecurity's own rule language and verdicts; exclusions may name ranges, tags "
@@ -363,12 +365,24 @@ function M.merge(given, ids)
   return out, origins
 end
 
+--- Opens what `@geoLookup` looks in: the database at a path of the rule set, else the gateway's own.
+--- @return function: nil, and why not
+local function places_of(env)
+  return function(path)
+    local own = env.plan and env.plan.geoip and env.plan.geoip.country
+    path = path or own
+    if path then
+      return require("moongate.geo").locator({ country = absolute(path, env) })
+    end
+  end
+end
+
 local function guard_of(conf, env, sources, more)
   local log = conf.audit_log
   local options = {
     sources = sources, mode = conf.mode, max_body_bytes = conf.max_body_bytes or 131072,
     partial = conf.over_limit == "inspect_part",
-    max_response_bytes = conf.max_response_bytes or 524288,
+    max_response_bytes = conf.max_response_bytes or 524288, places = places_of(env),
     log_file = log and absolute(log.file, env), log_format = log and log.format,
   }
   for key, value in pairs(more) do

@@ -36,8 +36,14 @@ struct waf_error {
     char text[1024]; ///< "FILE:LINE: what was wanted, and what came"
 };
 
-/// Country of an address for `@geoLookup`: fills `country` (two letters and NUL), false if unknown.
-typedef bool (*waf_geo_fn)(void *arg, const char *address, char country[3]);
+/// What `@geoLookup` finds of an address; empty where it is not known.
+struct waf_place {
+    char country[3], continent[3]; ///< two letters and NUL
+    char city[64];
+};
+
+/// Fills `place`, whose fields are empty before. @return false: nothing is known of the address
+typedef bool (*waf_geo_fn)(void *arg, struct waf_str address, struct waf_place *place);
 
 /// Calls `pace` again and again while sources are compiled, which may take a tenth of a second: other
 /// rule sets are used meanwhile. NULL: nobody is called.
@@ -52,13 +58,13 @@ struct waf_ruleset *waf_ruleset_load(const struct waf_source *sources, size_t n,
 struct waf_ruleset *waf_ruleset_shared(const struct waf_source *sources, size_t n,
                                        struct waf_error *error);
 struct waf_ruleset *waf_ruleset_retain(struct waf_ruleset *rules);
-void waf_ruleset_release(struct waf_ruleset *rules); ///< accepts NULL
-void waf_ruleset_set_geo(struct waf_ruleset *rules, waf_geo_fn fn, void *arg);
+void waf_ruleset_release(struct waf_ruleset *rules);           ///< accepts NULL
+bool waf_ruleset_asks_places(const struct waf_ruleset *rules); ///< whether a rule has `@geoLookup`
+/// The file that SecGeoLookupDb names, `where` ("FILE:LINE") being where it does; NULL: none. Lent.
+const char *waf_ruleset_geo_database(const struct waf_ruleset *rules, const char **where);
 size_t waf_ruleset_holders(const struct waf_ruleset *rules); ///< references held
 size_t waf_ruleset_rule_count(const struct waf_ruleset *rules);
 size_t waf_ruleset_memory(const struct waf_ruleset *rules); ///< bytes, PCRE2 code not included
-void waf_ruleset_describe(const struct waf_ruleset *rules, void (*line)(void *, const char *),
-                          void *arg);
 
 /// Rules and targets taken out for one route, on top of a shared rule set: only
 /// SecRuleRemoveById/ByTag/ByMsg and SecRuleUpdateTargetById/ByTag lines are allowed in `text`.
@@ -84,6 +90,8 @@ void waf_tx_set_var(struct waf_tx *tx, struct waf_str name, struct waf_str value
 /// inspected in part; else it is refused with 413.
 void waf_tx_set_limits(struct waf_tx *tx, size_t request_bytes, bool partial,
                        size_t response_bytes);
+/// Without it `@geoLookup` never matches.
+void waf_tx_set_geo(struct waf_tx *tx, waf_geo_fn fn, void *arg);
 /// The server's address is copied.
 void waf_tx_connection(struct waf_tx *tx, struct waf_str client, int client_port,
                        struct waf_str server, int server_port);

@@ -633,14 +633,12 @@ static bool address_in(const struct waf_op *op, struct waf_str s)
 
 static bool geo_lookup(struct waf_tx *tx, struct waf_str s)
 {
-    char country[3];
-    struct waf_str address = waf_dup(&tx->arena, s);
-    if (tx->rules->geo == NULL || !tx->rules->geo(tx->rules->geo_arg, address.p, country)) {
+    struct waf_place found = {0};
+    if (tx->geo == NULL || !tx->geo(tx->geo_arg, s, &found)) {
         return false;
     }
-    int at = waf_store_index(WAF_VAR_GEO);
-    tx->stores[at].open = true;
-    tx->stores[at].key = waf_dup(&tx->arena, (struct waf_str){country, 2});
+    tx->place = waf_alloc(&tx->arena, sizeof found);
+    *tx->place = found;
     return true;
 }
 

@@ -29,6 +29,7 @@ struct guard {
     unsigned var_count;
     int log_fd; // -1: the host's log
     bool log_modsecurity;
+    bool knows_places; // the environment holds a function, at 1, that finds addresses
 };
 
 // What an exchange keeps: a transaction per guard that looked at it.
@@ -36,6 +37,7 @@ struct inspection {
     struct inspection *next;
     const struct guard *guard;
     struct waf_tx *tx;
+    lua_State *L; // of the call that runs rules now, the guard at 1
     bool logged;
 };
 
@@ -152,9 +154,39 @@ static int fail(lua_State *L, const char *text)
     return 2;
 }
 
-/// waf.guard{sources=, mode=, vars=, exclusions=, max_body_bytes=, partial=,
-///           max_response_bytes=, log_file=, log_format=} -> guard | nil, error
-/// Rule sets are compiled once per process and shared by all guards with equal sources.
+// Asks options.places for what finds addresses, where rules ask for places or name a database.
+// @return false with the reason at the top
+static bool read_places(lua_State *L, struct guard *g)
+{
+    const char *where, *path = waf_ruleset_geo_database(g->rules, &where);
+    lua_getfield(L, 1, "places");
+    if (!lua_isfunction(L, -1) || (path == NULL && !waf_ruleset_asks_places(g->rules))) {
+        lua_pop(L, 1);
+        return true;
+    }
+    lua_pushstring(L, path); // nil for NULL
+    lua_call(L, 1, 2);
+    g->knows_places = lua_isfunction(L, -2);
+    if (g->knows_places) {
+        lua_createtable(L, 1, 0);
+        lua_pushvalue(L, -3);
+        lua_rawseti(L, -2, 1);
+        lua_setfenv(L, 2);
+    } else if (path != NULL) {
+        const char *why = lua_tostring(L, -1);
+        lua_pushfstring(L, "%s: SecGeoLookupDb wants an MMDB file, got %s: %s", where, path,
+                        why == NULL ? "nothing knows of places here" : why);
+        return false;
+    }
+    lua_pop(L, 2);
+    return true;
+}
+
+/// waf.guard{sources=, mode=, vars=, exclusions=, max_body_bytes=, partial=, max_response_bytes=,
+///           places=, log_file=, log_format=} -> guard | nil, error
+/// Rule sets are compiled once per process and shared by all guards with equal sources. `places(path)`
+/// gives a function that finds an address in the database that SecGeoLookupDb names, or, with nil, in the
+/// gateway's own: nil | {country=, continent=, city=}.
 /// @lua-raises "waf.guard: options must be a table, got nil"
 static int waf_guard(lua_State *L)
 {
@@ -183,6 +215,9 @@ static int waf_guard(lua_State *L)
     g->rules = waf_ruleset_shared(sources, n, &error);
     if (g->rules == NULL) {
         return fail(L, error.text);
+    }
+    if (!read_places(L, g)) {
+        return fail(L, lua_tostring(L, -1));
     }
     if (exclusions != NULL && exclusions[0] != '\0') {
         g->overlay = waf_overlay_new(g->rules, exclusions, &error);
@@ -241,7 +276,41 @@ static struct inspection *inspection_in(struct inspection *i, const struct guard
 
 static struct inspection *inspection_of(lua_State *L, const struct guard *g)
 {
-    return inspection_in(host->attach(L, 2, "waf", NULL, NULL), g);
+    struct inspection *i = inspection_in(host->attach(L, 2, "waf", NULL, NULL), g);
+    if (i != NULL) {
+        i->L = L;
+    }
+    return i;
+}
+
+// A text member of the table on top. Longer ones are cut off.
+static void read_member(lua_State *L, const char *name, char *into, size_t size)
+{
+    lua_getfield(L, -1, name);
+    const char *s = lua_tostring(L, -1);
+    (void)snprintf(into, size, "%s", s == NULL ? "" : s);
+    lua_pop(L, 1);
+}
+
+// What the function of the guard's environment knows of an address: a waf_geo_fn.
+static bool find_place(void *arg, struct waf_str address, struct waf_place *place)
+{
+    lua_State *L = ((const struct inspection *)arg)->L;
+    int top = lua_gettop(L);
+    if (lua_checkstack(L, 4) == 0) {
+        return false;
+    }
+    lua_getfenv(L, 1);
+    lua_rawgeti(L, -1, 1);
+    lua_pushlstring(L, address.p, address.n);
+    bool is_known = lua_pcall(L, 1, 1, 0) == 0 && lua_istable(L, -1);
+    if (is_known) {
+        read_member(L, "country", place->country, sizeof place->country);
+        read_member(L, "continent", place->continent, sizeof place->continent);
+        read_member(L, "city", place->city, sizeof place->city);
+    }
+    lua_settop(L, top);
+    return is_known;
 }
 
 static const struct moon_exchange_view *view_of(lua_State *L, const char *method)
@@ -300,7 +369,7 @@ static struct inspection *inspect(lua_State *L, const struct guard *g,
         (void)luaL_error(L, "guard: out of memory");
         return NULL;
     }
-    *i = (struct inspection){.guard = g, .tx = tx};
+    *i = (struct inspection){.guard = g, .tx = tx, .L = L};
     if (first == NULL) {
         if (host->attach(L, 2, "waf", i, inspections_free) == NULL) {
             inspections_free(i);
@@ -314,6 +383,9 @@ static struct inspection *inspect(lua_State *L, const struct guard *g,
     waf_tx_set_limits(tx, g->request_bytes, g->partial, g->response_bytes);
     for (unsigned v = 0; v < g->var_count; v++) {
         waf_tx_set_var(tx, g->names[v], g->values[v]);
+    }
+    if (g->knows_places) {
+        waf_tx_set_geo(tx, find_place, i);
     }
     tell_request(tx, x);
     return i;
@@ -385,7 +457,9 @@ static int guard_request(lua_State *L)
     struct waf_verdict v = {0};
     struct inspection *first = host->attach(L, 2, "waf", NULL, NULL);
     struct inspection *i = inspection_in(first, g);
-    if (i == NULL) {
+    if (i != NULL) {
+        i->L = L;
+    } else {
         i = inspect(L, g, x, first);
         set_vars(L, 3, i->tx);
     }

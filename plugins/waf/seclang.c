@@ -97,6 +97,17 @@ static bool d_accept(struct waf_compiler *c, const struct waf_str *w, unsigned n
     return true;
 }
 
+static bool d_geo_database(struct waf_compiler *c, const struct waf_str *w, unsigned n, int arg)
+{
+    (void)n, (void)arg;
+    if (w[0].n == 0 || memchr(w[0].p, '\0', w[0].n) != NULL) {
+        return waf_fail(c, "SecGeoLookupDb takes a file");
+    }
+    c->rules->geo_database = waf_dup(&c->rules->arena, w[0]).p;
+    c->rules->geo_where = waf_printf(&c->rules->arena, "%s:%d", c->file, c->line).p;
+    return true;
+}
+
 static void mark_removed(struct waf_compiler *c, uint32_t rule)
 {
     if (rule / 64 >= c->removed_words) {
@@ -440,6 +451,7 @@ static const struct directive {
     {"SecArgumentSeparator", d_option, OPT_SEPARATOR, 1, 1, false},
     {"SecCookieFormat", d_option, OPT_COOKIES, 1, 1, false},
     {"SecUnicodeMapFile", d_unicode_map, 0, 2, 2, false},
+    {"SecGeoLookupDb", d_geo_database, 0, 1, 1, false},
     {"Include", d_include, 0, 1, 1, false},
     {"IncludeOptional", d_include, 1, 1, 1, false},
     // What follows says where ModSecurity writes, or what it tells of itself: not ours to do.
@@ -467,7 +479,6 @@ static const struct directive {
     {"SecConnEngine", d_accept, 0, 1, 1, false},
     {"SecWebAppId", d_accept, 0, 1, 1, false},
     {"SecSensorId", d_accept, 0, 1, 1, false},
-    {"SecGeoLookupDb", d_accept, 0, 1, 1, false},
     {"SecHttpBlKey", d_accept, 0, 1, 1, false},
     {"SecInterceptOnError", d_accept, 0, 1, 1, false},
     {"SecXmlExternalEntity", d_accept, 0, 1, 1, false},
@@ -861,10 +872,19 @@ struct waf_ruleset *waf_ruleset_shared(const struct waf_source *sources, size_t 
     return fresh;
 }
 
-void waf_ruleset_set_geo(struct waf_ruleset *rules, waf_geo_fn fn, void *arg)
+bool waf_ruleset_asks_places(const struct waf_ruleset *rules)
 {
-    rules->geo = fn;
-    rules->geo_arg = arg;
+    const struct waf_op *op = rules->ops;
+    while (op != NULL && op->kind != WAF_OP_GEO_LOOKUP) {
+        op = op->next;
+    }
+    return op != NULL;
+}
+
+const char *waf_ruleset_geo_database(const struct waf_ruleset *rules, const char **where)
+{
+    *where = rules->geo_where;
+    return rules->geo_database;
 }
 
 size_t waf_ruleset_holders(const struct waf_ruleset *rules)
@@ -891,23 +911,6 @@ size_t waf_ruleset_memory(const struct waf_ruleset *rules)
         n += waf_pm_memory(rules->pms[i]);
     }
     return n;
-}
-
-void waf_ruleset_describe(const struct waf_ruleset *rules, void (*line)(void *, const char *),
-                          void *arg)
-{
-    char text[512];
-    for (unsigned p = 1; p <= WAF_PHASES; p++) {
-        for (uint32_t i = 0; i < rules->programs[p].n; i++) {
-            const struct waf_rule *r = rules->programs[p].entries[i].rule;
-            bool filtered =
-                r->op != NULL && (r->op->bit[0] != WAF_NO_BIT || r->op->bit[1] != WAF_NO_BIT);
-            (void)snprintf(text, sizeof text, "%u %d %s step=%u %s %s:%d", p, r->id,
-                           r->op != NULL ? r->op->name : "-", r->step,
-                           filtered ? "filtered" : "always", r->file, r->line);
-            line(arg, text);
-        }
-    }
 }
 
 // --- overlays -------------------------------------------------------------------------------

@@ -118,6 +118,10 @@ bool waf_parse_target(struct waf_compiler *c, struct waf_str s, struct waf_targe
         t->key_re = waf_re_compile(c->rules, keep(c, pattern), PCRE2_CASELESS, &error);
         return t->key_re != NULL || waf_fail(c, "%s", error);
     }
+    if (t->var == WAF_VAR_GEO && !waf_geo_has(key)) {
+        return waf_fail(c, "GEO has COUNTRY_CODE, COUNTRY_CONTINENT and CITY, not '%.*s'",
+                        (int)key.n, key.p);
+    }
     if (t->var == WAF_VAR_TX) {
         t->slot = c->overlay ? -1 : waf_slot_intern(c->rules, key);
     }

@@ -198,6 +198,12 @@ void waf_tx_connection(struct waf_tx *tx, struct waf_str client, int client_port
     tx->server_port = server_port;
 }
 
+void waf_tx_set_geo(struct waf_tx *tx, waf_geo_fn fn, void *arg)
+{
+    tx->geo = fn;
+    tx->geo_arg = arg;
+}
+
 bool waf_tx_is_allowed(const struct waf_tx *tx)
 {
     return tx->allowed_all;

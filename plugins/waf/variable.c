@@ -611,12 +611,30 @@ static void values_store(struct adder *a, const struct waf_target *t)
     }
 }
 
+// Names of what waf_place has, as GEO's keys.
+static const char *const geo_keys[] = {"COUNTRY_CODE", "COUNTRY_CONTINENT", "CITY"};
+
+bool waf_geo_has(struct waf_str key)
+{
+    for (size_t i = 0; i < sizeof geo_keys / sizeof geo_keys[0]; i++) {
+        if (waf_ieq(key, waf_cstr(geo_keys[i]))) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void values_geo(struct adder *a, const struct waf_target *t)
 {
-    int which = waf_store_index(WAF_VAR_GEO);
-    struct waf_str key = WAF_LIT("COUNTRY_CODE");
-    if (a->tx->stores[which].open && (t->key.p == NULL || waf_ieq(t->key, key))) {
-        add_str(a, key, a->tx->stores[which].key);
+    const struct waf_place *p = a->tx->place;
+    for (size_t i = 0; i < sizeof geo_keys / sizeof geo_keys[0] && p != NULL; i++) {
+        const char *const values[] = {p->country, p->continent, p->city};
+        struct waf_str key = waf_cstr(geo_keys[i]), value = waf_cstr(values[i]);
+        if (value.n != 0 &&
+            (t->key.p == NULL ||
+             (t->key_re != NULL ? waf_re_match(a->tx, t->key_re, key) : waf_ieq(t->key, key)))) {
+            add_str(a, key, value);
+        }
     }
 }
 

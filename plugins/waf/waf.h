@@ -20,6 +20,7 @@ enum waf_var {
     WAF_VARS
 };
 
+enum { WAF_STORES = 5 };
 enum { WAF_VAR_WORDS = (WAF_VARS + 63) / 64 };
 
 enum waf_shape {
@@ -278,9 +279,8 @@ struct waf_ruleset {
     int inbound_scores[2], outbound_scores[2]; // slots: CRS 4's name, CRS 3's
     unsigned char *unicode_map;
     struct waf_store *store;
-    waf_geo_fn geo;
-    void *geo_arg;
-    pcre2_code **codes; // all compiled patterns, to free
+    const char *geo_database, *geo_where; // of SecGeoLookupDb; NULL: not said
+    pcre2_code **codes;                   // all compiled patterns, to free
     uint32_t code_count, code_cap;
     struct waf_pm **pms;
     uint32_t pm_count, pm_cap;
@@ -450,7 +450,10 @@ struct waf_tx {
         bool open;
         struct waf_str key;
         struct waf_record *record;
-    } stores[8];
+    } stores[WAF_STORES];
+    waf_geo_fn geo;
+    void *geo_arg;
+    struct waf_place *place; // what @geoLookup found last; NULL: nothing yet
 
     uint64_t *removed; // bit per rule, copied on the first removal
     const uint64_t *removed_now;
@@ -505,6 +508,7 @@ struct waf_span {
     const struct waf_val *v;
     uint32_t n;
 };
+bool waf_geo_has(struct waf_str key); ///< whether GEO has it
 bool waf_var_find(struct waf_str name, enum waf_var *out);
 struct waf_list *waf_list_of(struct waf_tx *tx, enum waf_var var);
 struct waf_span waf_target_values(struct waf_tx *tx, const struct waf_target *t);
@@ -634,15 +638,14 @@ extern const uint64_t waf_sqli_bytes[4]; // a value without any of these bytes i
 extern const uint64_t waf_xss_bytes[4];
 
 // store.c
-/// Place of a collection in waf_tx.stores; -1 for TX.
+/// Place of a collection in waf_tx.stores; -1 for TX and GEO.
 static inline int waf_store_index(enum waf_var v)
 {
-    return v == WAF_VAR_GEO        ? 0
-           : v == WAF_VAR_GLOBAL   ? 1
-           : v == WAF_VAR_IP       ? 2
-           : v == WAF_VAR_RESOURCE ? 3
-           : v == WAF_VAR_SESSION  ? 4
-           : v == WAF_VAR_USER     ? 5
+    return v == WAF_VAR_GLOBAL     ? 0
+           : v == WAF_VAR_IP       ? 1
+           : v == WAF_VAR_RESOURCE ? 2
+           : v == WAF_VAR_SESSION  ? 3
+           : v == WAF_VAR_USER     ? 4
                                    : -1;
 }
 struct waf_store *waf_store_new(void);

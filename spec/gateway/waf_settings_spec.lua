@@ -193,6 +193,41 @@ describe("custom rules by place", function()
   end)
 end)
 
+describe("@geoLookup", function()
+  local RULE = [=[SecRule REQUEST_HEADERS:X-Who "@geoLookup" "id:1,phase:1,deny,chain"
+SecRule GEO:COUNTRY_CODE "@streq DE" ""]=]
+  local FILE = { ["geo/country.mmdb"] = read("examples/protect-apis/geo/country.mmdb") }
+
+  local function statuses(directives, top, files)
+    local gw = gateway(('ruleset = "none", directives = [=[%s]=]'):format(directives), { top = top, files = files })
+    local out = {}
+    for i, ip in ipairs({ "192.0.2.1", "198.51.100.1", "10.0.0.1", "nobody" }) do -- US, DE, of no country, no address
+      out[i] = gw:get("/", { headers = { ["X-Who"] = ip } }).status
+    end
+    return out
+  end
+
+  it("looks in the database that SecGeoLookupDb names", function()
+    assert.same({ 200, 403, 200, 200 }, statuses("SecGeoLookupDb geo/country.mmdb\n" .. RULE, "", FILE))
+  end)
+
+  it("looks in the gateway's own where the rules name none, and nowhere where there is none", function()
+    assert.same({ 200, 403, 200, 200 }, statuses(RULE, 'geoip = { country = "geo/country.mmdb" },', FILE))
+    assert.same({ 200, 200, 200, 200 }, statuses(RULE, ""))
+  end)
+
+  it("is refused at load with a database that is none, and with what GEO does not have", function()
+    for want, directives in pairs({
+      ["directives:1: SecGeoLookupDb wants an MMDB file, got nowhere.dat"] = "SecGeoLookupDb nowhere.dat\n" .. RULE,
+      ["GEO has COUNTRY_CODE, COUNTRY_CONTINENT and CITY, not 'LATITUDE'"] = RULE:gsub("COUNTRY_CODE", "LATITUDE"),
+    }) do
+      local ok, err = pcall(statuses, directives, "")
+      assert.is_false(ok)
+      assert.truthy(tostring(err):find(want, 1, true), err)
+    end
+  end)
+end)
+
 describe("limits of p.waf", function()
   it("leave bodies alone where they are not to be inspected, and rules on headers in force", function()
     local gw = gateway(RULES .. "inspect_body = false,"
