@@ -12,28 +12,9 @@ struct decoder {
     uint32_t counts[MOON_JSON_MAX_DEPTH + 1]; // items so far of each open container; 0: of none
 };
 
-// The value on top goes into what is open: `table value` for arrays, `table key value` for objects.
-static void attach(lua_State *L, struct decoder *d, bool is_in_object)
+static const char *push_name(lua_State *L, struct decoder *d)
 {
-    unsigned depth = d->reader->depth;
-    if (depth == 0) {
-        return; // the outermost value is the result
-    }
-    if (is_in_object) {
-        lua_rawset(L, -3);
-    } else {
-        lua_rawseti(L, -2, (int)++d->counts[depth]);
-    }
-}
-
-static bool is_open_object(const struct moon_json_reader *r)
-{
-    return r->depth > 0 && (r->is_object[(r->depth - 1) / 8] >> ((r->depth - 1) % 8) & 1) != 0;
-}
-
-static const char *push_key(lua_State *L, struct decoder *d)
-{
-    lua_pushlstring(L, d->reader->text.data, d->reader->text.len);
+    lua_pushlstring(L, d->reader->name.data, d->reader->name.len);
     if (!d->refuse_duplicates) {
         return NULL;
     }
@@ -54,40 +35,50 @@ static void push_container(lua_State *L, struct decoder *d, bool is_object)
     d->counts[d->reader->depth] = 0;
 }
 
+static void push_scalar(lua_State *L, const struct moon_json_reader *r, enum moon_json_token token)
+{
+    if (token == MOON_JSON_STRING) {
+        lua_pushlstring(L, r->text.data, r->text.len);
+    } else if (token == MOON_JSON_NUMBER) {
+        lua_pushnumber(L, r->number);
+    } else if (token == MOON_JSON_NULL) {
+        lua_pushlightuserdata(L, NULL);
+    } else {
+        lua_pushboolean(L, token == MOON_JSON_TRUE);
+    }
+}
+
+// The value on top goes into what is open: `table value` for arrays, `table name value` for objects.
+static void attach(lua_State *L, struct decoder *d)
+{
+    const struct moon_json_reader *r = d->reader;
+    if (r->closer == '}') {
+        lua_rawset(L, -3);
+    } else if (r->closer == ']') {
+        lua_rawseti(L, -2, (int)++d->counts[r->depth]);
+    } // else: the outermost value is the result
+}
+
 static const char *step(lua_State *L, struct decoder *d, enum moon_json_token token)
 {
     struct moon_json_reader *r = d->reader;
-    switch (token) {
-    case MOON_JSON_OBJECT:
-    case MOON_JSON_ARRAY:
-        if (lua_checkstack(L, 6) == 0) {
-            return "nested too deeply";
-        }
-        push_container(L, d, token == MOON_JSON_OBJECT);
-        return NULL;
-    case MOON_JSON_KEY:
-        return push_key(L, d);
-    case MOON_JSON_STRING:
-        lua_pushlstring(L, r->text.data, r->text.len);
-        break;
-    case MOON_JSON_NUMBER:
-        lua_pushnumber(L, r->number);
-        break;
-    case MOON_JSON_TRUE:
-    case MOON_JSON_FALSE:
-        lua_pushboolean(L, token == MOON_JSON_TRUE);
-        break;
-    case MOON_JSON_NULL:
-        lua_pushlightuserdata(L, NULL);
-        break;
-    case MOON_JSON_OBJECT_END:
-    case MOON_JSON_ARRAY_END:
-        break;
-    case MOON_JSON_ERROR:
-    case MOON_JSON_DONE:
+    if (token == MOON_JSON_ERROR) {
         return r->error;
     }
-    attach(L, d, is_open_object(r));
+    if (token >= MOON_JSON_OBJECT && r->name.data != NULL) {
+        const char *error = push_name(L, d);
+        if (error != NULL) {
+            return error;
+        }
+    }
+    if (token == MOON_JSON_OBJECT || token == MOON_JSON_ARRAY) {
+        push_container(L, d, token == MOON_JSON_OBJECT);
+        return lua_checkstack(L, 6) != 0 ? NULL : "nested too deeply";
+    }
+    if (token >= MOON_JSON_OBJECT) {
+        push_scalar(L, r, token);
+    }
+    attach(L, d);
     return NULL;
 }
 

@@ -25,29 +25,42 @@ void json_reader_init(struct moon_json_reader *r, struct moon_slice text, char *
     r->end = r->start + text.len;
     r->scratch = scratch;
     r->error = NULL;
-    r->expect = MOON_JSON_EXPECT_VALUE;
+    r->expect = MOON_JSON_EXPECT_ROOT;
+    r->closer = 0;
+    r->is_whole = false;
     r->depth = 0;
     r->max_depth = max_depth <= MOON_JSON_MAX_DEPTH ? max_depth : MOON_JSON_MAX_DEPTH;
-    r->text = (struct moon_slice){NULL, 0};
+    r->name = r->text = (struct moon_slice){NULL, 0};
     r->number = 0;
 }
 
-static enum moon_json_token fail(struct moon_json_reader *r, const char *error)
+static MOON_COLD enum moon_json_token fail(struct moon_json_reader *r, const char *at,
+                                           const char *error)
 {
+    r->at = at;
     r->error = error;
     r->expect = MOON_JSON_FAILED;
     return MOON_JSON_ERROR;
 }
 
-static inline void skip_space(struct moon_json_reader *r)
+// Of what stands where something else, or nothing more, may.
+static MOON_COLD enum moon_json_token fail_or_end(struct moon_json_reader *r, const char *at,
+                                                  const char *error)
 {
-    const char *at = r->at;
+    return fail(r, at, at < r->end ? error : "unexpected end");
+}
+
+// Goes to the next byte that is no space. Returns it; at the end of the text a byte that fits nowhere.
+static inline char skip_space(const char **at, const char *end)
+{
     // Compact texts have none: one comparison says so.
-    while (at < r->end && (unsigned char)*at <= ' ' &&
-           (*at == ' ' || *at == '\n' || *at == '\r' || *at == '\t')) {
-        at++;
+    for (; *at < end; ++*at) {
+        char c = **at;
+        if ((unsigned char)c > ' ' || (c != ' ' && c != '\n' && c != '\r' && c != '\t')) {
+            return c;
+        }
     }
-    r->at = at;
+    return '\0';
 }
 
 size_t json_utf8(const char *at, const char *end)
@@ -239,7 +252,8 @@ static bool skip_plain(struct moon_json_reader *r)
 
 // At the first backslash of a string that began at `begin`: the rest, unescaped after what came
 // before. It is never longer than what it is made of, so it may be written over it.
-static const char *read_escaped(struct moon_json_reader *r, const char *begin)
+static const char *read_escaped(struct moon_json_reader *r, const char *begin,
+                                struct moon_slice *out)
 {
     if (r->scratch == NULL) {
         return "an escape where none can be read";
@@ -260,268 +274,278 @@ static const char *read_escaped(struct moon_json_reader *r, const char *begin)
         memmove(to, run, (size_t)(r->at - run));
         to += r->at - run;
     }
-    r->text = (struct moon_slice){base, (size_t)(to - base)};
+    *out = (struct moon_slice){base, (size_t)(to - base)};
     return NULL;
 }
 
-// The rest of a string that began at `begin`.
-static bool read_long_string(struct moon_json_reader *r, const char *begin)
+// The rest of a string that began at `begin` and is plain up to `at`. As read_string.
+static MOON_NOINLINE const char *read_long_string(struct moon_json_reader *r, const char *begin,
+                                                  const char *at, struct moon_slice *out)
 {
+    const char *error = NULL;
+    r->at = at;
     if (!skip_plain(r)) {
-        (void)fail(r, "invalid UTF-8 in a string");
-        return false;
+        error = "invalid UTF-8 in a string";
+    } else if (r->at < r->end && *r->at == '\\') {
+        error = read_escaped(r, begin, out);
+    } else {
+        *out = (struct moon_slice){begin, (size_t)(r->at - begin)};
     }
-    r->text = (struct moon_slice){begin, (size_t)(r->at - begin)};
-    if (r->at < r->end && *r->at == '\\') {
-        const char *error = read_escaped(r, begin);
-        if (error != NULL) {
-            (void)fail(r, error);
-            return false;
-        }
+    if (error == NULL && r->at >= r->end) {
+        error = "string without its end";
+    } else if (error == NULL && *r->at != '"') {
+        error = "control character in a string";
     }
-    if (r->at >= r->end) {
-        (void)fail(r, "string without its end");
-        return false;
+    if (error != NULL) {
+        (void)fail(r, r->at, error);
+        return NULL;
     }
-    if (*r->at != '"') {
-        (void)fail(r, "control character in a string");
-        return false;
-    }
-    r->at++;
-    return true;
+    return r->at + 1;
 }
 
-// At the byte after the opening quote.
-static inline bool read_string(struct moon_json_reader *r)
+// Reads a string whose opening quote is before `at`. Returns where it goes on; NULL: it failed.
+static inline const char *read_string(struct moon_json_reader *r, const char *at,
+                                      struct moon_slice *out)
 {
-    const char *begin = r->at;
-    if (r->end - begin > PLAIN_STEP) { // most are short, and plain
-        const char *stop = begin + plain_run(begin);
+    const char *stop = at;
+    if (r->end - at > PLAIN_STEP) { // most are short, and plain
+        stop += plain_run(at);
         if (*stop == '"') {
-            r->text = (struct moon_slice){begin, (size_t)(stop - begin)};
-            r->at = stop + 1;
-            return true;
+            out->data = at;
+            out->len = (size_t)(stop - at);
+            return stop + 1;
         }
-        r->at = stop;
     }
-    return read_long_string(r, begin);
+    return read_long_string(r, at, stop, out);
 }
 
-static const double POWERS[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,
-                                1e8,  1e9,  1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
-                                1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
-
-// Reads a run of digits into *mantissa while it stays exact. Returns how many there were.
-static size_t read_digits(struct moon_json_reader *r, uint64_t *mantissa, size_t *used)
+// Runs over digits, which make *value go on (modulo 2^64).
+static inline const char *read_digits(const char *at, const char *end, uint64_t *value)
 {
-    const char *begin = r->at;
-    while (r->at < r->end && *r->at >= '0' && *r->at <= '9') {
-        if (*used < 19) {
-            *mantissa = *mantissa * 10 + (uint64_t)(*r->at - '0');
+    for (; at < end; at++) {
+        unsigned digit = (unsigned)(unsigned char)*at - '0';
+        if (digit > 9) {
+            break;
         }
-        if (*mantissa != 0) {
-            ++*used;
-        }
-        r->at++;
+        *value = *value * 10 + digit;
     }
-    return (size_t)(r->at - begin);
+    return at;
 }
 
-static bool convert(struct moon_json_reader *r, uint64_t mantissa, size_t used, long exponent)
+// After the `e`: adds the power to *exponent, which stays near what a double can have. Returns where
+// it goes on; NULL: it failed.
+static MOON_NOINLINE const char *read_exponent(struct moon_json_reader *r, const char *at,
+                                               long *exponent)
 {
-    bool is_negative = *r->text.data == '-';
-    if (used <= 15 && exponent >= -22 && exponent <= 22) {
+    bool is_minus = at < r->end && *at == '-';
+    if (is_minus || (at < r->end && *at == '+')) {
+        at++;
+    }
+    long power = 0;
+    const char *begin = at;
+    for (; at < r->end && *at >= '0' && *at <= '9'; at++) {
+        power = power < 100000 ? power * 10 + (*at - '0') : power;
+    }
+    if (at == begin) {
+        (void)fail(r, at, "invalid number");
+        return NULL;
+    }
+    *exponent += is_minus ? -power : power;
+    return at;
+}
+
+// The nearest double of a number of many digits, or of a large exponent. False: there is none.
+static MOON_NOINLINE bool convert(struct moon_slice text, double *out)
+{
+    char copy[NUMBER_MAX + 1];
+    if (text.len > NUMBER_MAX) {
+        return false;
+    }
+    memcpy(copy, text.data, text.len);
+    copy[text.len] = '\0';
+    *out = strtod(copy, NULL); // the process keeps the C locale
+    return isfinite(*out);
+}
+
+static enum moon_json_token read_number(struct moon_json_reader *r, const char *begin)
+{
+    static const double POWERS[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,
+                                    1e8,  1e9,  1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
+                                    1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
+    uint64_t mantissa = 0; // without the point
+    long exponent = 0;
+    const char *first = begin + (*begin == '-');
+    const char *at = read_digits(first, r->end, &mantissa);
+    size_t digits = (size_t)(at - first);
+    if (digits == 0 || (*first == '0' && digits > 1)) {
+        return fail(r, at, "invalid number");
+    }
+    if (at < r->end && *at == '.') {
+        const char *fraction = at + 1;
+        at = read_digits(fraction, r->end, &mantissa);
+        if (at == fraction) {
+            return fail(r, at, "invalid number");
+        }
+        exponent = fraction - at;
+        digits += (size_t)(at - fraction);
+    }
+    r->is_whole = exponent == 0;
+    if (at < r->end && (*at | 0x20) == 'e') {
+        r->is_whole = false;
+        at = read_exponent(r, at + 1, &exponent);
+        if (at == NULL) {
+            return MOON_JSON_ERROR;
+        }
+    }
+    r->at = at;
+    r->text.data = begin;
+    r->text.len = (size_t)(at - begin);
+    if (digits <= 15 && exponent >= -22 && exponent <= 22) {
         double value = (double)mantissa; // both are exact, so one rounding gives the nearest double
         value = exponent < 0 ? value / POWERS[-exponent] : value * POWERS[exponent];
-        r->number = is_negative ? -value : value;
-        return true;
+        r->number = *begin == '-' ? -value : value;
+        return MOON_JSON_NUMBER;
     }
-    char copy[NUMBER_MAX + 1];
-    if (r->text.len > NUMBER_MAX) {
-        return false;
-    }
-    memcpy(copy, r->text.data, r->text.len);
-    copy[r->text.len] = '\0';
-    r->number = strtod(copy, NULL); // the process keeps the C locale
-    return isfinite(r->number);
+    return convert(r->text, &r->number) ? MOON_JSON_NUMBER : fail(r, at, "number out of range");
 }
 
-static enum moon_json_token read_number(struct moon_json_reader *r)
+static enum moon_json_token read_word(struct moon_json_reader *r, const char *at, const char *word,
+                                      size_t len, enum moon_json_token token)
 {
-    const char *begin = r->at;
-    uint64_t mantissa = 0;
-    size_t used = 0;
-    long exponent = 0;
-    if (*r->at == '-') {
-        r->at++;
+    if ((size_t)(r->end - at) < len || memcmp(at, word, len) != 0) {
+        return fail(r, at, "invalid value");
     }
-    const char *first = r->at;
-    size_t digits = read_digits(r, &mantissa, &used);
-    if (digits == 0 || (*first == '0' && digits > 1)) {
-        return fail(r, "invalid number");
-    }
-    if (r->at < r->end && *r->at == '.') {
-        r->at++;
-        digits = read_digits(r, &mantissa, &used);
-        if (digits == 0) {
-            return fail(r, "invalid number");
-        }
-        exponent = -(long)digits;
-    }
-    if (r->at < r->end && (*r->at | 0x20) == 'e') {
-        r->at++;
-        bool is_minus = r->at < r->end && *r->at == '-';
-        if (is_minus || (r->at < r->end && *r->at == '+')) {
-            r->at++;
-        }
-        long power = 0;
-        const char *power_begin = r->at;
-        while (r->at < r->end && *r->at >= '0' && *r->at <= '9') {
-            power = power < 100000 ? power * 10 + (*r->at - '0') : power;
-            r->at++;
-        }
-        if (r->at == power_begin) {
-            return fail(r, "invalid number");
-        }
-        exponent += is_minus ? -power : power;
-    }
-    r->text = (struct moon_slice){begin, (size_t)(r->at - begin)};
-    return convert(r, mantissa, used, exponent) ? MOON_JSON_NUMBER : fail(r, "number out of range");
-}
-
-static enum moon_json_token read_word(struct moon_json_reader *r, const char *word, size_t len,
-                                      enum moon_json_token token)
-{
-    if ((size_t)(r->end - r->at) < len || memcmp(r->at, word, len) != 0) {
-        return fail(r, "invalid value");
-    }
-    r->at += len;
+    r->at = at + len;
     return token;
 }
 
-static inline bool is_in_object(const struct moon_json_reader *r)
-{
-    unsigned i = r->depth - 1;
-    return (r->is_object[i / 8] >> (i % 8) & 1) != 0;
-}
-
-static enum moon_json_token open_container(struct moon_json_reader *r, bool is_object)
+static enum moon_json_token open_container(struct moon_json_reader *r, const char *at,
+                                           bool is_object)
 {
     if (r->depth >= r->max_depth) {
-        return fail(r, "nested too deeply");
+        return fail(r, at, "nested too deeply");
     }
     unsigned i = r->depth++;
     unsigned bit = 1U << (i % 8);
     r->is_object[i / 8] =
         (uint8_t)(is_object ? r->is_object[i / 8] | bit : r->is_object[i / 8] & ~bit);
-    r->expect = is_object ? MOON_JSON_EXPECT_FIRST_KEY : MOON_JSON_EXPECT_FIRST_ITEM;
-    r->at++;
+    r->closer = is_object ? '}' : ']';
+    r->expect = MOON_JSON_EXPECT_FIRST;
+    r->at = at + 1;
     return is_object ? MOON_JSON_OBJECT : MOON_JSON_ARRAY;
 }
 
-static inline void after_value(struct moon_json_reader *r)
+static enum moon_json_token close_container(struct moon_json_reader *r, const char *at)
 {
-    r->expect = r->depth == 0 ? MOON_JSON_EXPECT_END : MOON_JSON_EXPECT_MORE;
-}
-
-static enum moon_json_token close_container(struct moon_json_reader *r)
-{
-    enum moon_json_token token = is_in_object(r) ? MOON_JSON_OBJECT_END : MOON_JSON_ARRAY_END;
-    r->depth--;
-    r->at++;
-    after_value(r);
+    enum moon_json_token token = r->closer == '}' ? MOON_JSON_OBJECT_END : MOON_JSON_ARRAY_END;
+    r->at = at + 1;
+    if (--r->depth == 0) {
+        r->closer = 0;
+        r->expect = MOON_JSON_EXPECT_END;
+    } else {
+        unsigned i = r->depth - 1;
+        r->closer = (r->is_object[i / 8] >> (i % 8) & 1) != 0 ? '}' : ']';
+        r->expect = MOON_JSON_EXPECT_MORE;
+    }
     return token;
 }
 
-static enum moon_json_token read_value(struct moon_json_reader *r)
+// At the first byte of a value, which is `c`.
+static inline enum moon_json_token read_value(struct moon_json_reader *r, const char *at, char c)
 {
-    enum moon_json_token token;
-    switch (*r->at) {
-    case '{':
-        return open_container(r, true);
-    case '[':
-        return open_container(r, false);
+    switch (c) {
     case '"':
-        r->at++;
-        token = read_string(r) ? MOON_JSON_STRING : MOON_JSON_ERROR;
-        break;
+        at = read_string(r, at + 1, &r->text);
+        if (at == NULL) {
+            return MOON_JSON_ERROR;
+        }
+        r->at = at;
+        return MOON_JSON_STRING;
+    case '{':
+        return open_container(r, at, true);
+    case '[':
+        return open_container(r, at, false);
     case 't':
-        token = read_word(r, "true", 4, MOON_JSON_TRUE);
-        break;
+        return read_word(r, at, "true", 4, MOON_JSON_TRUE);
     case 'f':
-        token = read_word(r, "false", 5, MOON_JSON_FALSE);
-        break;
+        return read_word(r, at, "false", 5, MOON_JSON_FALSE);
     case 'n':
-        token = read_word(r, "null", 4, MOON_JSON_NULL);
-        break;
+        return read_word(r, at, "null", 4, MOON_JSON_NULL);
     default:
-        token = *r->at == '-' || (*r->at >= '0' && *r->at <= '9') ? read_number(r)
-                                                                  : fail(r, "invalid value");
+        return c == '-' || (c >= '0' && c <= '9') ? read_number(r, at)
+                                                  : fail_or_end(r, at, "invalid value");
+    }
+}
+
+// At the first byte of a member's name, which is `c`: goes over it and the colon. Returns where its
+// value stands; NULL: it failed.
+static inline const char *read_name(struct moon_json_reader *r, const char *at, char c)
+{
+    if (c != '"') {
+        (void)fail_or_end(r, at, "expected a member's name");
+        return NULL;
+    }
+    at = read_string(r, at + 1, &r->name);
+    if (at == NULL) {
+        return NULL;
+    }
+    if (skip_space(&at, r->end) != ':') {
+        (void)fail(r, at, "expected ':'");
+        return NULL;
+    }
+    return at + 1;
+}
+
+// Where no item was read just now. False: `*token` is what there is.
+static bool begin(struct moon_json_reader *r, const char *at, char c, enum moon_json_token *token)
+{
+    switch (r->expect) {
+    case MOON_JSON_EXPECT_ROOT:
+        r->expect = MOON_JSON_EXPECT_END;
+        return true;
+    case MOON_JSON_EXPECT_FIRST:
+        if (c != r->closer) {
+            r->expect = MOON_JSON_EXPECT_MORE;
+            return true;
+        }
+        *token = close_container(r, at);
+        return false;
+    case MOON_JSON_EXPECT_END:
+        *token = at == r->end ? MOON_JSON_DONE : fail(r, at, "bytes after the value");
+        return false;
+    case MOON_JSON_EXPECT_MORE:
+    case MOON_JSON_FAILED:
         break;
     }
-    if (token != MOON_JSON_ERROR) {
-        after_value(r);
-    }
-    return token;
-}
-
-static enum moon_json_token read_key(struct moon_json_reader *r)
-{
-    if (*r->at != '"') {
-        return fail(r, "expected a member's name");
-    }
-    r->at++;
-    if (!read_string(r)) {
-        return MOON_JSON_ERROR;
-    }
-    skip_space(r);
-    if (r->at >= r->end || *r->at != ':') {
-        return fail(r, "expected ':'");
-    }
-    r->at++;
-    r->expect = MOON_JSON_EXPECT_VALUE;
-    return MOON_JSON_KEY;
-}
-
-// At a comma or at the end of the innermost container.
-static enum moon_json_token read_more(struct moon_json_reader *r)
-{
-    bool is_object = is_in_object(r);
-    if (*r->at == (is_object ? '}' : ']')) {
-        return close_container(r);
-    }
-    if (*r->at != ',') {
-        return fail(r, is_object ? "expected ',' or '}'" : "expected ',' or ']'");
-    }
-    r->at++;
-    skip_space(r);
-    if (r->at >= r->end) {
-        return fail(r, "unexpected end");
-    }
-    return is_object ? read_key(r) : read_value(r);
+    *token = MOON_JSON_ERROR;
+    return false;
 }
 
 enum moon_json_token json_next(struct moon_json_reader *r)
 {
-    skip_space(r);
-    if (r->at >= r->end && r->expect < MOON_JSON_EXPECT_END) {
-        return fail(r, "unexpected end");
+    enum moon_json_token token;
+    const char *at = r->at;
+    char c = skip_space(&at, r->end);
+    if (MOON_UNLIKELY(r->expect != MOON_JSON_EXPECT_MORE)) {
+        if (!begin(r, at, c, &token)) {
+            return token;
+        }
+    } else if (c == ',') {
+        at++;
+        c = skip_space(&at, r->end);
+    } else if (c == r->closer) {
+        return close_container(r, at);
+    } else {
+        return fail_or_end(r, at, r->closer == '}' ? "expected ',' or '}'" : "expected ',' or ']'");
     }
-    switch (r->expect) {
-    case MOON_JSON_EXPECT_VALUE:
-        return read_value(r);
-    case MOON_JSON_EXPECT_FIRST_ITEM:
-        return *r->at == ']' ? close_container(r) : read_value(r);
-    case MOON_JSON_EXPECT_FIRST_KEY:
-        return *r->at == '}' ? close_container(r) : read_key(r);
-    case MOON_JSON_EXPECT_KEY:
-        return read_key(r);
-    case MOON_JSON_EXPECT_MORE:
-        return read_more(r);
-    case MOON_JSON_EXPECT_END:
-        return r->at == r->end ? MOON_JSON_DONE : fail(r, "bytes after the value");
-    case MOON_JSON_FAILED:
-        break;
+    if (r->closer == '}') {
+        at = read_name(r, at, c);
+        if (at == NULL) {
+            return MOON_JSON_ERROR;
+        }
+        c = skip_space(&at, r->end);
+    } else {
+        r->name.data = NULL;
     }
-    return MOON_JSON_ERROR;
+    return read_value(r, at, c);
 }

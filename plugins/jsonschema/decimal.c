@@ -70,8 +70,9 @@ int jsc_decimal_compare(const struct jsc_node *a, const struct jsc_node *b)
     if (a->number != b->number) {
         return a->number < b->number ? -1 : 1;
     }
-    if (a->text.len <= 15 && b->text.len <= 15) {
-        return 0; // up to 15 digits a double tells apart
+    bool is_tiny = fabs(a->number) < 1e-290 && !(a->is_whole && b->is_whole);
+    if (a->text.len <= 15 && b->text.len <= 15 && !is_tiny) {
+        return 0; // up to 15 digits a double tells apart, but for the smallest
     }
     struct decimal x, y;
     read_decimal(&x, a->text);
@@ -85,17 +86,11 @@ int jsc_decimal_compare(const struct jsc_node *a, const struct jsc_node *b)
 
 bool jsc_decimal_is_integer(const struct jsc_node *n, bool is_lexical)
 {
-    bool is_plain = true, has_point = false;
-    for (size_t i = 0; i < n->text.len; i++) {
-        char c = n->text.data[i];
-        has_point = has_point || c == '.';
-        is_plain = is_plain && c != '.' && c != 'e' && c != 'E';
+    if (n->is_whole) {
+        return true;
     }
-    if (is_plain || (is_lexical && has_point)) {
-        return is_plain;
-    }
-    if (n->text.len <= 15) {
-        return n->number == floor(n->number);
+    if (is_lexical && memchr(n->text.data, '.', n->text.len) != NULL) {
+        return false;
     }
     struct decimal d;
     read_decimal(&d, n->text);

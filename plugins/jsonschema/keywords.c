@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "jsonschema/set.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -80,7 +81,7 @@ struct compiler {
 
 static void find_keywords(struct compiler *c, uint32_t node)
 {
-    for (uint32_t i = node + 1; i < c->nodes[node].next; i = c->nodes[i].next) {
+    for (uint32_t i = node + 1; i < node + c->nodes[node].span; i += c->nodes[i].span) {
         for (unsigned k = 0; k < K_COUNT; k++) {
             if (jsc_same(NAMES[k], c->nodes[i].text)) {
                 c->at[k] = i + 1;
@@ -161,7 +162,7 @@ static void compile_type(struct compiler *c)
         return;
     }
     if (c->nodes[at].type == JSC_ARRAY) {
-        for (uint32_t i = at + 1; i < c->nodes[at].next; i = c->nodes[i].next) {
+        for (uint32_t i = at + 1; i < at + c->nodes[at].span; i += c->nodes[i].span) {
             bits |= bit_of_type(c, i);
         }
     } else {
@@ -175,7 +176,7 @@ static void compile_type(struct compiler *c)
     if ((bits & 1U << JSC_NUMBER) != 0) {
         bits &= ~JSC_INTEGER_BIT;
     }
-    add(c, JSC_OP_TYPE, K_TYPE)->types = bits;
+    c->schema->types = bits;
 }
 
 static void compile_value(struct compiler *c, enum keyword k, enum jsc_op op)
@@ -188,8 +189,7 @@ static void compile_value(struct compiler *c, enum keyword k, enum jsc_op op)
         return;
     }
     struct jsc_check *check = add(c, op, k);
-    check->value.nodes = c->nodes;
-    check->value.index = c->at[k];
+    check->value = &c->nodes[c->at[k]];
 }
 
 static bool is_number(struct compiler *c, uint32_t at)
@@ -199,6 +199,13 @@ static bool is_number(struct compiler *c, uint32_t at)
         return false;
     }
     return true;
+}
+
+static void compile_number(struct compiler *c, enum keyword k, enum jsc_op op)
+{
+    if (c->at[k] != 0 && is_number(c, c->at[k])) {
+        add(c, op, k)->value = &c->nodes[c->at[k]];
+    }
 }
 
 static void compile_bound(struct compiler *c, enum keyword k, enum keyword strict, enum jsc_op op,
@@ -211,11 +218,9 @@ static void compile_bound(struct compiler *c, enum keyword k, enum keyword stric
     if (is_old && c->at[strict] != 0 && c->nodes[c->at[strict]].type == JSC_TRUE) {
         op = strict_op;
     }
-    if (c->at[k] != 0 && is_number(c, c->at[k])) {
-        compile_value(c, k, op);
-    }
-    if (!is_old && c->at[strict] != 0 && is_number(c, c->at[strict])) {
-        compile_value(c, strict, strict_op);
+    compile_number(c, k, op);
+    if (!is_old) {
+        compile_number(c, strict, strict_op);
     }
 }
 
@@ -332,7 +337,7 @@ static void compile_patterns(struct compiler *c, struct jsc_members *m)
     uint32_t at = c->at[K_PATTERN_PROPERTIES], count = 0;
     m->patterns = room(c, c->nodes[at].count, sizeof *m->patterns);
     m->pattern_schemas = room(c, c->nodes[at].count, sizeof *m->pattern_schemas);
-    for (uint32_t i = at + 1; i < c->nodes[at].next && !c->has_failed; i = c->nodes[i].next) {
+    for (uint32_t i = at + 1; i < at + c->nodes[at].span && !c->has_failed; i += c->nodes[i].span) {
         m->patterns[count] = pattern_of(c, i);
         m->pattern_schemas[count++] = sub(c, i + 1);
     }
@@ -366,14 +371,21 @@ static void compile_members(struct compiler *c)
     }
     m->table = table;
     m->mask = size - 1;
-    for (uint32_t i = properties + 1; has_properties && i < c->nodes[properties].next;
-         i = c->nodes[i].next) {
+    struct jsc_property *last = NULL;
+    for (uint32_t i = properties + 1; has_properties && i < properties + c->nodes[properties].span;
+         i += c->nodes[i].span) {
         struct jsc_property *p = slot_for(m, c->nodes[i].text, c->nodes[i].hash);
         p->schema = sub(c, i + 1);
         p->is_named = true;
+        m->first = m->first == NULL ? p : m->first;
+        p->next = m->first;
+        if (last != NULL) {
+            last->next = p;
+        }
+        last = p;
     }
-    for (uint32_t i = required + 1; has_required && i < c->nodes[required].next;
-         i = c->nodes[i].next) {
+    for (uint32_t i = required + 1; has_required && i < required + c->nodes[required].span;
+         i += c->nodes[i].span) {
         struct moon_slice name = c->nodes[i].text;
         if (c->nodes[i].type != JSC_STRING) {
             wrong(c, i, "expected a string");
@@ -382,7 +394,7 @@ static void compile_members(struct compiler *c)
         if (is_excused(c, name)) {
             continue;
         }
-        struct jsc_property *p = slot_for(m, name, jsc_hash(name.data, name.len));
+        struct jsc_property *p = slot_for(m, name, jsc_hash(name));
         m->required_count += !p->is_required;
         p->is_required = true;
     }
@@ -404,7 +416,7 @@ static struct moon_slice *names_at(struct compiler *c, uint32_t at)
 {
     struct moon_slice *names = room(c, c->nodes[at].count, sizeof *names);
     uint32_t count = 0;
-    for (uint32_t i = at + 1; names != NULL && i < c->nodes[at].next; i = c->nodes[i].next) {
+    for (uint32_t i = at + 1; names != NULL && i < at + c->nodes[at].span; i += c->nodes[i].span) {
         if (c->nodes[i].type != JSC_STRING) {
             wrong(c, i, "expected a string");
             return names;
@@ -431,7 +443,7 @@ static void compile_dependencies(struct compiler *c, enum keyword k, struct jsc_
         memcpy(grown, *list, c->dependency_count * sizeof *grown);
     }
     *list = grown;
-    for (uint32_t i = at + 1; i < c->nodes[at].next && !c->has_failed; i = c->nodes[i].next) {
+    for (uint32_t i = at + 1; i < at + c->nodes[at].span && !c->has_failed; i += c->nodes[i].span) {
         struct jsc_check *check = &grown[c->dependency_count++];
         check->op = JSC_OP_DEPENDENCY;
         check->keyword = NAMES[k].data;
@@ -449,7 +461,7 @@ static const struct jsc_schema **schemas_at(struct compiler *c, uint32_t at)
 {
     const struct jsc_schema **list = room(c, c->nodes[at].count, sizeof *list);
     uint32_t count = 0;
-    for (uint32_t i = at + 1; list != NULL && i < c->nodes[at].next; i = c->nodes[i].next) {
+    for (uint32_t i = at + 1; list != NULL && i < at + c->nodes[at].span; i += c->nodes[i].span) {
         list[count++] = sub(c, i);
     }
     return list;
@@ -555,11 +567,10 @@ static void compile_validation(struct compiler *c)
         compile_value(c, K_CONST, JSC_OP_CONST);
     }
     compile_value(c, K_ENUM, JSC_OP_ENUM);
-    if (c->at[K_MULTIPLE_OF] != 0 && is_number(c, c->at[K_MULTIPLE_OF])) {
-        if (!(c->nodes[c->at[K_MULTIPLE_OF]].number > 0)) {
-            wrong(c, c->at[K_MULTIPLE_OF], "expected a number above 0");
-        }
-        compile_value(c, K_MULTIPLE_OF, JSC_OP_MULTIPLE_OF);
+    uint32_t multiple = c->at[K_MULTIPLE_OF];
+    compile_number(c, K_MULTIPLE_OF, JSC_OP_MULTIPLE_OF);
+    if (multiple != 0 && !(c->nodes[multiple].number > 0)) {
+        wrong(c, multiple, "expected a number above 0"); // the first mistake is the one told
     }
     compile_bound(c, K_MAXIMUM, K_EXCLUSIVE_MAXIMUM, JSC_OP_MAXIMUM, JSC_OP_EXCLUSIVE_MAXIMUM);
     compile_bound(c, K_MINIMUM, K_EXCLUSIVE_MINIMUM, JSC_OP_MINIMUM, JSC_OP_EXCLUSIVE_MINIMUM);
@@ -606,6 +617,69 @@ static struct jsc_check *compile_all(struct compiler *c)
     return dependencies;
 }
 
+// The types of values that a check looks at.
+static uint32_t types_of(enum jsc_op op)
+{
+    switch (op) {
+    case JSC_OP_MULTIPLE_OF:
+    case JSC_OP_MAXIMUM:
+    case JSC_OP_EXCLUSIVE_MAXIMUM:
+    case JSC_OP_MINIMUM:
+    case JSC_OP_EXCLUSIVE_MINIMUM:
+        return 1U << JSC_NUMBER;
+    case JSC_OP_MAX_LENGTH:
+    case JSC_OP_MIN_LENGTH:
+    case JSC_OP_PATTERN:
+    case JSC_OP_FORMAT:
+        return 1U << JSC_STRING;
+    case JSC_OP_MAX_PROPERTIES:
+    case JSC_OP_MIN_PROPERTIES:
+    case JSC_OP_MEMBERS:
+    case JSC_OP_PROPERTY_NAMES:
+    case JSC_OP_DEPENDENCY:
+    case JSC_OP_UNEVALUATED_PROPERTIES:
+        return 1U << JSC_OBJECT;
+    case JSC_OP_MAX_ITEMS:
+    case JSC_OP_MIN_ITEMS:
+    case JSC_OP_UNIQUE_ITEMS:
+    case JSC_OP_ITEMS:
+    case JSC_OP_CONTAINS:
+    case JSC_OP_UNEVALUATED_ITEMS:
+        return 1U << JSC_ARRAY;
+    case JSC_OP_CONST:
+    case JSC_OP_ENUM:
+    case JSC_OP_REF:
+    case JSC_OP_DYNAMIC_REF:
+    case JSC_OP_ALL_OF:
+    case JSC_OP_ANY_OF:
+    case JSC_OP_ONE_OF:
+    case JSC_OP_NOT:
+    case JSC_OP_IF:
+        break;
+    }
+    return JSC_ANY_TYPE;
+}
+
+// What can be said of many values without a look at the checks.
+static void summarise(struct jsc_schema *s)
+{
+    s->at_once = s->types & JSC_ANY_TYPE;
+    s->above = -INFINITY;
+    s->below = INFINITY;
+    for (uint32_t i = 0; i < s->check_count; i++) {
+        const struct jsc_check *c = &s->checks[i];
+        uint32_t types = types_of(c->op);
+        s->at_once &= ~types;
+        if (c->op == JSC_OP_MINIMUM || c->op == JSC_OP_EXCLUSIVE_MINIMUM) {
+            s->above = fmax(s->above, c->value->number);
+        } else if (c->op == JSC_OP_MAXIMUM || c->op == JSC_OP_EXCLUSIVE_MAXIMUM) {
+            s->below = fmin(s->below, c->value->number);
+        } else if ((types & 1U << JSC_NUMBER) != 0) {
+            s->above = INFINITY; // each number is looked at
+        }
+    }
+}
+
 static void finish(struct compiler *c, const struct jsc_check *dependencies)
 {
     bool is_modern = c->dialect.draft >= JSC_DRAFT_2019;
@@ -634,6 +708,7 @@ static void finish(struct compiler *c, const struct jsc_check *dependencies)
     }
     c->schema->checks = all;
     c->schema->check_count = count;
+    summarise(c->schema);
 }
 
 bool jsc_keywords_compile(struct jsc_set *set, struct jsc_schema *schema)
@@ -649,8 +724,11 @@ bool jsc_keywords_compile(struct jsc_set *set, struct jsc_schema *schema)
     schema->is_integer_lexical = c.dialect.draft == JSC_DRAFT_4;
     switch (c.nodes[schema->node].type) {
     case JSC_TRUE:
+        schema->types = JSC_ANY_TYPE;
+        summarise(schema);
+        return true;
     case JSC_FALSE:
-        schema->is_false = c.nodes[schema->node].type == JSC_FALSE;
+        schema->is_false = true;
         return true;
     case JSC_OBJECT:
         break;
@@ -661,6 +739,7 @@ bool jsc_keywords_compile(struct jsc_set *set, struct jsc_schema *schema)
     case JSC_KEY:
         return jsc_set_fail(set, schema->document, schema->node, "expected a schema");
     }
+    schema->types = JSC_ANY_TYPE;
     find_keywords(&c, schema->node);
     if (c.at[K_REF] != 0 && c.dialect.draft <= JSC_DRAFT_7) {
         uint32_t ref = c.at[K_REF];

@@ -55,11 +55,11 @@ static void describe(const struct jsc_node *nodes, uint32_t node, char *out, siz
     out[0] = '\0';
     while (at != node && used < room) {
         uint32_t number = 0, child = at + 1;
-        while (child < nodes[at].next && nodes[child].next <= node) {
-            child = nodes[child].next;
+        while (child < at + nodes[at].span && child + nodes[child].span <= node) {
+            child += nodes[child].span;
             number++;
         }
-        if (child >= nodes[at].next) {
+        if (child >= at + nodes[at].span) {
             return;
         }
         int n;
@@ -158,7 +158,8 @@ static struct jsc_dialect dialect_of(struct jsc_set *set, struct moon_slice uri,
     dialect.draft = r->dialect.draft;
     if (vocabulary != 0 && nodes[vocabulary].type == JSC_OBJECT) {
         dialect.has_validation = false;
-        for (uint32_t i = vocabulary + 1; i < nodes[vocabulary].next; i = nodes[i].next) {
+        for (uint32_t i = vocabulary + 1; i < vocabulary + nodes[vocabulary].span;
+             i += nodes[i].span) {
             struct moon_slice name = nodes[i].text;
             if (memmem(name.data, name.len, "/vocab/validation", 17)) {
                 dialect.has_validation = true;
@@ -319,7 +320,7 @@ static bool scan(struct jsc_set *set, uint32_t document, uint32_t node, uint32_t
 static bool scan_children(struct jsc_set *set, uint32_t document, uint32_t node, uint32_t resource)
 {
     const struct jsc_node *nodes = set->documents[document].tape.nodes;
-    for (uint32_t i = node + 1; i < nodes[node].next; i = nodes[i].next) {
+    for (uint32_t i = node + 1; i < node + nodes[node].span; i += nodes[i].span) {
         if (!scan(set, document, nodes[i].type == JSC_KEY ? i + 1 : i, resource)) {
             return false;
         }
@@ -342,7 +343,7 @@ static bool scan(struct jsc_set *set, uint32_t document, uint32_t node, uint32_t
     if (entered < 0) {
         return false;
     }
-    for (uint32_t i = node + 1; i < nodes[node].next; i = nodes[i].next) {
+    for (uint32_t i = node + 1; i < node + nodes[node].span; i += nodes[i].span) {
         int kind = kind_of(nodes[i].text);
         if (kind == 1 && !scan(set, document, i + 1, (uint32_t)entered)) {
             return false;
@@ -507,7 +508,7 @@ static uint32_t step(const struct jsc_node *nodes, uint32_t at, struct moon_slic
         }
         wanted = wanted * 10 + (uint32_t)(token.data[i] - '0');
     }
-    for (uint32_t i = at + 1; i < nodes[at].next; i = nodes[i].next) {
+    for (uint32_t i = at + 1; i < at + nodes[at].span; i += nodes[i].span) {
         if (wanted-- == 0) {
             return i;
         }

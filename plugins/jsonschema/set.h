@@ -31,7 +31,6 @@ struct jsc_dialect {
 };
 
 enum jsc_op {
-    JSC_OP_TYPE,
     JSC_OP_CONST,
     JSC_OP_ENUM,
     JSC_OP_MULTIPLE_OF,
@@ -72,12 +71,14 @@ struct jsc_property {
     bool is_used;
     bool is_required;
     bool is_named;                   // by `properties`
-    const struct jsc_schema *schema; // NULL: any value
+    const struct jsc_schema *schema; // NULL unless it is named
+    const struct jsc_property *next; // named behind it, or the first again; NULL unless it is named
 };
 
 struct jsc_members {
     struct jsc_property *table; // open addressing by hash
     uint32_t mask;
+    const struct jsc_property *first; // of `properties`; NULL: it has none
     uint32_t required_count;
     uint32_t pattern_count;
     const struct jsc_pattern **patterns;
@@ -89,11 +90,7 @@ struct jsc_check {
     enum jsc_op op;
     const char *keyword;
     union {
-        uint32_t types; // bits of jsc_type; JSC_INTEGER_BIT
-        struct {
-            const struct jsc_node *nodes;
-            uint32_t index;
-        } value; // const, enum, bounds
+        const struct jsc_node *value; // const, enum, bounds
         uint64_t limit;
         const struct jsc_pattern *pattern;
         struct {
@@ -132,10 +129,15 @@ struct jsc_check {
 };
 
 #define JSC_INTEGER_BIT (1U << 16)
+#define JSC_ANY_TYPE ((1U << JSC_KEY) - 1)
 
 struct jsc_schema {
     const struct jsc_check *checks;
     uint32_t check_count;
+    uint32_t
+        types; // bits of jsc_type, JSC_INTEGER_BIT; of `false`, and before it is compiled: none
+    uint32_t at_once;    // bits of jsc_type: such values fit whatever they are
+    double above, below; // numbers of the right type between these fit; 0 and 0: not known
     uint32_t resource;
     bool is_false;
     bool is_integer_lexical; // draft 4
@@ -248,6 +250,6 @@ struct jsc_report {
     uint64_t steps; // done
 };
 
-/// Judges a value. Mistakes are added to the report up to its bound.
+/// Judges a value, the root of a tape. Mistakes are added to the report up to its bound.
 bool jsc_validate(const struct jsc_set *set, const struct jsc_schema *schema,
-                  const struct jsc_node *nodes, struct jsc_report *report);
+                  const struct jsc_node *value, struct jsc_report *report);

@@ -162,11 +162,12 @@ static int xml_decode(lua_State *L)
     return rc == 0 ? 1 : lua_error(L);
 }
 
-// Puts the value on top into its container: below an object's key, or an array.
-static void xml_json_put(lua_State *L, int depth, bool is_object)
+// Puts the value on top into its container: below a member's name, or an array.
+static void xml_json_put(lua_State *L, const struct moon_json_reader *r)
 {
-    if (depth == 0)
+    if (r->depth == 0)
         return;
+    bool is_object = r->closer == '}';
     int container = is_object ? -3 : -2;
     int n = (int)lua_objlen(L, container);
     if (is_object) {
@@ -202,8 +203,6 @@ static int xml_json_fail(lua_State *L, const char *why)
 static int xml_json(lua_State *L)
 {
     struct moon_slice text = xml_check_text(L, 1, "json: text");
-    bool kinds[XML_DEPTH + 1];
-    int depth = 0;
     struct moon_json_reader r;
     host->charge(L, (uint32_t)(text.len / 4));
     char *scratch = lua_newuserdata(L, text.len + 1);
@@ -211,6 +210,8 @@ static int xml_json(lua_State *L)
     luaL_checkstack(L, XML_DEPTH * 2 + 16, "JSON");
     for (;;) {
         enum moon_json_token token = json_next(&r);
+        if (token >= MOON_JSON_OBJECT && r.name.data != NULL)
+            lua_pushlstring(L, r.name.data, r.name.len);
         switch (token) {
         case MOON_JSON_ERROR:
             return xml_json_fail(L, r.error);
@@ -221,15 +222,10 @@ static int xml_json(lua_State *L)
             lua_newtable(L);
             lua_pushstring(L, token == MOON_JSON_OBJECT ? "object" : "array");
             lua_setfield(L, -2, "kind");
-            kinds[depth++] = token == MOON_JSON_OBJECT;
             break;
         case MOON_JSON_OBJECT_END:
         case MOON_JSON_ARRAY_END:
-            depth--;
-            xml_json_put(L, depth, depth > 0 && kinds[depth - 1]);
-            break;
-        case MOON_JSON_KEY:
-            lua_pushlstring(L, r.text.data, r.text.len);
+            xml_json_put(L, &r);
             break;
         case MOON_JSON_STRING:
         case MOON_JSON_NUMBER:
@@ -237,7 +233,7 @@ static int xml_json(lua_State *L)
         case MOON_JSON_FALSE:
         case MOON_JSON_NULL:
             xml_json_scalar(L, &r, token);
-            xml_json_put(L, depth, depth > 0 && kinds[depth - 1]);
+            xml_json_put(L, &r);
             break;
         }
     }

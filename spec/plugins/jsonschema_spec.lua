@@ -116,6 +116,35 @@ describe("jsonschema", function()
     assert.equal('lacks "name"', errors[1].message)
   end)
 
+  it("takes members in any order", function()
+    local s = compile({ type = "object", required = { "a", "c" }, additionalProperties = false,
+      properties = { a = { type = "integer" }, b = { type = "string" }, c = { type = "boolean" } } })
+    for _, text in ipairs({ '{"a":1,"b":"x","c":true}', '{"c":true,"b":"x","a":1}',
+      '{"b":"x","a":1,"c":true}', '{"c":true,"a":1}' })
+    do
+      assert.is_true(s:validate(text))
+    end
+    for text, rule in pairs({ ['{"c":true,"b":"x"}'] = "required", ['{"c":1,"a":1}'] = "type",
+      ['{"a":1,"d":1,"c":true}'] = "additionalProperties" })
+    do
+      local _, errors = s:validate(text)
+      assert.equal(rule, errors[1].keyword)
+    end
+  end)
+
+  it("judges numbers by what was written, at the bounds and below what a double has", function()
+    local s = compile({ type = "integer", minimum = 1, exclusiveMaximum = 10 })
+    for text, rule in pairs({ ["1"] = "", ["1.0"] = "", ["9"] = "", ["90e-1"] = "", ["0"] = "minimum",
+      ["10"] = "exclusiveMaximum", ["1.5"] = "type", ["9.99999999999999999999"] = "type" })
+    do
+      local _, errors = s:validate(text)
+      assert.equal(rule, errors and errors[1].keyword or "", text)
+    end
+    s = compile({ exclusiveMinimum = 0, ["not"] = { type = "integer" } })
+    assert.is_true(s:validate("1e-400"))
+    assert.is_nil(s:validate("0e-400"))
+  end)
+
   it("refuses what is no JSON, and members that occur twice", function()
     local s = compile(true)
     local _, errors = s:validate('{"a":1,"a":2}')
