@@ -58,8 +58,10 @@ M.schema = {
       description = "Dialect of `schema` where it does not say." },
     depth = { type = "integer", minimum = 1, maximum = 512, default = 128,
       description = "How deeply bodies may nest." },
-    formats = { type = "boolean", default = false,
-      description = "Whether `format` of `schema` is asserted." },
+    formats = { type = "boolean",
+      description = "Whether `format` is asserted: `int32`, `int64`, `float`, `date`, `date-time`, "
+        .. "`uuid`, `email`, `uri`, `byte` and the like. Where left out, in the definition's schemas, "
+        .. "not in `schema`. One that is not known says nothing." },
     errors_variable = { type = "string", minLength = 1, default = "validate_content.errors",
       description = "Name in `ctx.vars` that gets the mistakes: a list of `{ name, type, rule, "
         .. "details, action }`." },
@@ -103,33 +105,35 @@ local function judge_of(content, field)
 end
 
 --- The fields of a form of OpenAPI 2.0, which has no schema of the whole.
-local function fields_of(definition, list)
+local function fields_of(definition, list, formats)
   local out = {}
   for i, one in ipairs(list) do
     out[i] = { name = one.name, required = one.required,
-      validator = not one.is_file and validation.validator(definition, one.schema, "request") or nil }
+      validator = not one.is_file
+        and validation.validator(definition, one.schema, "request", formats) or nil }
   end
   return out
 end
 
-local function content_of(definition, content, direction)
+local function content_of(definition, content, direction, formats)
   local by_media = {}
   for media, one in pairs(content) do
-    by_media[media] = { form = one.form, fields = one.fields and fields_of(definition, one.fields),
+    by_media[media] = { form = one.form, fields = one.fields and fields_of(definition, one.fields,
+      formats),
       validator = (validation.is_json(media) or one.form)
-        and validation.validator(definition, one.schema, direction) or nil }
+        and validation.validator(definition, one.schema, direction, formats) or nil }
   end
   return new_content(by_media)
 end
 
-local function of_operation(definition, operation)
+local function of_operation(definition, operation, formats)
   local responses = {}
   for status, one in pairs(operation.responses) do
-    responses[status] = content_of(definition, one.content, "response")
+    responses[status] = content_of(definition, one.content, "response", formats)
   end
   return { responses = responses, request = operation.body and {
     is_required = operation.body.required,
-    content = content_of(definition, operation.body.content, "request") } }
+    content = content_of(definition, operation.body.content, "request", formats) } }
 end
 
 local function add_xml(self, conf, env)
@@ -177,7 +181,9 @@ function M.prepare(conf, env)
       self.own.by_media[media:lower()] = { validator = validator }
     end
   elseif not self.own then
-    self.operations = validation.by_operation(env, of_operation)
+    self.operations = validation.by_operation(env, function(definition, operation)
+      return of_operation(definition, operation, conf.formats)
+    end)
   end
   return self
 end

@@ -16,7 +16,7 @@ local M = {
 
 M.schema = {
   type = "object", additionalProperties = false, order = { "action",
-    "unspecified_action", "overrides", "errors_variable" },
+    "unspecified_action", "overrides", "formats", "errors_variable" },
   properties = {
     action = { enum = validation.ACTIONS, default = "prevent",
       description = "What follows from a field that does not fit: the answer is refused, it is told, "
@@ -26,6 +26,7 @@ M.schema = {
     overrides = { type = "object", description = "Other actions for some fields, by name.",
       additionalProperties = { enum = validation.ACTIONS,
         description = "Action for this field." } },
+    formats = validation.FORMATS,
     errors_variable = { type = "string", minLength = 1, default = "validate_headers.errors",
       description = "Name in `ctx.vars` that gets the mistakes." },
   },
@@ -62,7 +63,7 @@ function M.prepare(conf, env)
           if action ~= "ignore" and lower ~= "content-type" then
             list[#list + 1] = { name = one.name, place = "header", parameter = one, action = action,
               required = one.required,
-              validator = validation.validator(definition, one.schema, "response") }
+              validator = validation.validator(definition, one.schema, "response", conf.formats) }
           end
         end
         out[status] = list

@@ -24,7 +24,7 @@ M.schema = {
   type = "object", additionalProperties = false,
   order = { "specified_action", "specified_path_action", "specified_query_action",
     "specified_header_action", "unspecified_action", "unspecified_header_action", "overrides",
-    "errors_variable" },
+    "formats", "errors_variable" },
   properties = {
     specified_action = action("What follows from a parameter that does not fit: the request is "
       .. "refused, it is told, or nothing.", "prevent"),
@@ -39,6 +39,7 @@ M.schema = {
       "ignore"),
     overrides = { type = "object", description = "Other actions for some parameters, by name.",
       additionalProperties = action("Action for this parameter.") },
+    formats = validation.FORMATS,
     errors_variable = { type = "string", minLength = 1, default = "validate_parameters.errors",
       description = "Name in `ctx.vars` that gets the mistakes." },
   },
@@ -102,7 +103,7 @@ function M.prepare(conf, env)
           list[#list + 1] = { parameter = one, name = one.name, place = one.place,
             param = one.name:gsub("[^%w_-]", "_"), required = one.required,
             action = overrides[one.name] or by_place[one.place] or specified,
-            validator = validation.validator(definition, one.schema, "request") }
+            validator = validation.validator(definition, one.schema, "request", conf.formats) }
         end
       end
       return { list = list, known = known }

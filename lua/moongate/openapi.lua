@@ -575,13 +575,14 @@ function M.read(path, read)
   return self
 end
 
---- The set that a document's schemas are compiled in.
-function Definition:set_of(uri)
-  local set = self.sets and self.sets[uri]
+--- The set that a document's schemas are compiled in, with their formats asserted or not.
+function Definition:set_of(uri, formats)
+  local key = formats and uri .. " formats" or uri
+  local set = self.sets and self.sets[key]
   if not set then
     local draft = self.version == "3.1" and "openapi-3.1" or "openapi-3.0"
     local text = self.texts[uri]
-    set = jsonschema.set({ draft = draft, definition = true, formats = false,
+    set = jsonschema.set({ draft = draft, definition = true, formats = formats,
       resolve = function(wanted)
         local path = wanted:match("^file:///(.*)$")
         if path and self:document(path) then
@@ -593,29 +594,31 @@ function Definition:set_of(uri)
       return nil, err
     end
     self.sets = self.sets or {}
-    self.sets[uri] = set
+    self.sets[key] = set
   end
-  return set
+  return set, key
 end
 
 --- The validator of a schema's place.
 ---@param place table
 ---@param direction "request"|"response"
+---@param formats boolean  whether `format` is asserted
 ---@return table? schema
 ---@return string? err
-function Definition:validator(place, direction)
-  local key = ("%s#%s %s"):format(place.uri, place.pointer, direction)
+function Definition:validator(place, direction, formats)
+  local key = ("%s#%s %s%s"):format(place.uri, place.pointer, direction, formats and " formats" or "")
   local known = self.validators[key]
   if known then
     return known
   end
-  local set, err = self:set_of(place.uri)
+  local set, set_key = self:set_of(place.uri, formats)
   if not set then
-    return nil, err
+    return nil, set_key
   end
+  local err
   known, err = set:compile("#" .. place.pointer, direction)
   if not known then
-    self.sets[place.uri] = nil -- a set with a broken schema compiles nothing any more
+    self.sets[set_key] = nil -- a set with a broken schema compiles nothing any more
     return nil, err
   end
   self.validators[key] = known

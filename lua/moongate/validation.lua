@@ -11,6 +11,11 @@ M.ACTIONS = { "prevent", "detect", "ignore" }
 --- Of a value that does not have the form of its `style`.
 M.NOT_SO = "is not written as the definition says"
 
+--- The option of the policies that judge by a definition alone.
+M.FORMATS = { type = "boolean", default = true,
+  description = "Whether `format` is asserted: `int32`, `int64`, `float`, `date`, `date-time`, `uuid`, "
+    .. "`email`, `uri`, `byte` and the like. One that is not known says nothing." }
+
 local MAX_TOLD = 16
 
 --- The definitions that a listing may meet: that of its own API, or those of all.
@@ -44,12 +49,12 @@ function M.find(map, ctx)
   return of_api and of_api[name_of(ctx.operation) or ""]
 end
 
---- Compiles, or raises for the loader to tell.
-function M.validator(definition, place, direction)
+--- Compiles, or raises for the loader to tell. `formats`: false where `format` is not asserted.
+function M.validator(definition, place, direction, formats)
   if not place then
     return nil
   end
-  local validator, err = definition:validator(place, direction)
+  local validator, err = definition:validator(place, direction, formats ~= false)
   if not validator then
     error(("the schema cannot be used: %s"):format(err), 0)
   end

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/// The formats that can be asserted. `idn-hostname` takes any labels of sane length: IDNA's tables
-/// are not here.
+/// The formats that can be asserted: JSON Schema's, and those of OpenAPI that say something of a value
+/// (not `binary`, `password`). `idn-hostname` takes any labels of sane length: IDNA's tables are not here.
 
 #include "jsonschema/set.h"
 
@@ -532,13 +532,50 @@ static const struct {
     {"byte", test_byte},
 };
 
+static bool is_named(struct moon_slice name, const char *known)
+{
+    return strlen(known) == name.len && memcmp(known, name.data, name.len) == 0;
+}
+
 jsc_format_fn jsc_format_find(struct moon_slice name, const char **known)
 {
     for (size_t i = 0; i < sizeof FORMATS / sizeof *FORMATS; i++) {
-        if (strlen(FORMATS[i].name) == name.len &&
-            memcmp(FORMATS[i].name, name.data, name.len) == 0) {
+        if (is_named(name, FORMATS[i].name)) {
             *known = FORMATS[i].name;
             return FORMATS[i].test;
+        }
+    }
+    return NULL;
+}
+
+// A number as the reader would have given it. Exact where a double is not, by its text.
+#define NUMBER(value)                                                                              \
+    {                                                                                              \
+        .text = {#value, sizeof #value - 1}, .number = value##.0, .span = 1, .is_whole = true,     \
+        .type = JSC_NUMBER                                                                         \
+    }
+
+static const struct jsc_node ONE = NUMBER(1);
+
+// Of OpenAPI and its registry of formats. `double` is any number that the reader takes.
+static const struct jsc_range RANGES[] = {
+    {"int8", NUMBER(-128), NUMBER(127), &ONE},
+    {"int16", NUMBER(-32768), NUMBER(32767), &ONE},
+    {"int32", NUMBER(-2147483648), NUMBER(2147483647), &ONE},
+    {"int64", NUMBER(-9223372036854775808), NUMBER(9223372036854775807), &ONE},
+    {"uint8", NUMBER(0), NUMBER(255), &ONE},
+    {"uint16", NUMBER(0), NUMBER(65535), &ONE},
+    {"uint32", NUMBER(0), NUMBER(4294967295), &ONE},
+    {"uint64", NUMBER(0), NUMBER(18446744073709551615), &ONE},
+    {"float", NUMBER(-340282346638528859811704183484516925440),
+     NUMBER(340282346638528859811704183484516925440), NULL},
+};
+
+const struct jsc_range *jsc_format_range(struct moon_slice name)
+{
+    for (size_t i = 0; i < sizeof RANGES / sizeof *RANGES; i++) {
+        if (is_named(name, RANGES[i].name)) {
+            return &RANGES[i];
         }
     }
     return NULL;

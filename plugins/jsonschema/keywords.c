@@ -280,11 +280,22 @@ static void compile_string(struct compiler *c)
     }
 }
 
+// A range of numbers is asserted by the checks that bounds have.
+static void compile_range(struct compiler *c, const struct jsc_range *range)
+{
+    bool has_fractions = (c->schema->types & 1U << JSC_NUMBER) != 0;
+    add(c, JSC_OP_MINIMUM, K_FORMAT)->value = &range->least;
+    add(c, JSC_OP_MAXIMUM, K_FORMAT)->value = &range->most;
+    if (range->step != NULL && has_fractions) {
+        add(c, JSC_OP_MULTIPLE_OF, K_FORMAT)->value = range->step;
+    }
+}
+
 static void compile_format(struct compiler *c)
 {
     uint32_t at = c->at[K_FORMAT];
-    if (at == 0 || !(c->dialect.asserts_formats || c->set->asserts_formats) ||
-        c->nodes[at].type != JSC_STRING) {
+    bool is_asserted = c->set->asserts_formats || c->dialect.asserts_formats;
+    if (at == 0 || !is_asserted || c->nodes[at].type != JSC_STRING) {
         return;
     }
     const char *name;
@@ -293,6 +304,11 @@ static void compile_format(struct compiler *c)
         struct jsc_check *check = add(c, JSC_OP_FORMAT, K_FORMAT);
         check->format.test = test;
         check->format.name = name;
+        return;
+    }
+    const struct jsc_range *range = jsc_format_range(c->nodes[at].text);
+    if (range != NULL) {
+        compile_range(c, range);
     }
 }
 

@@ -231,8 +231,18 @@ bool jsc_set_fail(struct jsc_set *set, uint32_t document, uint32_t node, const c
 /// Room for one more element; false: no memory is left.
 bool jsc_grow(void **list, uint32_t count, size_t size);
 
-/// The test of a format, NULL where it has none.
+/// The test of a format of strings, NULL where it has none.
 jsc_format_fn jsc_format_find(struct moon_slice name, const char **known);
+
+/// What a format of numbers allows.
+struct jsc_range {
+    const char *name;
+    struct jsc_node least, most;
+    const struct jsc_node *step; // that they are multiples of; NULL: any number
+};
+
+/// NULL where the name is no such format.
+const struct jsc_range *jsc_format_range(struct moon_slice name);
 
 /// One mistake that a value makes.
 struct jsc_mistake {

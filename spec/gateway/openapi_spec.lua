@@ -23,6 +23,8 @@ paths:
         - { name: limit, in: query, schema: { type: integer, minimum: 1, maximum: 100 } }
         - { name: tags, in: query, explode: false, schema: { type: array, items: { type: string, maxLength: 3 } } }
         - { name: X-Trace, in: header, schema: { type: string, pattern: "^[a-f0-9]+$" } }
+        - { name: since, in: query, schema: { type: string, format: date-time } }
+        - { name: offset, in: query, schema: { type: integer, format: int32 } }
         - name: filter
           in: query
           style: deepObject
@@ -30,7 +32,9 @@ paths:
       responses:
         "200":
           description: pets
-          headers: { X-Total: { required: true, schema: { type: integer } } }
+          headers:
+            X-Total: { required: true, schema: { type: integer } }
+            X-Next: { schema: { type: string, format: uuid } }
           content:
             application/json:
               schema: { type: array, items: { $ref: "models.yaml#/Pet" } }
@@ -64,6 +68,10 @@ Pet:
     name: { type: string, maxLength: 10 }
     note: { type: string, nullable: true }
     kind: { type: string, enum: [cat, dog] }
+    born: { type: string, format: date }
+    chip: { type: integer, format: int64 }
+    weight: { type: number, format: float }
+    colour: { type: string, format: colour-name }
 ]]
 
 local function start(api, answers)
@@ -170,6 +178,41 @@ return { name = "pets", paths = { "/v1" }, backend = "pets", openapi = "openapi/
     fields["X-Known"] = "1"
     assert.equal(200, gw:get("/v1/pets").status)
     fields["X-Leak"] = "1"
+    assert.equal(502, gw:get("/v1/pets").status)
+  end)
+
+  it("asserts the formats of its schemas", function()
+    gw = start('return { name = "pets", paths = { "/v1" }, backend = "pets", '
+      .. 'openapi = "openapi/pets.yaml" }', created)
+    for members, wanted in pairs({
+      ['"born":"2024-02-29"'] = 201, ['"born":"2023-02-29"'] = 400, ['"born":"yesterday"'] = 400,
+      ['"chip":9223372036854775807'] = 201, ['"chip":9223372036854775808'] = 400,
+      ['"chip":-9223372036854775808'] = 201, ['"chip":-9223372036854775809'] = 400,
+      ['"weight":4.2'] = 201, ['"weight":1e39'] = 400, ['"colour":"octarine"'] = 201,
+    }) do
+      assert.equal(wanted, post(gw, '{"name":"Rex",' .. members .. "}").status, members)
+    end
+    for query, wanted in pairs({
+      ["since=2024-05-01T10:00:00Z"] = 201, ["since=2024-05-01"] = 400,
+      ["offset=2147483647"] = 201, ["offset=2147483648"] = 400,
+    }) do
+      assert.equal(wanted, gw:get("/v1/pets?" .. query).status, query)
+    end
+  end)
+
+  it("asserts formats of the answer's fields, and none where it shall not", function()
+    local function answers()
+      return 200, { ["Content-Type"] = "application/json", ["X-Total"] = "1", ["X-Next"] = "42" },
+        '[{"id":1,"name":"Rex","born":"yesterday"}]'
+    end
+    local api = [[return { name = "pets", paths = { "/v1" }, backend = "pets",
+      openapi = "openapi/pets.yaml", validation = { response = "prevent", formats = %s } }]]
+    gw = start(api:format("false"), answers)
+    assert.equal(200, gw:get("/v1/pets?since=yesterday").status)
+    gw:close()
+    gw = start([[local p = require("moongate.policies")
+      return { name = "pets", paths = { "/v1" }, backend = "pets", openapi = "openapi/pets.yaml",
+        policies = { outbound = { p.validate_headers {} } } }]], answers)
     assert.equal(502, gw:get("/v1/pets").status)
   end)
 

@@ -145,6 +145,29 @@ describe("jsonschema", function()
     assert.is_nil(s:validate("0e-400"))
   end)
 
+  it("asserts the formats of OpenAPI's numbers, exactly", function()
+    local ranges = { int8 = { "-128", "127", "-129", "128" }, uint8 = { "0", "255", "-1", "256" },
+      int16 = { "-32768", "32767", "-32769", "32768" }, uint16 = { "0", "65535", "-1", "65536" },
+      int32 = { "-2147483648", "2147483647.0", "-2147483649", "2147483648" },
+      uint32 = { "0", "4294967295", "-1", "4294967296" },
+      int64 = { "-9223372036854775808", "9223372036854775807", "-9223372036854775809",
+        "9223372036854775808" },
+      uint64 = { "0", "18446744073709551615", "-1", "18446744073709551616" },
+      float = { "-3.4028234e38", "0.1", "-3.5e38", "1e39" } }
+    for name, numbers in pairs(ranges) do
+      local s = compile({ format = name }, { formats = true })
+      for i, number in ipairs(numbers) do
+        assert.equal(i <= 2, s:validate(number) == true, name .. " " .. number)
+      end
+      assert.is_true(s:validate('"12"'))
+      assert.equal(name == "float", s:validate("1.5") == true)
+      assert.is_true(compile({ format = name }):validate("1e60"))
+    end
+    local _, errors = compile({ type = "integer", format = "int32" }, { formats = true })
+      :validate("3000000000")
+    assert.same({ { path = "", keyword = "format", message = "is above 2147483647" } }, errors)
+  end)
+
   it("refuses what is no JSON, and members that occur twice", function()
     local s = compile(true)
     local _, errors = s:validate('{"a":1,"a":2}')

@@ -26,6 +26,8 @@ local validation = f.record("How `openapi` is enforced.", {
   { "response", f.enum("Answers that it does not have: refused, told, or let pass.", checked,
     "ignore") },
   { "max_size", f.bytes("Largest body that is checked.", { minimum = 1, default = 1048576 }) },
+  { "formats", f.bool("Whether `format` of its schemas is asserted: numbers' ranges, dates, UUIDs and "
+    .. "the like.", true) },
 })
 
 local operation = f.record("One operation.", {

@@ -95,22 +95,24 @@ function M.complete(api, definition)
 end
 
 --- The policies that check requests and responses as `validation` says: section, name, options.
----@param validation { request: string, response: string }
+---@param validation { request: string, response: string, max_size: integer, formats: boolean }
 ---@return table[]
 function M.policies(validation)
   local list = {}
   local request, response = validation.request, validation.response
+  local formats = validation.formats
+  local function content(action)
+    return { action = action, unspecified_content_type_action = action,
+      size_exceeded_action = action, max_size = validation.max_size, formats = formats }
+  end
   if request ~= "ignore" then
-    list[#list + 1] = { "inbound", "validate_parameters", { specified_action = request } }
-    list[#list + 1] = { "inbound", "validate_content", { action = request,
-      unspecified_content_type_action = request, size_exceeded_action = request,
-      max_size = validation.max_size } }
+    list[#list + 1] = { "inbound", "validate_parameters",
+      { specified_action = request, formats = formats } }
+    list[#list + 1] = { "inbound", "validate_content", content(request) }
   end
   if response ~= "ignore" then
-    list[#list + 1] = { "outbound", "validate_content", { action = response,
-      unspecified_content_type_action = response, size_exceeded_action = response,
-      max_size = validation.max_size } }
-    list[#list + 1] = { "outbound", "validate_headers", { action = response } }
+    list[#list + 1] = { "outbound", "validate_content", content(response) }
+    list[#list + 1] = { "outbound", "validate_headers", { action = response, formats = formats } }
     list[#list + 1] = { "outbound", "validate_status_code", { action = response } }
   end
   return list
