@@ -118,23 +118,36 @@ void moon_hash128(uint64_t seed, struct moon_slice bytes, uint64_t out[2])
     sip_fini128(&s, out);
 }
 
+// The top byte of a text's first word says what the word is: seven bytes at most and their number, or the
+// number of bytes in the words that follow.
+enum { HASH_LONG = 0x80, HASH_ABSENT = 0xff };
+
+static inline void sip_text(struct sip_state *s, struct moon_slice text)
+{
+    const char *at = text.data;
+    size_t left = text.len;
+    if (left < 8) {
+        uint64_t top = at == NULL ? HASH_ABSENT : left;
+        sip_word(s, sip_load(at, left) | top << 56);
+        return;
+    }
+    sip_word(s, left | (uint64_t)HASH_LONG << 56);
+    for (; left >= 8; left -= 8, at += 8) {
+        uint64_t m;
+        memcpy(&m, at, 8);
+        sip_word(s, m);
+    }
+    if (left > 0)
+        sip_word(s, sip_load(at, left));
+}
+
 void moon_hash128_list(uint64_t seed, const struct moon_slice *texts, size_t count, uint64_t out[2])
 {
     struct sip_state s = sip_init();
     s.v1 ^= 0xee;
     sip_word(&s, seed);
-    for (size_t i = 0; i < count; i++) {
-        const char *at = texts[i].data;
-        size_t left = texts[i].len;
-        sip_word(&s, at == NULL ? UINT64_MAX : left); // says how many words of text follow
-        for (; left >= 8; left -= 8, at += 8) {
-            uint64_t m;
-            memcpy(&m, at, 8);
-            sip_word(&s, m);
-        }
-        if (left > 0)
-            sip_word(&s, sip_load(at, left));
-    }
+    for (size_t i = 0; i < count; i++)
+        sip_text(&s, texts[i]);
     sip_word(&s, count);
     sip_fini128(&s, out);
 }

@@ -352,11 +352,11 @@ static void access_count(struct moon_exchange *x)
     struct moon_metrics *metrics = x->gateway->env.metrics;
     int status = x->is_head_sent ? x->response.status : 0;
     int class = status / 100;
-    struct moon_leaf unrouted = {0};
-    struct moon_leaf *leaf =
-        x->ctx.leaf == NULL
-            ? &unrouted
-            : &moon_script_plan_mutable(x->generation->script)->leaves[x->ctx.leaf->id - 1];
+    struct moon_leaf unrouted, *leaf = &unrouted;
+    if (x->ctx.leaf == NULL)
+        unrouted = (struct moon_leaf){0};
+    else
+        leaf = &moon_script_plan_mutable(x->generation->script)->leaves[x->ctx.leaf->id - 1];
     if (leaf->metric_requests[class] == 0) {
         leaf->metric_requests[class] =
             access_series(x, MOON_METRIC_COUNTER, "moongate_requests_total",

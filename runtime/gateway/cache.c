@@ -145,6 +145,23 @@ void moon_cache_count(const struct moon_exchange *x)
 
 // ---- looking up --------------------------------------------------------------------------------
 
+// Fields of a request that ask something of a cache; most requests have none of them.
+static bool cache_is_asked(const struct moon_exchange *x)
+{
+    static const bool asks[MOON_FIELD_COUNT] = {
+        [MOON_FIELD_IF_MATCH] = true,      [MOON_FIELD_IF_UNMODIFIED_SINCE] = true,
+        [MOON_FIELD_IF_NONE_MATCH] = true, [MOON_FIELD_IF_MODIFIED_SINCE] = true,
+        [MOON_FIELD_RANGE] = true,         [MOON_FIELD_IF_RANGE] = true,
+        [MOON_FIELD_CACHE_CONTROL] = true, [MOON_FIELD_PRAGMA] = true,
+    };
+    const struct moon_fields *fields = &x->request.fields;
+    for (size_t i = 0; i < fields->count; i++) {
+        if (asks[fields->ids[i]])
+            return true;
+    }
+    return false;
+}
+
 static struct moon_slice cache_field(const struct moon_exchange *x, enum moon_field_id id)
 {
     if (moon_fields_find_id(&x->request.fields, id) == NULL)
@@ -405,10 +422,24 @@ void moon_cache_cancel(void *ctx)
     x->cache->remote.query = NULL;
 }
 
-static bool cache_is_unconditional(const struct moon_exchange *x)
+// What the request asks of the cache. @return false when it passes by, for the reason in `forward`
+static bool cache_read_request(struct moon_exchange *x)
 {
-    return !cache_has(x, MOON_FIELD_IF_MATCH) && !cache_has(x, MOON_FIELD_IF_UNMODIFIED_SINCE) &&
-           x->request.framing == MOON_FRAMING_NONE && !x->request.wants_upgrade;
+    struct moon_cache_state *cache = x->cache;
+    cache->forward = MOON_CACHE_FWD_BYPASS;
+    if (x->request.framing != MOON_FRAMING_NONE || x->request.wants_upgrade)
+        return false;
+    if (cache_is_asked(x)) {
+        if (cache_has(x, MOON_FIELD_IF_MATCH) || cache_has(x, MOON_FIELD_IF_UNMODIFIED_SINCE))
+            return false;
+        if (cache->rule->heeds_client && !x->ctx.is_background)
+            moon_cache_control_read(&cache->request_cc, &x->request.fields, true);
+        cache->client = (struct moon_cache_conditions){
+            cache_field(x, MOON_FIELD_IF_NONE_MATCH), cache_field(x, MOON_FIELD_IF_MODIFIED_SINCE),
+            cache_field(x, MOON_FIELD_RANGE), cache_field(x, MOON_FIELD_IF_RANGE)};
+    }
+    cache->forward = MOON_CACHE_FWD_REQUEST;
+    return (cache->request_cc.flags & MOON_CC_NO_STORE) == 0;
 }
 
 enum moon_cache_answer moon_cache_lookup(struct moon_ctx *ctx, const struct moon_cache_rule *rule,
@@ -439,15 +470,8 @@ enum moon_cache_answer moon_cache_lookup(struct moon_ctx *ctx, const struct moon
         cache->rule = NULL;
     if (!is_get && !(x->request.method == MOON_METHOD_HEAD && rule->has_head))
         return cache_pass(x, MOON_CACHE_FWD_METHOD);
-    if (!cache_is_unconditional(x))
-        return cache_pass(x, MOON_CACHE_FWD_BYPASS);
-    if (rule->heeds_client && !ctx->is_background)
-        moon_cache_control_read(&cache->request_cc, &x->request.fields, true);
-    if ((cache->request_cc.flags & MOON_CC_NO_STORE) != 0)
-        return cache_pass(x, MOON_CACHE_FWD_REQUEST);
-    cache->client = (struct moon_cache_conditions){
-        cache_field(x, MOON_FIELD_IF_NONE_MATCH), cache_field(x, MOON_FIELD_IF_MODIFIED_SINCE),
-        cache_field(x, MOON_FIELD_RANGE), cache_field(x, MOON_FIELD_IF_RANGE)};
+    if (!cache_read_request(x))
+        return cache_pass(x, cache->forward);
     return cache_find(x);
 }
 

@@ -135,7 +135,7 @@ bool moon_cache_make_key(struct moon_exchange *x, const struct moon_cache_rule *
     }
     if (parts.is_full)
         return false;
-    moon_hash128_list(KEY_SEED, parts.slices, parts.count, hash);
+    moon_hash128_list(KEY_SEED ^ rule->flavour, parts.slices + 1, parts.count - 1, hash);
     *key = (struct moon_store_key){hash[0], hash[1]};
     return true;
 }

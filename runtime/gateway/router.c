@@ -38,7 +38,7 @@ struct moon_router {
     struct router_host *hosts;
     size_t host_count;
     struct router_host **exact; // open addressing
-    size_t exact_slots;
+    size_t exact_slots, exact_count;
     struct router_host **wildcards; // longest first
     size_t wildcard_count;
     struct router_host *any;
@@ -201,6 +201,7 @@ static bool router_index_hosts(struct moon_router *router)
             while (router->exact[at] != NULL)
                 at = (at + 1) & (router->exact_slots - 1);
             router->exact[at] = host;
+            router->exact_count++;
         }
     }
     qsort(router->wildcards, router->wildcard_count, sizeof(*router->wildcards),
@@ -249,7 +250,7 @@ static const struct router_host *router_match_host(const struct moon_router *rou
                                                    struct moon_slice host)
 {
     if (host.len > 0) {
-        size_t at = moon_hash(host) & (router->exact_slots - 1);
+        size_t at = router->exact_count == 0 ? 0 : moon_hash(host) & (router->exact_slots - 1);
         for (; router->exact[at] != NULL; at = (at + 1) & (router->exact_slots - 1)) {
             if (moon_slice_is(router->exact[at]->name, host))
                 return router->exact[at];

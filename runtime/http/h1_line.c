@@ -59,6 +59,10 @@ static enum moon_rc line_version(const char *at, const char *end, bool is_whole,
 {
     static const char form[] = "HTTP/0.0"; // '0' stands for a digit
     size_t len = (size_t)(end - at);
+    if (MOON_LIKELY(is_whole && len == sizeof(form) - 1 && memcmp(at, "HTTP/1.1", len) == 0)) {
+        *minor = 1;
+        return MOON_OK;
+    }
     for (size_t i = 0; i < len; i++) {
         if (i >= sizeof(form) - 1) {
             return MOON_ERR_BAD_REQUEST_LINE;

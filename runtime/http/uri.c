@@ -8,14 +8,21 @@ enum { URI_HOST_BYTES = 255, URI_PORT_MAX = 65535 };
 
 static bool uri_parse_port(struct moon_slice text, int *port)
 {
-    int64_t value = 0;
-    if (text.len > 0 && !moon_slice_number(text, &value)) {
+    int value = 0;
+    if (text.len > 5) {
         return false;
     }
-    if (value > URI_PORT_MAX || text.len > 5 || (text.len > 0 && value == 0)) {
+    for (size_t i = 0; i < text.len; i++) {
+        int digit = text.data[i] - '0';
+        if (digit < 0 || digit > 9) {
+            return false;
+        }
+        value = value * 10 + digit;
+    }
+    if (value > URI_PORT_MAX || (text.len > 0 && value == 0)) {
         return false;
     }
-    *port = (int)value;
+    *port = value;
     return true;
 }
 
