@@ -40,7 +40,7 @@ local backends = {
   trying = { retries = 1, retry = { on = { 503, "reset" }, backoff = 0.001, idempotency_key = true, budget = 100 },
     outlier = calm, targets = { a, b } },
   thrifty = { retries = 1, retry = { on = { 503 }, backoff = 0.3, budget = 20 }, outlier = calm, targets = { a, b } },
-  timely = { retries = 1, retry = { on = { "timeout" }, try_timeout = 0.1, backoff = 0.001 }, outlier = calm,
+  timely = { retries = 1, retry = { on = { "timeout" }, try_timeout = 0.5, backoff = 0.001 }, outlier = calm,
     targets = { a, b } },
   total = { retries = 0, timeout = { total = 0.3 }, outlier = calm, targets = { a } },
   old = { targets = { a } }, new = { targets = { b } },
@@ -170,9 +170,24 @@ describe("a pool of backends", function()
     end)
 
     it("the one with fewer requests", function()
-      set(1, "delay_ms=400")
-      at_once(24, "/least", nil, 0.01)
-      assert.is_true(#seen(2) >= 16, #seen(2) .. " of 24 went to the fast one")
+      set(1, "delay_ms=2000")
+      local slow = {}
+      for _ = 1, 12 do -- the fast one's answer is there before the next is asked
+        local client = assert(socket.connect("127.0.0.1", gw:port("http")))
+        client:send("GET /least HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        local before = #slow
+        assert.truthy(process.eventually(function()
+          if #seen(1) > before then
+            slow[before + 1] = client
+          end
+          return #slow > before or socket.select({ client }, nil, 0)[1]
+        end))
+      end
+      assert.is_true(#slow <= 2, #slow .. " of 12 went to the slow one; each worker gives it one")
+      for _, client in ipairs(slow) do
+        client:settimeout(10)
+        assert.matches("^HTTP/1.1 200 ", (client:receive("*l")))
+      end
     end)
 
     for what, case in pairs {
@@ -181,10 +196,10 @@ describe("a pool of backends", function()
     } do
       it("by the hash of " .. what .. ", alike in all workers", function()
         local used = {}
-        for i = 1, 15 do
+        for i = 1, 45 do -- by the ports, which are chance, fifteen would miss one of three in 150 runs
           local first = get(case[1], case[2](i))
           used[first] = true
-          for _ = 1, 3 do
+          for _ = 1, i <= 15 and 3 or 0 do
             assert.equal(first, (get(case[1], case[2](i))))
           end
         end
@@ -244,10 +259,13 @@ describe("a pool of backends", function()
       counts(6, "/slow_start")
       set(5)
       socket.sleep(1.1)
+      local back_at = socket.gettime()
       counts(6, "/slow_start") -- the first answer brings it back
       local count = counts(40, "/slow_start")
-      assert.is_true((count[5] or 0) <= 12, "the new one had " .. tostring(count[5]))
-      assert.is_true(count[6] >= 28)
+      local grown = math.min(1, (socket.gettime() - back_at) / 4) -- its weight by now, of 1
+      local most = 40 * grown / (1 + grown) + 8
+      assert.is_true((count[5] or 0) <= most, ("the new one had %s, of %.1f"):format(tostring(count[5]), most))
+      assert.equal(40, (count[5] or 0) + count[6])
     end)
   end)
 
@@ -255,15 +273,19 @@ describe("a pool of backends", function()
     it("what goes to a failing backend: the breaker opens, says when, and closes behind a good probe", function()
       set(1, "status=500")
       counts(6, "/breaking")
-      local asked = #seen(1)
-      local _, status, head = get("/breaking")
-      assert.equal(503, status)
+      local asked, head
+      assert.truthy(process.eventually(function() -- it is tried once a second
+        asked = #seen(1)
+        local _, status, fields = get("/breaking")
+        head = fields
+        return status == 503
+      end))
       assert.matches("\r\nRetry%-After: %d+\r\n", head)
       assert.equal(asked, #seen(1))
       set(1)
       assert.truthy(process.eventually(function()
         return select(2, get("/breaking")) == 200
-      end, 5))
+      end))
       assert.same({ [1] = 6 }, counts(6, "/breaking"))
     end)
 
@@ -278,17 +300,20 @@ describe("a pool of backends", function()
     it("further tries by the budget: a fifth of what is under way, or three", function()
       set(1, "status=503")
       set(2, "status=503")
+      local began = socket.gettime()
       at_once(20, "/thrifty")
       local tries = #seen(1) + #seen(2) - 20
-      assert.is_true(tries >= 1 and tries <= 2 * 4, tries .. " further tries") -- each worker has its own
+      -- Each worker has its own budget; what has been tried makes room for others, 0.3 s later at the earliest.
+      local rounds = math.max(1, math.floor((socket.gettime() - began) / 0.3))
+      assert.is_true(tries >= 1 and tries <= 2 * 4 * rounds, tries .. " further tries")
     end)
 
     it("each try, and all of them together, in time", function()
-      set(1, "delay_ms=2000")
+      set(1, "delay_ms=30000")
       assert.same({ [2] = 4 }, counts(4, "/timely"))
       local began = socket.gettime()
       assert.equal(504, select(2, get("/total")))
-      assert.is_true(socket.gettime() - began < 1.5)
+      assert.is_true(socket.gettime() - began < 10)
     end)
   end)
 
@@ -317,10 +342,10 @@ describe("a pool of backends", function()
   end)
 
   it("copies to a mirror what it is asked, and waits for nobody there", function()
-    set(4, "delay_ms=1500")
+    set(4, "delay_ms=4000")
     local began = socket.gettime()
     assert.equal(200, post("/mirrored", "data", "X-One: 1\r\n"))
-    assert.is_true(socket.gettime() - began < 1)
+    assert.is_true(socket.gettime() - began < 3.5)
     local copy = assert(process.eventually(function()
       return seen(4)[1]
     end))

@@ -12,12 +12,16 @@ end
 
 local support = require("spec.integration.redis_support")
 
+-- No answer may come late, other than where deadlines are what is looked at: those are of the command.
+local PATIENT = { deadline_ms = 10000 }
+local HASTY = { deadline_ms = 25 }
+
 describe("redis connection", function()
   local server, redis
 
   before_each(function()
     server = servers.start()
-    redis = support.redis(server.url)
+    redis = support.redis(server.url, PATIENT)
     assert.is_true(redis:ready())
   end)
 
@@ -40,7 +44,7 @@ describe("redis connection", function()
     assert.truthy(text:find("not an integer"))
     local long = ("x"):rep(1000000)
     redis:call { "SET", "long", long }
-    assert.equal(long, select(2, redis:call({ "GET", "long" }, { deadline_ms = 1000 })))
+    assert.equal(long, select(2, redis:call { "GET", "long" }))
   end)
 
   it("keeps the order of what is sent in one go", function()
@@ -48,7 +52,7 @@ describe("redis connection", function()
     for i = 1, 2000 do
       assert.equal("again", (redis:send({ "INCR", "n" }, function(_, value)
         got[i] = value
-      end, { deadline_ms = 2000 })))
+      end)))
     end
     assert.is_true(support.spin_until(function()
       return got[2000]
@@ -60,14 +64,14 @@ describe("redis connection", function()
 
   it("answers no later than the deadline, and drops late replies in their place", function()
     server:pause()
-    local rc, _, _, ms = redis:call { "INCR", "n" }
+    local rc, _, _, ms, stall = redis:call({ "INCR", "n" }, HASTY)
     assert.equal("timeout", rc)
-    assert.is_true(ms >= 24 and ms < 60, ms .. " ms")
+    assert.is_true(ms >= 24 and ms < 60 + stall, ms .. " ms")
     server:resume()
     assert.is_true(redis:ready())
     -- The late command was carried out; its reply went to nobody.
     assert.equal("1", select(2, redis:call { "GET", "n" }))
-    assert.equal(1, tonumber(redis:stats().late_replies))
+    assert.is_true(tonumber(redis:stats().late_replies) >= 1) -- and those of `ready`
     for i = 2, 20 do
       assert.equal(i, select(2, redis:call { "INCR", "n" }))
     end
@@ -92,17 +96,17 @@ describe("redis connection", function()
     server:pause()
     local slowest, refused = 0, 0
     for _ = 1, 200 do
-      local rc, _, _, ms = redis:call { "INCR", "n" }
+      local rc, _, _, ms, stall = redis:call({ "INCR", "n" }, HASTY)
       refused = refused + (rc == "store" and 1 or 0)
-      slowest = math.max(slowest, ms or 0)
+      slowest = math.max(slowest, ms and ms - stall or 0)
     end
     assert.equal(195, refused)
     assert.is_true(slowest < 60, slowest .. " ms")
     assert.equal(1, tonumber(redis:stats().breaker_opens))
     server:resume()
     local began = support.now_ms()
-    assert.is_true(redis:ready(2000))
-    assert.is_true(support.now_ms() - began < 1500)
+    assert.is_true(redis:ready())
+    assert.is_true(support.now_ms() - began < 5000) -- the probe comes after one second, the rest is the machine's
   end)
 
   it("comes back to a server that was killed and started again", function()
@@ -110,18 +114,18 @@ describe("redis connection", function()
     support.spin(200)
     local rc, _, _, ms = redis:call { "INCR", "n" }
     assert.is_true(rc ~= "ok")
-    assert.is_true((ms or 0) < 60)
+    assert.is_true((ms or 0) < 1000) -- of a deadline of ten seconds
     server:launch()
     local began = support.now_ms()
-    assert.is_true(redis:ready(3000))
-    assert.is_true(support.now_ms() - began < 2000)
+    assert.is_true(redis:ready())
+    assert.is_true(support.now_ms() - began < 5000) -- it tries after 1.5 s at most
   end)
 
   it("tells what was certainly not carried out from what may have been", function()
     local outcome
     redis:send({ "INCR", "n" }, function(rc)
       outcome = rc
-    end, { deadline_ms = 1000 })
+    end)
     server:pause()
     support.net.turn(1) -- it goes out, and nobody answers
     server:kill()
@@ -165,9 +169,9 @@ describe("redis connection", function()
   it("refuses a reply that is too large, and goes on", function()
     redis:close()
     server:cli("SET", "long", ("x"):rep(100000))
-    redis = support.redis(server.url, { reply_bytes = 65536 })
+    redis = support.redis(server.url, { reply_bytes = 65536, deadline_ms = 10000 })
     assert.is_true(redis:ready())
-    assert.equal("io", (redis:call({ "GET", "long" }, { deadline_ms = 500 })))
+    assert.equal("io", (redis:call { "GET", "long" }))
     assert.is_true(redis:ready())
   end)
 end)
@@ -191,7 +195,7 @@ describe("redis access", function()
     server = servers.start { tcp = true, cli = "--user admin --pass root --no-auth-warning",
       conf = "user admin on >root ~* &* +@all\nuser gate on >se/c:ret ~* &* +@all\n"
         .. "user default off\n" }
-    redis = support.redis(("redis://gate:se%%2Fc%%3Aret@127.0.0.1:%d/3"):format(server.port))
+    redis = support.redis(("redis://gate:se%%2Fc%%3Aret@127.0.0.1:%d/3"):format(server.port), PATIENT)
     assert.is_true(redis:ready())
     redis:call { "SET", "where", "three" }
     assert.equal("three", server:cli("-n", "3", "GET", "where"))
@@ -200,14 +204,14 @@ describe("redis access", function()
   it("refuses commands at once while it may not log in, and keeps trying", function()
     server = servers.start { tcp = true, cli = "--pass good --no-auth-warning",
       arguments = "--requirepass good" }
-    redis = support.redis(("redis://:bad@127.0.0.1:%d"):format(server.port))
+    redis = support.redis(("redis://:bad@127.0.0.1:%d"):format(server.port), PATIENT)
     support.spin(200)
     local rc, _, _, ms = redis:call { "GET", "x" }
     assert.equal("store", rc)
-    assert.is_true((ms or 0) < 60)
+    assert.is_true((ms or 0) < 1000)
     server:cli("CONFIG", "SET", "requirepass", "bad")
     server.cli_options = "--pass bad --no-auth-warning"
-    assert.is_true(redis:ready(3000))
+    assert.is_true(redis:ready())
   end)
 
   it("speaks TLS, and refuses a server that it cannot verify", function()
@@ -224,11 +228,11 @@ describe("redis access", function()
     support.spin(300)
     assert.equal("store", (redis:call { "PING" }))
     redis:close()
-    redis = support.redis(server.url, { tls = trusted })
+    redis = support.redis(server.url, { tls = trusted, deadline_ms = 10000 })
     assert.is_true(redis:ready())
     local long = ("y"):rep(300000)
-    assert.equal("OK", select(2, redis:call({ "SET", "a", long }, { deadline_ms = 1000 })))
-    assert.equal(long, select(2, redis:call({ "GET", "a" }, { deadline_ms = 1000 })))
+    assert.equal("OK", select(2, redis:call { "SET", "a", long }))
+    assert.equal(long, select(2, redis:call { "GET", "a" }))
     tls.C.moon_tls_client_release(trusted)
     tls.C.moon_tls_client_release(stranger)
     tls.remove_dir()

@@ -146,16 +146,21 @@ function M.spin(ms)
   end
 end
 
---- Turns the loop until `is_done()`; tells whether it was within `ms`.
+--- Turns the loop until `is_done()`; tells whether it was within `ms` (20 s, for what has no bound of its
+--- own), and for how long, at most, the machine left this process standing in a turn: what has a deadline
+--- was late by as much.
 function M.spin_until(is_done, ms)
-  local ends = M.now_ms() + (ms or 3000)
+  local before, stall = M.now_ms(), 0
+  local ends = before + (ms or 20000)
   while not is_done() do
-    if M.now_ms() > ends then
-      return false
+    if before > ends then
+      return false, stall
     end
     net.turn(1)
+    local now = M.now_ms()
+    before, stall = now, math.max(stall, now - before - 1)
   end
-  return true
+  return true, stall
 end
 
 --- A configuration from a URL; nil and the error when it is none.
@@ -221,7 +226,7 @@ function Redis:send(words, done, options)
   return rc, out[0]
 end
 
---- Sends and waits. @return rc, value, is_error, ms
+--- Sends and waits. @return rc, value, is_error, ms, by how much of these the machine was late
 function Redis:call(words, options)
   local result
   local rc = self:send(words, function(...)
@@ -230,10 +235,11 @@ function Redis:call(words, options)
   if rc ~= "again" then
     return rc
   end
-  assert(M.spin_until(function()
+  local is_there, stall = M.spin_until(function()
     return result
-  end), "no answer")
-  return result[1], result[2], result[3], result[4]
+  end)
+  assert(is_there, "no answer")
+  return result[1], result[2], result[3], result[4], stall
 end
 
 function Redis:eval(script, key, arguments, options)
@@ -265,7 +271,7 @@ end
 function Redis:ready(ms)
   return M.spin_until(function()
     return (self:call({ "PING" }, { deadline_ms = 200 })) == "ok"
-  end, ms or 3000)
+  end, ms)
 end
 
 function Redis:stats()
@@ -346,17 +352,18 @@ function Node:start(spec, key, done, amount)
   end
 end
 
---- Decides and waits. @return decision, ms
+--- Decides and waits. @return decision, ms, by how much of these the machine was late
 function Node:check(spec, key, amount)
   local got
   local began = M.now_ms()
   self:start(spec, key, function(d)
     got = d
   end, amount)
-  assert(M.spin_until(function()
+  local is_there, stall = M.spin_until(function()
     return got
-  end), "no decision")
-  return got, M.now_ms() - began
+  end)
+  assert(is_there, "no decision")
+  return got, M.now_ms() - began, stall
 end
 
 --- Gives back what a decision counted.
@@ -374,7 +381,7 @@ function M.settle(nodes, ms)
       end
     end
     return true
-  end, ms or 5000)
+  end, ms)
 end
 
 return M
