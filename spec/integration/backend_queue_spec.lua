@@ -13,13 +13,14 @@ return {
     short = { targets = { "http://127.0.0.1:8080/a" }, host = "origin.test", tls = { sni = "short" },
       limits = { connections = 2, pending = 2, pending_timeout = 5 } },
     hasty = { targets = { "http://127.0.0.1:8080/b" }, host = "origin.test", tls = { sni = "hasty" },
-      limits = { connections = 2, pending = 100, pending_timeout = 0.15 } },
+      limits = { connections = 2, pending = 100, pending_timeout = 0.9 } },
     few = { targets = { "http://127.0.0.1:8080/c" }, host = "origin.test", tls = { sni = "few" },
       limits = { requests = 3 } },
   },
   sites = {
     { hosts = { "origin.test" },
-      policies = { inbound = { function(ctx) ctx:sleep(0.1) end } },
+      -- Where it is counted who comes meanwhile, it takes long enough for all to come.
+      policies = { inbound = { function(ctx) ctx:sleep(ctx.request.path == "/queued" and 0.1 or 0.6) end } },
       routes = { { path = "/*", reply = { status = 200, body = "slow" } } } },
     { hosts = { "*" }, routes = {
       { path = "/queued", backend = "queued" }, { path = "/short", backend = "short" },

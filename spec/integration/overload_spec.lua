@@ -92,7 +92,7 @@ describe("a worker with more to do than it can", function()
     local asked = socket.gettime()
     ask(health, "/health")
     assert.equal(200, (answer_of(health)))
-    assert.is_true(socket.gettime() - asked < 5)
+    assert.is_true(socket.gettime() - asked < 10)
     local counts = {}
     for _, client in ipairs(clients) do
       local status, headers = answer_of(client)
@@ -107,7 +107,7 @@ describe("a worker with more to do than it can", function()
     local log = gw:log()
     assert.matches('"error":"overload"', log)
     assert.is_nil(log:find("replaced", 1, true), "the worker was taken for stuck")
-    local deadline = socket.gettime() + 15
+    local deadline = socket.gettime() + 30
     local status
     repeat
       ask(clients[1], "/")
@@ -120,11 +120,12 @@ describe("a worker with more to do than it can", function()
   it("turns away who has too many connections, and says so once a second", function()
     start()
     clients = {}
+    local began = socket.gettime()
     for i = 1, 230 do
       clients[i] = connect(port)
     end
     local total, lines
-    local deadline = socket.gettime() + 5
+    local deadline = socket.gettime() + 20
     repeat
       socket.sleep(0.1)
       total, lines = 0, 0
@@ -133,8 +134,7 @@ describe("a worker with more to do than it can", function()
       end
     until total >= 30 or socket.gettime() > deadline
     assert.equal(30, total)
-    assert.is_true(lines <= 3, lines .. " lines")
-    clients[230]:settimeout(5)
+    assert.is_true(lines <= socket.gettime() - began + 2, lines .. " lines")
     assert.equal("closed", (select(2, clients[230]:receive(1))))
     ask(clients[1], "/")
     assert.equal(200, (answer_of(clients[1])))
@@ -152,7 +152,7 @@ describe("a worker with more to do than it can", function()
       served = served + (answer_of(clients[i]) == 200 and 1 or 0)
     end
     assert.equal(30, served)
-    local deadline = socket.gettime() + 5
+    local deadline = socket.gettime() + 20
     while not gw:log():find("accepting pauses", 1, true) and socket.gettime() < deadline do
       socket.sleep(0.05)
     end

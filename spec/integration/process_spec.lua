@@ -13,14 +13,14 @@ return {
   sites = { { hosts = { "*" }, routes = {
     { path = "/fast", reply = { status = 200, body = "fast" } },
     { path = "/slow", reply = { status = 200, body = "slow" },
-      policies = { inbound = { function(ctx) ctx:sleep(1.5) end } } },
+      policies = { inbound = { function(ctx) ctx:sleep(2.5) end } } },
     { path = "/endless", reply = { status = 200, body = "never" },
       policies = { inbound = { function(ctx) ctx:sleep(60) end } } },
     { path = "/spin", reply = { status = 200, body = "never" },
       policies = { inbound = { function(ctx) while true do end end } } },
     { path = "/nap", reply = { status = 200, body = "never" }, policies = { inbound = {
       p.set_header { name = "X-A", value = "a" },
-      p.when("true", { p.set_header { name = "X-B", value = "b" }, p.lazy { nap = 0.3 } }) } } },
+      p.when("true", { p.set_header { name = "X-B", value = "b" }, p.lazy { nap = 1.5 } }) } } },
     { path = "/other", reply = { status = 200, body = "other" }, policies = { inbound = {
       p.set_header { name = "X-A", value = "a" } } } },
   } } },
@@ -76,16 +76,12 @@ describe("the supervisor", function()
     -- The backoff is for workers that die young.
     socket.sleep(2.1)
     local slow = begin(port, "/slow")
-    socket.sleep(0.1)
-    local victim
-    for _, worker in ipairs(gw:status().workers) do
-      victim = worker.connections == 0 and worker.worker or victim
-    end
+    local victim = gw:await_exchanges(1)[0] == 1 and 1 or 0
     gw:signal("KILL", before[victim])
     assert.truthy(process.eventually(function()
       local now = gw:status().workers[victim + 1]
       return now.pid ~= before[victim] and now.generation == 1 and now.restarts == 1
-    end, 3), gw:log())
+    end), gw:log())
     assert.equal(200, finish(slow))
     for _ = 1, 20 do
       assert.equal(200, (process.get(port, "/fast")))
@@ -113,12 +109,12 @@ describe("the supervisor", function()
     assert.truthy(process.eventually(function()
       return gw:log():find("has not turned its loop for %d+ ms in /spin inbound, "
         .. "policy function %(gateway.lua:%d+%)")
-    end, 1), gw:log())
+    end), gw:log())
     assert.truthy(process.eventually(function()
       return gw:log():find("is stuck for")
-    end, 4), gw:log())
+    end), gw:log())
     local took = socket.gettime() - started
-    assert.is_true(took > 1.5 and took < 3, "replaced after " .. took)
+    assert.is_true(took > 1.5 and took < 10, "replaced after " .. took) -- two seconds, and what a loaded machine adds
     spin:close()
     assert.truthy(gw:log():find("a worker is stuck here", 1, true))
     for _ = 1, 10 do
@@ -151,7 +147,7 @@ end
     local spin = begin(port, "/spin")
     assert.truthy(process.eventually(function()
       return gw:log():find("is stuck for %d+ ms in /spin inbound")
-    end, 8), gw:log())
+    end), gw:log())
     spin:close()
     assert.truthy(process.eventually(function() -- by the one in its place
       return gw:status().generation == 2
@@ -162,11 +158,11 @@ end
   it("names a policy that is stuck after it waited, whatever else ran meanwhile", function()
     local port = start({ workers = 1 })
     local nap = begin(port, "/nap")
-    socket.sleep(0.1)
+    gw:await_exchanges(1)
     assert.equal(200, (process.get(port, "/other")))
     assert.truthy(process.eventually(function()
       return gw:log():find("ms in /nap inbound, policy lazy (gateway.lua:", 1, true)
-    end, 2), gw:log())
+    end), gw:log())
     nap:close()
   end)
 
@@ -181,10 +177,10 @@ end
     assert.truthy(process.eventually(function()
       local worker = gw:status().workers[1]
       return worker.requests_per_s > 100 and worker.busy_percent > 0 and worker.requests > 100
-    end, 5), gw:command("status"))
+    end), gw:command("status"))
     assert.truthy(process.eventually(function()
       return process.read(top):find("\n +0 +%d+ +1 +%d%d%d+ +%d+%% +4 ") -- four connections
-    end, 5), process.read(top))
+    end), process.read(top))
     process.write(stop, "")
     assert.truthy(process.eventually(function()
       return process.read(report) ~= "" and gw:status().workers[1].requests_per_s == 0
@@ -193,33 +189,33 @@ end
     gw = nil
     assert.truthy(process.eventually(function()
       return not process.is_alive(tonumber(top_pid)) -- with the gateway
-    end, 3))
+    end))
   end)
 
   it("lets a request come to its end on SIGTERM, and accepts no new ones", function()
     local port = start()
     local slow = begin(port, "/slow")
-    socket.sleep(0.2)
+    gw:await_exchanges(1)
     gw:signal("TERM")
     assert.truthy(process.eventually(function()
       return process.get(port, "/fast") == nil
-    end, 1))
+    end))
     assert.is_true(gw:is_running())
     assert.equal(200, finish(slow))
     assert.truthy(process.eventually(function()
       return not gw:is_running()
-    end, 2), gw:log())
+    end, 20), gw:log())
   end)
 
   it("ends what takes longer than drain_timeout", function()
     local port = start({ drain = 1 })
     local endless = begin(port, "/endless")
-    socket.sleep(0.2)
+    gw:await_exchanges(1)
     local started = socket.gettime()
     gw:signal("TERM")
     assert.truthy(process.eventually(function()
       return not gw:is_running()
-    end, 5), gw:log())
+    end, 20), gw:log())
     assert.is_true(socket.gettime() - started > 0.8)
     endless:close()
   end)
@@ -227,14 +223,14 @@ end
   it("ends at once on a second signal", function()
     local port = start()
     local endless = begin(port, "/endless")
-    socket.sleep(0.2)
+    gw:await_exchanges(1)
     gw:signal("TERM")
     socket.sleep(0.2)
     assert.is_true(gw:is_running())
     gw:signal("TERM")
     assert.truthy(process.eventually(function()
       return not gw:is_running()
-    end, 2), gw:log())
+    end, 15), gw:log()) -- drain_timeout is 30 s
     endless:close()
   end)
 
@@ -245,7 +241,7 @@ end
     for _, pid in pairs(pids) do
       assert.truthy(process.eventually(function()
         return not process.is_alive(pid)
-      end, 3))
+      end))
     end
   end)
 
@@ -263,16 +259,16 @@ end
     end
     assert.truthy(process.eventually(function()
       return lines(path) == 50
-    end, 3), lines(path) .. " lines")
+    end), lines(path) .. " lines")
     os.rename(path, path .. ".1")
     gw:signal("USR1")
     assert.truthy(process.eventually(function()
       return io.open(path) ~= nil
-    end, 3))
+    end))
     process.get(port, "/fast")
     assert.truthy(process.eventually(function()
       return lines(path) == 1
-    end, 3))
+    end))
     gw:stop()
     gw = nil
     assert.equal(50, lines(path .. ".1"))
@@ -286,7 +282,7 @@ end
     process.write(root .. "/gateway.lua", CONFIG:format(root .. "/fifo", 30))
     process.run(("mkfifo '%s/fifo' && mkdir '%s/policies'"):format(root, root))
     process.write(root .. "/policies/lazy.lua", LAZY)
-    local said, status = process.run(("timeout 10 '%s' run '%s' 2>&1"):format(process.binary, root))
+    local said, status = process.run(("timeout 60 '%s' run '%s' 2>&1"):format(process.binary, root))
     assert.equal(1, status, said)
     assert.truthy(said:find('access_log.path: expected a file that can be written, got "' .. root
       .. '/fifo": No such device or address', 1, true), said)
@@ -308,13 +304,13 @@ end
     end
     assert.truthy(process.eventually(function()
       return lost() == 5
-    end, 3), tostring(lost()))
+    end), tostring(lost()))
     process.run(("ln -sf '%s.real' '%s'"):format(path, path))
     gw:signal("USR1")
     assert.truthy(process.eventually(function()
       process.get(port, "/fast")
       return process.read(path .. ".real"):find('"path":"/fast"', 1, true)
-    end, 3))
+    end))
     local _, told = gw:log():gsub("No space left on device: lines are lost", "")
     assert.equal(1, told)
     assert.truthy(gw:log():find("is written again, %d+ lines were lost"))
@@ -349,7 +345,7 @@ end
     local other = process.run("mktemp -d /tmp/moongate-other.XXXXXX"):match("%S+")
     process.write(other .. "/gateway.lua", (config("127.0.0.1"):gsub("policies = .-} } },", "},")
       :gsub("management = .-\n", "")))
-    said, status = process.run(("timeout 5 '%s' run '%s' 2>&1"):format(process.binary, other))
+    said, status = process.run(("timeout 60 '%s' run '%s' 2>&1"):format(process.binary, other))
     process.run(("rm -r '%s'"):format(other))
     assert.equal(1, status, said)
     assert.truthy(said:find("listeners[1].address: cannot listen on", 1, true), said)
@@ -440,7 +436,7 @@ return {
     local path = process.run("mktemp -u /tmp/moongate-notify.XXXXXX"):match("%S+")
     local inbox = unix.dgram()
     assert(inbox:bind(path))
-    inbox:settimeout(3)
+    inbox:settimeout(20)
     finally(function()
       inbox:close()
       os.remove(path)

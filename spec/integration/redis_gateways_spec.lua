@@ -107,8 +107,8 @@ end
 local function settle()
   servers.eventually(function()
     for _, node in ipairs(nodes) do
-      local status = store(node)
-      if status.is_down or status.nodes ~= #nodes then
+      local told = store(node)
+      if told.is_down or told.nodes ~= #nodes then
         return false
       end
     end

@@ -211,7 +211,7 @@ describe("limits shared by nodes", function()
         support.spin(5)
       end
       support.spin(120)
-      local more, d = 0, nil
+      local more, d = 0
       repeat -- the first tells that it takes part, and learns; by itself it would have five
         d = nodes[2]:check(spec, "key")
         more = more + (d.allowed and 1 or 0)

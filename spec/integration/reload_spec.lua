@@ -4,7 +4,8 @@
 local process = require("spec.support.process")
 local socket = require("socket")
 
-local RELOADS, CONNECTIONS = 200, 64
+-- Sanitizers make each take several times as long, and look at what is done, not at how often.
+local RELOADS, CONNECTIONS = process.has_asan() and 60 or 200, 64
 
 local ORIGIN = [[
 return {
@@ -113,7 +114,7 @@ describe("a reload", function()
     end },
   }
 
-  it("fails no request and cuts no connection, 200 times, half of them broken", function()
+  it(("fails no request and cuts no connection, %d times, half of them broken"):format(RELOADS), function()
     gw = process.start { files = { ["gateway.lua"] = config(0), ["policies/stamp.lua"] = stamp() },
       workers = 2, arguments = "--no-watch" }
     local port = gw:port("http")
@@ -150,7 +151,7 @@ describe("a reload", function()
     process.write(stop, "")
     assert.truthy(process.eventually(function()
       return process.read(report) ~= ""
-    end, 15), process.read(gw.root .. "/load.log"))
+    end), process.read(gw.root .. "/load.log"))
     load_pid = nil
     local seen = dofile(report)
     io.write(("      %d requests on %d connections in %.0f s, slowest %.0f ms; memory %d KiB, "
@@ -238,7 +239,7 @@ describe("a reload", function()
     process.write(stop, "")
     assert.truthy(process.eventually(function()
       return process.read(report) ~= ""
-    end, 15), process.read(own.root .. "/load.log"))
+    end), process.read(own.root .. "/load.log"))
     local seen = dofile(report)
     assert.same({}, seen.failures)
     assert.is_true(seen.requests > 500, seen.requests .. " requests")
@@ -252,7 +253,7 @@ describe("a reload", function()
 local M = { name = "wait", summary = "Takes its time." }
 M.schema = { type = "object", properties = {} }
 function M.inbound(self, ctx)
-  ctx:sleep(3)
+  ctx:sleep(5)
 end
 return M
 ]]
@@ -345,7 +346,7 @@ return M
     -- CPU time: in one piece, a turn of the loop would take as long.
     own:write_file("gateway.lua", config(2))
     own:write_file("policies/stamp.lua",
-      stamp("local e = os.clock() + 0.8 while os.clock() < e do end"))
+      stamp("local e = os.clock() + 1.5 while os.clock() < e do end"))
     local outcome = own.root .. "/outcome"
     process.run(("(%s '%s' reload '%s'; echo \"status=$?\") >'%s' 2>&1 & echo"):format(
       own.environment, own.binary, own.dir, outcome))
@@ -361,7 +362,7 @@ return M
       return own:status().workers[1].loop_longest_us > 0
     end))
     local longest_us = own:status().workers[1].loop_longest_us
-    assert.is_true(longest_us < 500000, "the loop was held for " .. longest_us .. " us")
+    assert.is_true(longest_us < 1200000, "the loop was held for " .. longest_us .. " us")
     -- And it ends in time while it loads.
     own:write_file("gateway.lua", config(3))
     local pid = own:workers()[0]

@@ -201,7 +201,7 @@ return { name = "bots",
   end)
 
   it("warns of a certificate that is about to expire, in log and metric", function()
-    local deadline = socket.gettime() + 5
+    local deadline = socket.gettime() + 20
     while not gw:log():find("certificate expires", 1, true) and socket.gettime() < deadline do
       socket.sleep(0.1)
     end
@@ -217,7 +217,7 @@ return { name = "bots",
       .. "https://exact.test:%d/1 https://exact.test:%d/2 >'%s/two' 2>&1 & true"):format(dir, port, port, port, dir))
     gateway.run(("sleep 0.3; cd '%s'; cp next.key new.key; cp next.pem new.pem; mv new.key exact.key; "
       .. "mv new.pem exact.pem"):format(dir))
-    local deadline = socket.gettime() + 10
+    local deadline = socket.gettime() + 30
     local seen
     repeat
       socket.sleep(0.2)

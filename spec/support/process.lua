@@ -47,9 +47,10 @@ function M.run(command)
   return output, tonumber(status)
 end
 
---- Waits until `condition` gives something true, and returns it; nil after `patience_s` (10).
+--- Waits until `condition` gives something true, and returns it; nil after `patience_s` (30: only what fails
+--- takes as long).
 function M.eventually(condition, patience_s)
-  local deadline = socket.gettime() + (patience_s or 10)
+  local deadline = socket.gettime() + (patience_s or 30)
   repeat
     local hit = condition()
     if hit then
@@ -154,6 +155,18 @@ function M:workers()
   return pids
 end
 
+--- Waits until so many requests are under way, and gives them by worker.
+function M:await_exchanges(count)
+  return M.eventually(function()
+    local found, sum = {}, 0
+    for _, worker in ipairs(self:status().workers) do
+      found[worker.worker] = worker.exchanges
+      sum = sum + worker.exchanges
+    end
+    return sum == count and found
+  end) or error(count .. " requests are not under way:\n" .. self:log(), 2)
+end
+
 --- Standard error, which has the error log; then standard output, which has the access log.
 function M:log()
   return M.read(self.root .. "/err") .. M.read(self.root .. "/out")
@@ -180,7 +193,7 @@ function M:stop(patience_s)
   end
   local ended = M.eventually(function()
     return not is_alive(pids[1]) and not (pids[2] and is_alive(pids[2]))
-  end, patience_s)
+  end, patience_s or 10)
   if not ended then
     for _, pid in ipairs(pids) do
       for _, child in ipairs(M.children(pid)) do
