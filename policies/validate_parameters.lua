@@ -7,7 +7,7 @@ local M = {
   name = "validate_parameters",
   summary = "Checks path, query, header and cookie parameters against the API's definition.",
   description = "Values are read as the definition's `style` and `explode` say, and judged by their "
-    .. "schemas. What is wrong stands in the log and in a variable; the client is told only that it is.",
+    .. "schemas: a comma divides a list, `%2C` is part of a value. What is wrong stands in the log and in a variable; the client is told only that it is.",
   sections = { "inbound" },
   azure = "validate-parameters",
   differences = "Cookies too. Header fields that the definition does not have are let pass unless "
@@ -118,7 +118,8 @@ local function value_of(one, ctx, values, names, used, known)
   end
   local text
   if one.place == "path" then
-    text = request.params[one.param]
+    text = request:raw_param(one.param)
+    return text and parameters.from_text(parameter, text, parameters.decode)
   elseif one.place == "header" then
     text = request.headers[one.name]
   else

@@ -25,7 +25,7 @@ M.ctx = set("vars jwt user backend backend_url client_certificate subscription_g
   .. "elapsed bytes id sleep parallel trace forward drop_response", {
   request = set("method scheme host path raw_path url query_string params query headers cookies version "
     .. "client_ip client_port peer_ip body json form set_body replace add_header header_names "
-    .. "header_values query_names query_values parse_form add_query", {
+    .. "header_values query_names query_values parse_form raw_param add_query", {
     tls = set("version cipher sni alpn resumed ja4", {
       client = set("subject issuer serial fingerprint common_name not_before not_after dns_names "
         .. "verified verify_error pem"),

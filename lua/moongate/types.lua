@@ -93,6 +93,11 @@ function Request:query_names() end
 ---@return string[] values decoded
 function Request:query_values(name) end
 
+--- A path parameter as it stands in the path, escapes and all: where a `%2C` is another thing than a comma.
+---@param name string
+---@return string?
+function Request:raw_param(name) end
+
 --- Reads a text as a form.
 ---@param text string
 ---@return table<string, string> fields the first value of each

@@ -371,10 +371,11 @@ static enum moon_rc router_take_params(struct moon_ctx *x)
         struct moon_param *param = &x->params[x->param_count];
         if (pattern.len == 0 && moon_slice_is(wanted, MOON_S("*"))) {
             param->name = MOON_S("*");
-            param->value = moon_slice_from(whole, 1);
+            param->raw = param->value = moon_slice_from(whole, 1);
             x->param_count++;
         } else if (segment_is_param(wanted)) {
             param->name = moon_slice(wanted.data + 1, wanted.len - 2);
+            param->raw = segment;
             param->value = moon_uri_decode(x->arena, segment, false);
             x->param_count++;
         }

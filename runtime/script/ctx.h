@@ -20,7 +20,7 @@ enum { MOON_CTX_PARAMS = 16 };
 
 /// One `{name}` of the matched path.
 struct moon_param {
-    struct moon_slice name, value; // value percent-decoded
+    struct moon_slice name, value, raw; // value percent-decoded, raw as it stands in the path
 };
 
 /// Who is at the other end. Lives as long as the connection.

@@ -160,17 +160,23 @@ static int cookies_index(lua_State *L)
 }
 
 /// params[name] -> value, decoded | nil
+const struct moon_param *moon_ctx_find_param(const struct moon_ctx *x, struct moon_slice name)
+{
+    for (size_t i = 0; i < x->param_count; i++) {
+        if (moon_slice_is(x->params[i].name, name))
+            return &x->params[i];
+    }
+    return NULL;
+}
+
 static int params_index(lua_State *L)
 {
-    struct moon_ctx *x = moon_handle_own(L, 1, MOON_HANDLE_PARAMS);
-    struct moon_slice wanted = moon_check_slice(L, 2);
-    for (size_t i = 0; i < x->param_count; i++) {
-        if (moon_slice_is(x->params[i].name, wanted)) {
-            moon_push_slice(L, x->params[i].value);
-            return 1;
-        }
-    }
-    return 0;
+    const struct moon_ctx *x = moon_handle_own(L, 1, MOON_HANDLE_PARAMS);
+    const struct moon_param *param = moon_ctx_find_param(x, moon_check_slice(L, 2));
+    if (param == NULL)
+        return 0;
+    moon_push_slice(L, param->value);
+    return 1;
 }
 
 static int fields_read_only(lua_State *L)

@@ -41,6 +41,9 @@ const char *moon_handle_name(enum moon_handle_kind kind);
 /// Pushes another part of the ctx that the userdata at index 1 belongs to.
 void moon_ctx_push_part(lua_State *L, int part);
 
+/// A parameter of the path, or NULL.
+const struct moon_param *moon_ctx_find_param(const struct moon_ctx *x, struct moon_slice name);
+
 /// header_names, header_values and add_header of either message.
 int moon_ctx_fields_push_names(lua_State *L, const struct moon_fields *fields);
 int moon_ctx_fields_push_values(lua_State *L, const struct moon_fields *fields);

@@ -322,6 +322,17 @@ static int request_parse_form(lua_State *L)
     return 1;
 }
 
+/// ctx.request:raw_param(name) -> text as it stands in the path, escapes and all; nil where there is none
+static int request_raw_param(lua_State *L)
+{
+    const struct moon_ctx *x = moon_handle_check(L, 1, MOON_HANDLE_REQUEST);
+    const struct moon_param *param = moon_ctx_find_param(x, moon_check_slice(L, 2));
+    if (param == NULL)
+        return 0;
+    moon_push_slice(L, param->raw);
+    return 1;
+}
+
 static const luaL_Reg request_methods[] = {
     {"body", request_body},
     {"set_body", request_set_body},
@@ -333,6 +344,7 @@ static const luaL_Reg request_methods[] = {
     {"query_values", request_query_values},
     {"query_names", request_query_names},
     {"parse_form", request_parse_form},
+    {"raw_param", request_raw_param},
     {NULL, NULL},
 };
 

@@ -3,7 +3,7 @@
 /// moongate.path: paths with `{name}` in them, filled in from a request's path parameters without
 /// building anything in Lua.
 
-#include "script/internal.h"
+#include "script/ctx_internal.h"
 
 static const char path_template_name[] = "moongate.path.template";
 
@@ -39,11 +39,8 @@ static int path_template(lua_State *L)
 
 static struct moon_slice path_param(const struct moon_ctx *x, struct moon_slice name)
 {
-    for (size_t i = 0; i < x->param_count; i++) {
-        if (moon_slice_is(x->params[i].name, name))
-            return x->params[i].value;
-    }
-    return moon_slice("", 0);
+    const struct moon_param *param = moon_ctx_find_param(x, name);
+    return param != NULL ? param->value : moon_slice("", 0);
 }
 
 // RFC 3986 §3.3: what may stand in a segment as it is.

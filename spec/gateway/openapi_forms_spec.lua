@@ -30,6 +30,11 @@ paths:
           explode: false
           schema: { type: array, items: { type: integer } }
         - { name: m, in: query, schema: { type: array, items: { type: integer } } }
+        - { name: c, in: query, explode: false, schema: { type: array, items: { enum: [ "a,b", "c d" ] } } }
+        - name: co
+          in: query
+          explode: false
+          schema: { type: object, properties: { r: { enum: [ "1,2" ] } }, additionalProperties: false }
         - name: d
           in: query
           style: deepObject
@@ -51,6 +56,11 @@ paths:
       parameters:
         - { name: n, in: query, schema: { type: integer } }
         - { name: any, in: query, schema: { type: object, additionalProperties: { type: integer } } }
+      responses: { "200": { description: ok } }
+  /lists/{ids}:
+    get:
+      parameters:
+        - { name: ids, in: path, required: true, schema: { type: array, items: { enum: [ "a,b", "c" ] } } }
       responses: { "200": { description: ok } }
   /matrix/{ids}:
     get:
@@ -199,19 +209,22 @@ local NAME = 'Content-Disposition: form-data; name='
 local QUERIES = {
   [200] = { "", "?n=1", "?n=1&n=2", "?n=1.0", "?n=%31", "?n=1e2", "?n=-5", "?empty", "?empty=", "?s=1%202", "?s=1+2",
     "?p=1|2", "?p=1%7C2", "?m=1&m=2", "?d[a]=1", "?d%5Ba%5D=1", "?d[l]=1&d[l]=2", "?j=%7B%22a%22:1%7D", "?b=true",
-    "?nul=", "?nul=null", "?nul=1", "?u=3", "?u=x1", "?r=1&g=2", "?other=x" },
+    "?nul=", "?nul=null", "?nul=1", "?u=3", "?u=x1", "?r=1&g=2", "?other=x",
+    "?c=a%2Cb,c+d", "?c=c%20d", "?co=r,1%2C2" },
   [400] = { "?n=1&n=x", "?n=", "?n", "?n=01", "?n=0x10", "?empty=x", "?s=1%202%203", "?s=1,2", "?p=1,2", "?m=1&m=x",
     "?m=1,2", "?m=", "?d[a]=x", "?d[z]=1", "?d[a]=1&d[a]=x", "?d[l]=1&d[l]=x", "?j=%7B%22a%22:%221%22%7D",
     "?j=%7B%7D", "?j=x", "?b=1", "?b=TRUE", "?nul=x", "?u=6", "?u=y", "?r=x", "?r=1&r=x",
+    "?c=a,b", "?c=a%2Cb%2Cc+d", "?c=c%2520d", "?co=r,1,2", "?co=r%2C1%252C2",
     "?" .. ("a&"):rep(1000) .. "n=x" },
 }
 
 local PATHS = {
   [200] = { "matrix/;ids=1;ids=2", "matrixn/;ids=1,2", "matrixs/;id=5", "matrixo/;R=1;G=2", "label/.1.2",
-    "labeln/.1,2", "labelo/.R=1.G=2", "simple/1,2", "simpleo/R=1", "free?a=1&b=2", "free?n=1&a=2" },
+    "labeln/.1,2", "labelo/.R=1.G=2", "simple/1,2", "simpleo/R=1", "free?a=1&b=2", "free?n=1&a=2",
+    "lists/a%2Cb,c", "lists/c" },
   [400] = { "matrix/;ids=1;ids=x", "matrixn/;ids=1,x", "matrixs/;id=x", "matrixs/5", "matrixo/;R=x", "matrixo/;Z=1",
     "label/.1.x", "label/1", "labeln/.1,x", "labelo/.R=x", "labelo/.Q=1", "simple/1,x", "simpleo/R=x",
-    "simpleo/Q=1", "free?a=x", "free?n=x" },
+    "simpleo/Q=1", "free?a=x", "free?n=x", "lists/a,b", "lists/a%2Cb%2Cc", "matrixn/;ids=1%2C2" },
 }
 
 local FORMS = {

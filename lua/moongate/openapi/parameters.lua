@@ -82,8 +82,25 @@ end
 
 local SEPARATORS = { spaceDelimited = " ", pipeDelimited = "|" }
 
+local function as_it_is(text)
+  return text
+end
+
+--- What a URL's path says.
+local function decode(text)
+  return (text:gsub("%%(%x%x)", function(hex)
+    return string.char(tonumber(hex, 16))
+  end))
+end
+M.decode = decode
+
+--- What a query or a form says.
+local function decode_form(text)
+  return decode((text:gsub("+", " ")))
+end
+
 --- "a,1,b,2" or "a=1,b=2" as an object.
-local function listed_object(shape, text, separator)
+local function listed_object(shape, text, separator, read)
   local names, lists, places = {}, {}, {}
   local parts = split(text, separator)
   if not parts then
@@ -95,6 +112,7 @@ local function listed_object(shape, text, separator)
     if step == 1 then
       name, value = parts[i]:match("^([^=]*)=?(.*)$")
     end
+    name, value = read(name), read(value)
     local at = places[name]
     if not at then
       at = #names + 1
@@ -108,34 +126,41 @@ end
 --- What stands before and between the values of a parameter in the path (RFC 6570).
 --- @return string? text without what stands before it; nil: it is not written so
 --- @return string separator
-local function unwrap(shape, text)
+local function unwrap(shape, text, read)
   if shape.style == "label" then
     return text:match("^%.(.*)$"), shape.explode and "." or ","
   elseif shape.style ~= "matrix" then
     return text, SEPARATORS[shape.style] or ","
   elseif not shape.explode or not (shape.kinds.array or shape.kinds.object) then
     local name, rest = text:match("^;([^=]*)=?(.*)$")
-    return name == shape.name and rest or nil, ","
+    return name and read(name) == shape.name and rest or nil, ","
   elseif shape.kinds.object then
     return text:match("^;(.*)$"), ";"
   end
-  local prefix = ";" .. shape.name .. "="
-  if text:sub(1, #prefix) ~= prefix then
-    return nil, prefix
+  local prefix = text:match("^;[^=]*=")
+  if not prefix or read(prefix:sub(2, -2)) ~= shape.name then
+    return nil, ","
   end
   return text:sub(#prefix + 1), prefix
 end
 
---- A parameter that is one text: in the path, a header, a cookie.
+--- A parameter that is one text: in the path, a header, a cookie. A delimiter stands as it is, and what
+--- is encoded is of a value (RFC 6570): a text is taken apart first, and each part decoded. Spaces and
+--- bars, which no URL holds, are delimiters that come encoded (OpenAPI 3.1, style examples).
 ---@param shape table
 ---@param text string
+---@param read? fun(text: string): string decodes; nil: the text has no encoding, as that of a header
 ---@return string? json nil: it is not written as it shall be
 ---@return string? rule that it breaks
-function M.from_text(shape, text)
+function M.from_text(shape, text, read)
+  read = read or as_it_is
+  if shape.media or SEPARATORS[shape.style] then
+    text, read = read(text), as_it_is
+  end
   if shape.media then
     return shape.media:find("json", 1, true) and text or M.text(text)
   end
-  local inner, separator = unwrap(shape, text)
+  local inner, separator = unwrap(shape, text, read)
   local kinds = shape.kinds
   if not inner then
     return nil, "style"
@@ -144,27 +169,20 @@ function M.from_text(shape, text)
     if not items then
       return nil, "count"
     end
-    if shape.place == "header" then
-      for i, item in ipairs(items) do
-        items[i] = item:match("^%s*(.-)%s*$")
-      end
+    for i, item in ipairs(items) do
+      items[i] = shape.place == "header" and item:match("^%s*(.-)%s*$") or read(item)
     end
     return array_of(items, shape.item_kinds)
   elseif kinds.object then
-    return listed_object(shape, inner, separator)
+    return listed_object(shape, inner, separator, read)
   end
-  return M.scalar(inner, kinds)
+  return M.scalar(read(inner), kinds)
 end
 
-local function decode(text)
-  return (text:gsub("+", " "):gsub("%%(%x%x)", function(hex)
-    return string.char(tonumber(hex, 16))
-  end))
-end
-
---- Query parameters, or those of a form, by name: { values… }, in the order that they came.
+--- Query parameters, or those of a form, by name: { values…, raw = { as they came… } }, in the order that
+--- they came.
 ---@param query string
----@return table<string, string[]> values
+---@return table<string, table> values
 ---@return string[] names in order
 ---@return boolean is_cut there are more than are read
 function M.query(query)
@@ -175,13 +193,14 @@ function M.query(query)
       return values, names, true
     end
     local name, value = pair:match("^([^=]*)=?(.*)$")
-    name = decode(name)
-    if not values[name] then
-      values[name] = {}
-      names[#names + 1] = name
-    end
+    name = decode_form(name)
     local list = values[name]
-    list[#list + 1] = decode(value)
+    if not list then
+      list = { raw = {} }
+      values[name], names[#names + 1] = list, name
+    end
+    local at = #list + 1
+    list[at], list.raw[at] = decode_form(value), value
   end
   return values, names, false
 end
@@ -213,7 +232,7 @@ end
 
 --- A query parameter as JSON, or nil where it is absent. What it used is marked in `used`.
 ---@param shape table
----@param values table<string, string[]>
+---@param values table<string, table> as `query` gives them
 ---@param names string[]
 ---@param used table<string, boolean>
 ---@param known table<string, boolean> names of parameters of the operation
@@ -237,14 +256,14 @@ function M.from_query(shape, values, names, used, known)
   elseif kinds.array and not shape.media and (shape.explode or #list > 1) then
     return array_of(list, shape.item_kinds)
   end
-  local first, rule = M.from_text(shape, list[1])
+  local first, rule = M.from_text(shape, list.raw[1], decode_form)
   if not first or #list == 1 then
     return first, rule
   end
   -- Who reads it may take any of them.
   local others = {}
   for i = 2, #list do
-    others[i - 1] = M.from_text(shape, list[i])
+    others[i - 1] = M.from_text(shape, list.raw[i], decode_form)
     if not others[i - 1] then
       return nil, "style"
     end
