@@ -7,7 +7,8 @@ local M = {
   name = "validate_parameters",
   summary = "Checks path, query, header and cookie parameters against the API's definition.",
   description = "Values are read as the definition's `style` and `explode` say, and judged by their "
-    .. "schemas: a comma divides a list, `%2C` is part of a value. What is wrong stands in the log and in a variable; the client is told only that it is.",
+    .. "schemas: a comma divides a list, `%2C` is part of a value. What is wrong stands in "
+    .. "the log and in a variable; the client is told only that it is.",
   sections = { "inbound" },
   azure = "validate-parameters",
   differences = "Cookies too. Header fields that the definition does not have are let pass unless "

@@ -93,7 +93,7 @@ function Request:query_names() end
 ---@return string[] values decoded
 function Request:query_values(name) end
 
---- A path parameter as it stands in the path, escapes and all: where a `%2C` is another thing than a comma.
+--- A path parameter as it stands in the path, with its escapes: a `%2C` is another thing than a comma.
 ---@param name string
 ---@return string?
 function Request:raw_param(name) end

@@ -179,8 +179,8 @@ function M.from_text(shape, text, read)
   return M.scalar(read(inner), kinds)
 end
 
---- Query parameters, or those of a form, by name: { values…, raw = { as they came… } }, in the order that
---- they came.
+--- Query parameters, or those of a form, by name: { values…, raw = { as they came… } }, in the order
+--- that they came.
 ---@param query string
 ---@return table<string, table> values
 ---@return string[] names in order
