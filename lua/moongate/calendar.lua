@@ -1,32 +1,12 @@
 -- SPDX-License-Identifier: Apache-2.0
 --- Days and months of time zones, read from the system's zone files (TZif, RFC 8536).
 
+local dates = require("moongate.dates")
+local posix_tz = require("moongate.posix_tz")
+
 local floor = math.floor
 
 local M = {}
-
---- Days since 1970-01-01 of a date (proleptic Gregorian).
-function M.days(year, month, day)
-  year = month <= 2 and year - 1 or year
-  local era = floor(year / 400)
-  local of_era = year - era * 400
-  local of_year = floor((153 * (month + (month > 2 and -3 or 9)) + 2) / 5) + day - 1
-  return era * 146097 + of_era * 365 + floor(of_era / 4) - floor(of_era / 100) + of_year - 719468
-end
-
---- Year, month and day of a count of days.
-function M.date(days)
-  local z = days + 719468
-  local era = floor(z / 146097)
-  local of_era = z - era * 146097
-  local year = floor((of_era - floor(of_era / 1460) + floor(of_era / 36524)
-    - floor(of_era / 146096)) / 365)
-  local of_year = of_era - (365 * year + floor(year / 4) - floor(year / 100))
-  local shifted = floor((5 * of_year + 2) / 153)
-  local day = of_year - floor((153 * shifted + 2) / 5) + 1
-  local month = shifted + (shifted < 10 and 3 or -9)
-  return year + era * 400 + (month <= 2 and 1 or 0), month, day
-end
 
 local function be(text, at, size)
   local n = text:byte(at)
@@ -39,37 +19,82 @@ local function be(text, at, size)
   return n
 end
 
---- Times of change and the offsets from then on, of a zone file's 64-bit part.
-local function parse(text)
-  if text:sub(1, 4) ~= "TZif" or text:byte(5) < 0x32 then
-    return nil
-  end
-  local function counts(at)
-    local c = {}
-    for i = 0, 5 do
-      c[i + 1] = be(text, at + 20 + 4 * i, 4)
-    end
-    return c[4], c[5], c[1], c[2], c[3], c[6]
-  end
-  local times, types, isut, isstd, leap, chars = counts(1)
-  local second = 1 + 44 + times * 5 + types * 6 + chars + leap * 8 + isstd + isut
-  times, types = counts(second)
-  local at, zone = second + 44, { times = {}, offsets = {}, first = 0 }
-  local type_at = at + times * 9
-  for i = 1, times do
-    zone.times[i] = be(text, at + (i - 1) * 8, 8)
-    local kind = text:byte(at + times * 8 + i - 1)
-    zone.offsets[i] = be(text, type_at + kind * 6, 4)
-  end
-  if types > 0 then
-    zone.first = be(text, type_at, 4)
-  end
-  return zone
-end
-
 ---@class moongate.Zone
 local Zone = {}
 Zone.__index = Zone
+
+-- Of a zone file: the largest is a few KiB.
+local MAX_FILE = 256 * 1024
+local MAX_OFFSET = 26 * 3600 -- exclusive (RFC 8536 §3.2)
+
+--- The counts of a header at `at`, and where the block after it begins.
+local function read_header(text, at)
+  if text:sub(at, at + 3) ~= "TZif" or #text < at + 43 then
+    return nil
+  end
+  local c = {}
+  for i, name in ipairs({ "isut", "isstd", "leap", "times", "types", "chars" }) do
+    c[name] = be(text, at + 16 + 4 * i, 4)
+    if c[name] < 0 or c[name] > MAX_FILE then
+      return nil
+    end
+  end
+  return c, at + 44
+end
+
+local function size_of(c, time_size)
+  return c.times * (time_size + 1) + c.types * 6 + c.chars + c.leap * (time_size + 4) + c.isstd + c.isut
+end
+
+--- Times of change and the offsets from then on, of a zone file's 64-bit part.
+local function read_changes(text, at, c)
+  local zone, type_at, before = { times = {}, offsets = {}, first = 0 }, at + c.times * 9, -math.huge
+  local offsets = {}
+  for i = 0, c.types - 1 do
+    offsets[i] = be(text, type_at + i * 6, 4)
+    if math.abs(offsets[i]) >= MAX_OFFSET then
+      return nil
+    end
+  end
+  for i = 1, c.times do
+    local time, offset = be(text, at + (i - 1) * 8, 8), offsets[text:byte(at + c.times * 8 + i - 1)]
+    if not offset or time <= before then
+      return nil
+    end
+    zone.times[i], zone.offsets[i], before = time, offset, time
+  end
+  zone.first = offsets[0]
+  return zone
+end
+
+--- Reads a zone file (RFC 8536, version 2 or later).
+---@param text string
+---@return moongate.Zone? zone nil: it is none
+function M.read(text)
+  if #text > MAX_FILE then
+    return nil
+  end
+  local c, at = read_header(text, 1)
+  if not c or text:byte(5) < 0x32 then
+    return nil
+  end
+  c, at = read_header(text, at + size_of(c, 4))
+  if not c or c.types < 1 or #text < at + size_of(c, 8) then
+    return nil
+  end
+  local zone = read_changes(text, at, c)
+  local footer = text:sub(at + size_of(c, 8)):match("^\n([^\n]*)\n")
+  if not zone or not footer then
+    return nil
+  end
+  if footer ~= "" then
+    zone.rule = posix_tz.parse(footer)
+    if not zone.rule then
+      return nil
+    end
+  end
+  return setmetatable(zone, Zone)
+end
 
 --- A zone: "UTC", "+02:00", or a name like "Europe/Berlin".
 ---@return moongate.Zone? zone
@@ -78,8 +103,8 @@ function M.zone(name)
   if name == nil or name == "UTC" then
     return setmetatable({ times = {}, offsets = {}, first = 0 }, Zone)
   end
-  local sign, hours, minutes = name:match("^([+-])(%d%d):(%d%d)$")
-  if sign then
+  local sign, hours, minutes = name:match("^([+-])(%d%d):([0-5]%d)$")
+  if sign and tonumber(hours) < 24 then
     local offset = (hours * 3600 + minutes * 60) * (sign == "-" and -1 or 1)
     return setmetatable({ times = {}, offsets = {}, first = offset }, Zone)
   end
@@ -87,15 +112,15 @@ function M.zone(name)
     return nil, ("%q is no time zone"):format(name)
   end
   local file = io.open("/usr/share/zoneinfo/" .. name, "rb")
-  local text = file and file:read("*a")
+  local text = file and file:read(MAX_FILE + 1) -- nil of a folder
   if file then
     file:close()
   end
-  local zone = text and #text > 44 and parse(text)
+  local zone = text and M.read(text)
   if not zone then
     return nil, ("there is no time zone %q on this machine"):format(name)
   end
-  return setmetatable(zone, Zone)
+  return zone
 end
 
 --- Seconds east of UTC at a time.
@@ -108,6 +133,9 @@ function Zone:offset(time)
     else
       high = middle - 1
     end
+  end
+  if low == #self.times and self.rule then
+    return self.rule:offset(time)
   end
   return low == 0 and self.first or self.offsets[low]
 end
@@ -132,12 +160,12 @@ function Zone:window(period, time)
   if period == "day" then
     return self:midnight(days), self:midnight(days + 1)
   end
-  local year, month = M.date(days)
+  local year, month = dates.date(days)
   local next_year, next_month = year, month + 1
   if next_month > 12 then
     next_year, next_month = year + 1, 1
   end
-  return self:midnight(M.days(year, month, 1)), self:midnight(M.days(next_year, next_month, 1))
+  return self:midnight(dates.days(year, month, 1)), self:midnight(dates.days(next_year, next_month, 1))
 end
 
 --- Seconds since 1970 of "2026-01-31T12:00:00Z" (or +02:00); nil where it is none.
@@ -148,15 +176,17 @@ function M.parse(text)
     y, mo, d = text:match("^(%d%d%d%d)-(%d%d)-(%d%d)$")
     h, mi, s, rest = 0, 0, 0, "Z"
   end
-  if not y or tonumber(mo) < 1 or tonumber(mo) > 12 or tonumber(d) < 1 or tonumber(d) > 31 then
-    return nil
+  local days = y and dates.days(tonumber(y), tonumber(mo), tonumber(d))
+  local year, month, day = dates.date(days or 0)
+  if year ~= tonumber(y) or month ~= tonumber(mo) or day ~= tonumber(d) or tonumber(h) > 23
+    or tonumber(mi) > 59 or tonumber(s) > 60 then
+    return nil -- 31 February, say
   end
   local zone = M.zone(rest == "Z" and "UTC" or rest)
   if not zone then
     return nil
   end
-  return M.days(tonumber(y), tonumber(mo), tonumber(d)) * 86400 + h * 3600 + mi * 60 + s
-    - zone.first
+  return days * 86400 + h * 3600 + mi * 60 + s - zone.first
 end
 
 return M
