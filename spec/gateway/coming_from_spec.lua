@@ -87,11 +87,14 @@ describe("docs/coming-from.md", function()
     assert.equal("live", get("/live").body)
     local statuses = {}
     gw:advance(2)
-    for _ = 1, 60 do
+    for _ = 1, 300 do -- while a slow machine asks, some of the limit comes back
       local status = gw:get("/", { host = "shop.test", listener = "https", tls = true }).status
       statuses[status] = (statuses[status] or 0) + 1
+      if status == 429 then
+        break
+      end
     end
-    assert.is_true(statuses[200] >= 20 and statuses[429] >= 1)
+    assert.is_true(statuses[200] >= 20 and statuses[429] == 1)
   end)
 
   it("has a HAProxy whose ACLs, maps and tables decide as they did", function()

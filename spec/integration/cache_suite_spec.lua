@@ -51,14 +51,22 @@ describe("the public HTTP cache tests", function()
     local gw = gateway.start({ from = dir, port = port })
     gateway.run("rm -rf " .. dir)
     results, output = node.run("http_cache", port, origin)
-    -- What failed is tried again: lifetimes in the tests are as short as a second, which a busy machine
-    -- may let pass.
-    local names = {}
-    for name, result in pairs(results) do
-      names[#names + 1] = result ~= "ok" and name or nil
-    end
-    for name, result in pairs((node.run("http_cache", port, origin, table.concat(names, ",")))) do
-      results[name] = result
+    -- What failed is tried again, and while that brings anything: lifetimes in the tests are as short as a
+    -- second, which a busy machine may let pass.
+    local better = true
+    for _ = 1, 4 do
+      local names = {}
+      for name, result in pairs(results) do
+        names[#names + 1] = result ~= "ok" and name or nil
+      end
+      if not better then
+        break
+      end
+      better = false
+      for name, result in pairs((node.run("http_cache", port, origin, table.concat(names, ",")))) do
+        better = better or result == "ok"
+        results[name] = result
+      end
     end
     gw:stop()
   end)
