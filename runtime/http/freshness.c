@@ -41,18 +41,23 @@ static bool read_date(const struct moon_fields *fields, enum moon_field_id id, i
     return field != NULL && moon_clock_parse_http_date(field->value, ms);
 }
 
-// The first Age counts (RFC 9111 §5.1); one that is no number is no Age.
-static int64_t read_age_ms(const struct moon_fields *fields)
+// Of a list the first member counts (RFC 9111 §5.1).
+// @return false when nobody can tell how old it is: an Age that is no number, or two lines of it
+static bool read_age_ms(const struct moon_fields *fields, int64_t *age_ms)
 {
-    const struct moon_field *field = moon_fields_find_id(fields, MOON_FIELD_AGE);
-    int64_t seconds;
-    if (field == NULL)
-        return 0;
-    struct moon_slice rest = field->value, first;
-    if (!moon_slice_next_element(&rest, &first))
-        return 0;
-    first = moon_slice(first.data, moon_slice_find(first, ';'));
-    return moon_delta_seconds(moon_slice_trim(first), &seconds) ? seconds * 1000 : 0;
+    struct moon_slice first;
+    int64_t seconds = 0;
+    size_t lines = 0;
+    for (size_t i = 0; i < fields->count; i++) {
+        if (fields->ids[i] != MOON_FIELD_AGE)
+            continue;
+        struct moon_slice rest = fields->items[i].value;
+        if (++lines > 1 || !moon_slice_next_element(&rest, &first) ||
+            !moon_delta_seconds(first, &seconds))
+            return false;
+    }
+    *age_ms = seconds * 1000;
+    return true;
 }
 
 static int64_t read_heuristic_ms(const struct moon_response *response,
@@ -119,11 +124,15 @@ void moon_freshness_read(struct moon_freshness *fresh, const struct moon_respons
     int64_t apparent = response_ms > date_ms ? response_ms - date_ms : 0;
     // Dates have whole seconds: what is less than one is no age.
     apparent -= apparent % 1000;
-    int64_t corrected = read_age_ms(&response->fields) + (response_ms - request_ms);
+    int64_t age_ms = 0;
+    bool is_age_known = read_age_ms(&response->fields, &age_ms);
+    int64_t corrected = age_ms + (response_ms - request_ms);
     fresh->age_ms = apparent > corrected ? apparent : corrected;
     fresh->lifetime_ms = read_lifetime_ms(response, cc, conf, date_ms);
     if (conf->ttl_ms >= 0)
         fresh->age_ms = 0; // the configuration counts from here
+    else if (!is_age_known)
+        fresh->lifetime_ms = 0; // what cannot be read is stale (RFC 9111 §4.2.1)
     fresh->stale_while_revalidate_ms =
         allowance_ms(cc->stale_while_revalidate_s, conf->stale_while_revalidate_ms);
     fresh->stale_if_error_ms = allowance_ms(cc->stale_if_error_s, conf->stale_if_error_ms);

@@ -25,6 +25,8 @@ struct moon_h1_scan {
     size_t line_start; // of the current line
     size_t lines;      // complete lines so far
     bool is_response;
+    bool is_line_checked; // the request line
+    size_t line_len;      // its length, once it is whole
 };
 
 /// Looks for the end of the head in what has been received so far, resuming where it stopped.
@@ -33,7 +35,8 @@ struct moon_h1_scan {
 ///                  moon_h1_skip_empty_lines)
 /// @param head_len  length of the head with its final CRLFCRLF; written on MOON_OK
 /// @return MOON_OK, MOON_AGAIN (needs more), or why the message is refused (bad bytes, bare LF or
-///         CR, too large); a malformed request line is refused as soon as it is whole
+///         CR, too large); a malformed request line is refused as soon as it is whole, unless the
+///         whole head is there, which the parser looks at
 MUST_CHECK enum moon_rc moon_h1_scan(struct moon_h1_scan *scan, struct moon_slice in,
                                      const struct moon_h1_limits *limits, size_t *head_len);
 

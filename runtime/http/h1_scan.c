@@ -12,15 +12,14 @@ static enum moon_rc scan_refuse(const struct moon_h1_scan *scan, enum moon_rc rc
     return scan->is_response ? MOON_ERR_UPSTREAM_PROTOCOL : rc;
 }
 
-// Looks at the first line as far as it has come: up to scan->at.
-static enum moon_rc scan_first_line(const struct moon_h1_scan *scan, const char *data,
+// Looks at the first line as far as it has come.
+static enum moon_rc scan_first_line(const struct moon_h1_scan *scan, struct moon_slice text,
                                     bool is_whole, const struct moon_h1_limits *limits)
 {
     static const char form[] = "HTTP/1.";
-    struct moon_slice text = moon_slice(data, scan->at);
     if (scan->is_response) {
         size_t n = moon_min_size(text.len, sizeof(form) - 1);
-        bool is_good = memcmp(data, form, n) == 0 && (n == sizeof(form) - 1 || !is_whole);
+        bool is_good = memcmp(text.data, form, n) == 0 && (n == sizeof(form) - 1 || !is_whole);
         return is_good ? MOON_OK : MOON_ERR_UPSTREAM_PROTOCOL;
     }
     struct moon_h1_line line;
@@ -35,19 +34,15 @@ static enum moon_rc scan_bad_byte(const struct moon_h1_scan *scan, const char *d
     if (scan->lines > 0) {
         return scan_refuse(scan, MOON_ERR_BAD_FIELD);
     }
-    enum moon_rc rc = scan_first_line(scan, data, false, limits);
+    enum moon_rc rc = scan_first_line(scan, moon_slice(data, scan->at), false, limits);
     return rc != MOON_OK ? rc : scan_refuse(scan, MOON_ERR_BAD_REQUEST_LINE);
 }
 
 // The line from line_start to `at` is whole. MOON_EOF: it was the empty one that ends the head.
-static enum moon_rc scan_line_end(struct moon_h1_scan *scan, const char *data,
-                                  const struct moon_h1_limits *limits)
+static enum moon_rc scan_line_end(struct moon_h1_scan *scan, const struct moon_h1_limits *limits)
 {
     if (scan->lines == 0) {
-        enum moon_rc rc = scan_first_line(scan, data, true, limits);
-        if (rc != MOON_OK) {
-            return rc;
-        }
+        scan->line_len = scan->at;
     } else if (scan->at == scan->line_start) {
         return MOON_EOF;
     } else if (scan->lines > limits->header_count) {
@@ -62,7 +57,7 @@ static enum moon_rc scan_pause(const struct moon_h1_scan *scan, struct moon_slic
                                const struct moon_h1_limits *limits)
 {
     if (scan->lines == 0) {
-        enum moon_rc rc = scan_first_line(scan, in.data, false, limits);
+        enum moon_rc rc = scan_first_line(scan, moon_slice(in.data, scan->at), false, limits);
         if (rc != MOON_OK) {
             return rc;
         }
@@ -70,12 +65,9 @@ static enum moon_rc scan_pause(const struct moon_h1_scan *scan, struct moon_slic
     return in.len >= limits->head_bytes ? scan_refuse(scan, MOON_ERR_HEAD_TOO_LARGE) : MOON_AGAIN;
 }
 
-enum moon_rc moon_h1_scan(struct moon_h1_scan *scan, struct moon_slice in,
-                          const struct moon_h1_limits *limits, size_t *head_len)
+static enum moon_rc scan_head(struct moon_h1_scan *scan, struct moon_slice in,
+                              const struct moon_h1_limits *limits, size_t *head_len)
 {
-    if (in.len == 0) {
-        return MOON_AGAIN;
-    }
     // Bytes past the limit are not looked at, so the answer does not depend on how they arrived.
     const char *data = in.data, *end = data + moon_min_size(in.len, limits->head_bytes);
     while (scan->at < (size_t)(end - data)) {
@@ -87,7 +79,7 @@ enum moon_rc moon_h1_scan(struct moon_h1_scan *scan, struct moon_slice in,
         if (at[0] != '\r' || at[1] != '\n') {
             return scan_bad_byte(scan, data, limits);
         }
-        enum moon_rc rc = scan_line_end(scan, data, limits);
+        enum moon_rc rc = scan_line_end(scan, limits);
         scan->at += 2;
         if (rc == MOON_EOF) {
             *head_len = scan->at;
@@ -99,4 +91,21 @@ enum moon_rc moon_h1_scan(struct moon_h1_scan *scan, struct moon_slice in,
         scan->line_start = scan->at;
     }
     return scan_pause(scan, in, limits);
+}
+
+enum moon_rc moon_h1_scan(struct moon_h1_scan *scan, struct moon_slice in,
+                          const struct moon_h1_limits *limits, size_t *head_len)
+{
+    if (in.len == 0) {
+        return MOON_AGAIN;
+    }
+    enum moon_rc rc = scan_head(scan, in, limits, head_len);
+    bool is_parsed_next = rc == MOON_OK && !scan->is_response;
+    if (scan->lines == 0 || scan->is_line_checked || is_parsed_next) {
+        return rc;
+    }
+    // Whatever else is wrong, the first line comes first.
+    scan->is_line_checked = true;
+    enum moon_rc line_rc = scan_first_line(scan, moon_slice(in.data, scan->line_len), true, limits);
+    return line_rc != MOON_OK ? line_rc : rc;
 }

@@ -24,6 +24,26 @@ static enum moon_rc fuzz_scan(const uint8_t *data, size_t size, size_t step, siz
     }
 }
 
+// What comes of a head that arrives so: the scan's answer, or the parser's.
+static enum moon_rc fuzz_answer(const uint8_t *data, size_t size, size_t step, size_t *head_len)
+{
+    struct moon_arena arena;
+    struct moon_request request;
+    enum moon_rc rc = fuzz_scan(data, size, step, head_len);
+    if (rc != MOON_OK) {
+        *head_len = 0;
+        return rc;
+    }
+    moon_arena_init(&arena, FUZZ_ARENA_BYTES);
+    moon_request_init(&request, &arena);
+    rc = moon_h1_parse_request(&request, moon_slice((const char *)data, *head_len), &fuzz_limits,
+                               true);
+    moon_arena_reset(&arena);
+    if (rc != MOON_OK)
+        *head_len = 0;
+    return rc;
+}
+
 static void fuzz_check_fields(const struct moon_fields *fields)
 {
     for (size_t i = 0; i < fields->count; i++) {
@@ -83,9 +103,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     size_t skipped = moon_h1_skip_empty_lines(moon_slice((const char *)data, size));
     data += skipped;
     size -= skipped;
-    enum moon_rc rc = fuzz_scan(data, size, size + 1, &head_len);
-    MOON_ASSERT(fuzz_scan(data, size, 1, &other_len) == rc && other_len == head_len);
-    MOON_ASSERT(fuzz_scan(data, size, 7, &other_len) == rc && other_len == head_len);
+    enum moon_rc rc = fuzz_answer(data, size, size + 1, &head_len);
+    MOON_ASSERT(fuzz_answer(data, size, 1, &other_len) == rc && other_len == head_len);
+    MOON_ASSERT(fuzz_answer(data, size, 7, &other_len) == rc && other_len == head_len);
     if (rc != MOON_OK) {
         fuzz_glimpse(data, size);
         return 0;

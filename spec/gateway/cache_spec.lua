@@ -174,7 +174,10 @@ describe("a fresh response", function()
   it("is older by its Age, and by its Date", function()
     assert.is_false((is_reused({ ["Cache-Control"] = "max-age=100", Age = "99" })))
     assert.is_true((is_reused({ ["Cache-Control"] = "max-age=100", Age = "50" })))
-    assert.is_true((is_reused({ ["Cache-Control"] = "max-age=100", Age = "abc" })))
+    assert.is_true((is_reused({ ["Cache-Control"] = "max-age=100", Age = "50, 99" })))
+    for _, age in ipairs({ "abc", "-1", "5.0", "5;a=1", "", { "0", "0" } }) do
+      assert.is_false((is_reused({ ["Cache-Control"] = "max-age=100", Age = age })))
+    end
     assert.is_false((is_reused({ ["Cache-Control"] = "max-age=100", Date = date(-200) })))
     local _, second = is_reused({ ["Cache-Control"] = "max-age=100", Age = "40" })
     assert.equal("43", second.headers.age)

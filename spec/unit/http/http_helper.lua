@@ -28,7 +28,7 @@ struct moon_response {
   bool is_keep_alive;
 };
 struct moon_h1_limits { size_t head_bytes, uri_bytes, header_count; };
-struct moon_h1_scan { size_t at, line_start, lines; bool is_response; };
+struct moon_h1_scan { size_t at, line_start, lines; bool is_response, is_line_checked; size_t line_len; };
 struct moon_h1_body {
   int framing, state;
   uint64_t left, total;
