@@ -565,6 +565,8 @@ bool moon_cache_begin(struct moon_exchange *x, const struct moon_cache_control *
         !moon_cache_vary_is_sound(x, vary))
         return false;
     cache->detail = "large";
+    if (vary.len > MOON_CACHE_VARY_BYTES)
+        return false;
     if (!moon_cache_pack(x, &x->response, vary, &head))
         return false;
     struct moon_cache_facts facts = {.status = x->response.status};

@@ -19,6 +19,8 @@ struct moon_exchange;
 struct moon_gateway;
 struct moon_ctx;
 
+enum { MOON_CACHE_VARY_BYTES = 1024 }; // a longer list is not kept: it is looked at under a lock
+
 /// What is kept in moon_store_info.facts.
 struct moon_cache_facts {
     struct moon_freshness fresh;

@@ -85,10 +85,13 @@ struct moon_slice moon_cache_authority(struct moon_exchange *x)
     size_t at = sizeof(digits);
     for (unsigned left = (uint16_t)authority.port; left > 0; left /= 10)
         digits[--at] = (char)('0' + left % 10);
-    struct moon_slice parts[3] = {x->request.host, MOON_S(":"),
+    // "[::1]:8080" is another host than "[::1:8080]".
+    struct moon_slice open = authority.is_ip_literal ? MOON_S("[") : MOON_S("");
+    struct moon_slice parts[4] = {open, x->request.host,
+                                  authority.is_ip_literal ? MOON_S("]:") : MOON_S(":"),
                                   moon_slice(digits + at, sizeof(digits) - at)};
     struct moon_slice text;
-    return moon_arena_join(&x->arena, parts, 3, &text) ? text : x->request.host;
+    return moon_arena_join(&x->arena, parts, 4, &text) ? text : x->request.host;
 }
 
 // One text, alike on all nodes: each part with its length before it, so that no two lists of parts are

@@ -12,8 +12,7 @@
 #include "gateway/exchange.h"
 
 enum {
-    REMOTE_PARTS = 64, // runs of a body
-    REMOTE_VARY_BYTES = 1024,
+    REMOTE_PARTS = 64,     // runs of a body
     REMOTE_NEWER_MS = 500, // clocks of two readings differ by less
 };
 
@@ -78,7 +77,7 @@ static void remote_put_object(struct moon_exchange *x, const struct moon_store_o
     int64_t now = moon_clock_wall_ms();
     struct remote_header header = {.kind = REMOTE_RESPONSE, .fields = MOON_FIELD_COUNT};
     size_t count = remote_runs(object, parts);
-    if (count == 0 || vary.len > REMOTE_VARY_BYTES ||
+    if (count == 0 || vary.len > MOON_CACHE_VARY_BYTES ||
         !moon_cache_remote_name(x, &x->cache->asked, vary, name))
         return;
     header.facts = *moon_cache_facts(object);
@@ -117,7 +116,7 @@ static bool remote_take(struct moon_exchange *x, const struct remote_header *hea
     struct moon_cache_facts facts = header->facts;
     struct moon_slice head = moon_slice(bytes.data, header->head_len);
     struct moon_slice body = moon_slice_from(bytes, header->head_len);
-    if (!moon_cache_head_is_sound(head))
+    if (!moon_cache_head_is_sound(head) || moon_cache_packed_vary(head).len > MOON_CACHE_VARY_BYTES)
         return false;
     // By this node's clock: the writer's may be another.
     int64_t shift = cache->now_ms - header->age_ms - since_put_ms - facts.fresh.response_ms;
@@ -172,7 +171,7 @@ static void remote_found(void *owner, enum moon_rc rc, const struct moon_cache_t
             uint8_t name[MOON_CACHE_TIER_NAME_BYTES];
             remote->is_vary_known = true;
             struct moon_slice vary = moon_slice(rest.data, header.head_len);
-            if (vary.len > 0 && vary.len <= REMOTE_VARY_BYTES &&
+            if (vary.len > 0 && vary.len <= MOON_CACHE_VARY_BYTES &&
                 moon_cache_remote_name(x, &x->cache->asked, vary, name) &&
                 moon_cache_tier_find(moon_cache_tier(x), name, remote_found, x, &remote->query) ==
                     MOON_AGAIN)

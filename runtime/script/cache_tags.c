@@ -86,7 +86,8 @@ bool moon_cache_url_tag(struct moon_arena *arena, struct moon_slice text,
     struct moon_slice authority = host;
     int usual = moon_slice_is_nocase(url.scheme, MOON_S("https")) ? 443 : 80;
     if (url.port != usual)
-        authority = moon_arena_printf(arena, "%.*s:%d", MOON_SLICE_ARG(host), url.port);
+        authority = moon_arena_printf(arena, url.authority.is_ip_literal ? "[%.*s]:%d" : "%.*s:%d",
+                                      MOON_SLICE_ARG(host), url.port);
     *tag = moon_cache_uri_tag(arena, usual == 443 ? MOON_S("https") : MOON_S("http"), authority,
                               path, url.query);
     return true;

@@ -5,7 +5,7 @@ local config = [[
 local p = require("moongate.policies")
 return {
   name = "spec",
-  listeners = { { name = "http", address = "127.0.0.1:0" } },
+  listeners = { { name = "http", address = "127.0.0.1:0" } }, management = { address = "127.0.0.1:0" },
   backends = { origin = { targets = { "http://127.0.0.1:1" }, retries = 0 } },
   sites = { { hosts = { "*" }, routes = {
     { path = "/*", backend = "origin", policies = { inbound = { p.cache {} } } },
@@ -124,6 +124,33 @@ describe("a large response", function()
       get(nil, "/800k").headers["cache-status"])
     assert.matches("; stored$", get(nil, "/800k").headers["cache-status"])
     assert.matches("; hit", get(nil, "/800k").headers["cache-status"], 1, true)
+  end)
+end)
+
+describe("a response", function()
+  it("is kept for the host and port that were asked for, however they are written", function()
+    always({ ["Cache-Control"] = "max-age=60" })
+    local hosts = { "[::1]:8080", "[::1:8080]", "[::1:8080]:8080", "[::1]", "a.test:8080", "a.test" }
+    for i, host in ipairs(hosts) do
+      gw:get("/host", { host = host })
+      assert.equal(i, count, host)
+    end
+    for _, host in ipairs({ "[::1]:8080", "[::1]:80", "A.test:80", "a.test.", "a.TEST:8080", "a.test:08080" }) do
+      gw:get("/host", { host = host })
+      assert.equal(#hosts, count, host)
+    end
+    local purged = gw:post("/cache/purge?url=http://[::1]:8080/host", { listener = "management" })
+    assert.equal(200, purged.status)
+    gw:get("/host", { host = "[::1]:8080" })
+    gw:get("/host", { host = "[::1:8080]" })
+    assert.equal(#hosts + 1, count)
+  end)
+
+  it("is not kept where its Vary is longer than can be looked through at each request", function()
+    always({ ["Cache-Control"] = "max-age=60", Vary = ("X-Name, "):rep(128) .. "X" })
+    get()
+    assert.equal("moongate; fwd=uri-miss; fwd-status=200; detail=large", get().headers["cache-status"])
+    assert.equal(2, count)
   end)
 end)
 
