@@ -159,7 +159,7 @@ function M.prepare(conf, env)
   for name, value in pairs(conf) do
     self[name] = value
   end
-  self.limits = { depth = conf.depth or 128, errors = 8 }
+  self.depth = conf.depth or 128
   self.action = conf.action or "prevent"
   self.unspecified = conf.unspecified_content_type_action or "prevent"
   self.too_large = conf.size_exceeded_action or "prevent"
@@ -205,7 +205,7 @@ local function check_form(self, kind, judge, field, text)
     return note({}, kind .. name, err.rule, err.details, self.action)
   end
   if judge.whole then
-    local ok, errors = judge.whole:validate(forms.object(members, names), self.limits)
+    local ok, errors = judge.whole:validate(forms.object(members, names), self.depth)
     if not ok then
       validation.add(mistakes, kind, "body", errors, self.action)
     end
@@ -215,7 +215,7 @@ local function check_form(self, kind, judge, field, text)
     if not value and one.required then
       note(mistakes, kind .. "/" .. one.name, "required", "is missing", self.action)
     elseif value and one.validator then
-      local ok, errors = one.validator:validate(value, self.limits)
+      local ok, errors = one.validator:validate(value, self.depth)
       if not ok then
         validation.add(mistakes, kind .. "/" .. one.name, "body", errors, self.action)
       end
@@ -240,7 +240,7 @@ local function check(self, kind, content, field, text)
   if judge.form then
     return check_form(self, kind, judge, field, text)
   elseif judge.json then
-    ok, errors = judge.json:validate(text, self.limits)
+    ok, errors = judge.json:validate(text, self.depth)
   elseif judge.xml then
     ok, errors = judge.xml:validate(text, self.soap)
   end

@@ -11,7 +11,7 @@
 // The longest number that is worth reading: more digits than a double can use, by far.
 #define NUMBER_MAX 512
 
-// Bytes that end the plain run inside a string: controls, the quote, the backslash, all above ASCII.
+// Bytes that stand for themselves in a string: not controls, the quote, the backslash, what is no ASCII.
 static bool is_plain(unsigned char c)
 {
     return c >= 0x20 && c < 0x80 && c != '"' && c != '\\';
@@ -496,7 +496,7 @@ static inline const char *read_name(struct moon_json_reader *r, const char *at, 
     return at + 1;
 }
 
-// Where no item was read just now. False: `*token` is what there is.
+// Where no item is before: true, and a value follows; or false, and `*token` is what there is.
 static bool begin(struct moon_json_reader *r, const char *at, char c, enum moon_json_token *token)
 {
     switch (r->expect) {

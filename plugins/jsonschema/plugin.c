@@ -125,8 +125,8 @@ static int set_gc(lua_State *L)
     return 0;
 }
 
-// Pushes the resolver and room for what it gives.
-static struct fetch begin_fetch(lua_State *L, struct jsc_set *set, struct fetch *f)
+// Pushes the resolver of the set at 1, and room for what it gives.
+static void begin_fetch(lua_State *L, struct jsc_set *set, struct fetch *f)
 {
     lua_getfenv(L, 1);
     lua_getfield(L, -1, "resolve");
@@ -135,7 +135,6 @@ static struct fetch begin_fetch(lua_State *L, struct jsc_set *set, struct fetch 
     f->resolve = lua_isfunction(L, -2) ? lua_gettop(L) - 1 : 0;
     set->fetch = fetch_by_lua;
     set->fetch_context = f;
-    return *f;
 }
 
 static int fail(lua_State *L, const char *error)
@@ -145,7 +144,7 @@ static int fail(lua_State *L, const char *error)
     return 2;
 }
 
-// The text at `index`, of which a table is made one; false: it cannot.
+// The text at `index`, of which a table is made one. Returns NULL, or why it cannot.
 static const char *as_text(lua_State *L, int index, struct moon_slice *text)
 {
     int type = lua_type(L, index);
@@ -176,7 +175,7 @@ static int set_add(lua_State *L)
     }
     host->charge(L, (uint32_t)(text.len / 4) + 10);
     struct fetch f;
-    (void)begin_fetch(L, set, &f);
+    begin_fetch(L, set, &f);
     int document = jsc_set_add(set, uri, text);
     set->fetch = NULL;
     if (document < 0) {
@@ -211,7 +210,7 @@ static int push_schema(lua_State *L, int set_index, struct moon_slice reference,
     lua_pushvalue(L, set_index);
     lua_insert(L, 1); // where begin_fetch looks
     struct fetch f;
-    (void)begin_fetch(L, set, &f);
+    begin_fetch(L, set, &f);
     v->schema = jsc_set_compile(set, reference, direction);
     set->fetch = NULL;
     if (v->schema == NULL) {
@@ -256,7 +255,7 @@ static int jsonschema_compile(lua_State *L)
     lua_pushvalue(L, 3);
     lua_insert(L, 1);
     struct fetch f;
-    (void)begin_fetch(L, set, &f);
+    begin_fetch(L, set, &f);
     int document = jsc_set_add(set, base, text);
     set->fetch = NULL;
     if (document < 0) {
@@ -281,21 +280,32 @@ static void push_mistakes(lua_State *L, const struct jsc_report *report)
     }
 }
 
-static int option(lua_State *L, int index, const char *name, int otherwise, int max)
+static void push_text_mistake(lua_State *L, const char *error, size_t at)
 {
-    if (!lua_istable(L, index)) {
-        return otherwise;
-    }
-    lua_getfield(L, index, name);
-    lua_Number value = lua_isnil(L, -1) ? otherwise : lua_tonumber(L, -1);
-    lua_pop(L, 1);
-    if (!(value >= 1 && value <= max)) {
-        return luaL_error(L, "jsonschema: %s must be 1 to %d", name, max);
-    }
-    return (int)value;
+    lua_createtable(L, 1, 0);
+    lua_createtable(L, 0, 3);
+    lua_pushliteral(L, "");
+    lua_setfield(L, -2, "path");
+    lua_pushliteral(L, "json");
+    lua_setfield(L, -2, "keyword");
+    lua_pushfstring(L, "%s at byte %d", error, (int)at + 1);
+    lua_setfield(L, -2, "message");
+    lua_rawseti(L, -2, 1);
 }
 
-/// schema:validate(text, {depth = 128, errors = 8}?) -> true | nil, { {path, keyword, message}, … }
+static uint32_t bound_at(lua_State *L, int index, const char *name, int otherwise, int max)
+{
+    if (lua_isnoneornil(L, index)) {
+        return (uint32_t)otherwise;
+    }
+    lua_Number value = lua_tonumber(L, index);
+    if (!(value >= 1 && value <= max)) {
+        (void)luaL_error(L, "schema:validate: %s must be 1 to %d", name, max);
+    }
+    return (uint32_t)value;
+}
+
+/// schema:validate(text, depth = 128, errors = 8) -> true | nil, { {path, keyword, message}, … }
 /// A text that is no JSON has one mistake, of keyword "json". Keyword "limit": it was given up.
 static int schema_validate(lua_State *L)
 {
@@ -310,8 +320,8 @@ static int schema_validate(lua_State *L)
     struct jsc_mistake mistakes[JSC_MISTAKES_MAX];
     struct jsc_report report = {.mistakes = mistakes};
     text.data = lua_tolstring(L, 2, &text.len);
-    unsigned depth = (unsigned)option(L, 3, "depth", DEPTH_DEFAULT, MOON_JSON_MAX_DEPTH);
-    report.max = (uint32_t)option(L, 3, "errors", MISTAKES_DEFAULT, JSC_MISTAKES_MAX);
+    unsigned depth = bound_at(L, 3, "depth", DEPTH_DEFAULT, MOON_JSON_MAX_DEPTH);
+    report.max = bound_at(L, 4, "errors", MISTAKES_DEFAULT, JSC_MISTAKES_MAX);
     char *scratch = NULL;
     if (memchr(text.data, '\\', text.len) != NULL) {
         scratch = lua_newuserdata(L, text.len);
@@ -319,27 +329,21 @@ static int schema_validate(lua_State *L)
     size_t at = 0;
     const char *error = jsc_tape_read(&tape, text, scratch, depth, &at);
     bool is_valid = error == NULL && jsc_validate(v->set, v->schema, tape.nodes, &report);
-    host->charge(L, (uint32_t)(text.len / 4 + report.steps) + 10);
-    if (is_valid) {
-        lua_pushboolean(L, 1);
-    } else {
-        lua_pushnil(L);
-        push_mistakes(L, &report);
-    }
-    if (error != NULL) {
-        lua_createtable(L, 0, 3);
-        lua_pushliteral(L, "");
-        lua_setfield(L, -2, "path");
-        lua_pushliteral(L, "json");
-        lua_setfield(L, -2, "keyword");
-        lua_pushfstring(L, "%s at byte %d", error, (int)at + 1);
-        lua_setfield(L, -2, "message");
-        lua_rawseti(L, -2, 1);
-    }
     if (tape.cap * sizeof *tape.nodes > KEPT_BYTES) {
         jsc_tape_fini(&tape);
     }
-    return is_valid ? 1 : 2;
+    host->charge(L, (uint32_t)(text.len / 4 + report.steps) + 10);
+    if (is_valid) {
+        lua_pushboolean(L, 1);
+        return 1;
+    }
+    lua_pushnil(L);
+    if (error != NULL) {
+        push_text_mistake(L, error, at);
+    } else {
+        push_mistakes(L, &report);
+    }
+    return 2;
 }
 
 static const luaL_Reg set_methods[] = {{"add", set_add}, {"compile", set_compile}, {NULL, NULL}};

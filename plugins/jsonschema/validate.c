@@ -20,7 +20,7 @@ struct at {
 struct run {
     const struct jsc_set *set;
     struct jsc_report *report;
-    int64_t steps;  // left: of each check, and of each child that a check looks at
+    int64_t steps; // left; a check takes one, and one for each child or schema that it goes through
     unsigned quiet; // > 0: mistakes are not told
     unsigned depth;
     bool is_aborted; // a bound was met: nothing is valid any more
@@ -456,6 +456,7 @@ static bool check_any(struct run *r, const struct jsc_check *c, const struct jsc
                       const struct at *at, uint8_t *seen)
 {
     bool is_valid = false;
+    r->steps -= c->schemas.count;
     r->quiet++;
     for (uint32_t i = 0; i < c->schemas.count && (!is_valid || seen != NULL); i++) {
         is_valid = run_branch(r, c->schemas.list[i], n, at, seen) || is_valid;
@@ -469,6 +470,7 @@ static bool check_one(struct run *r, const struct jsc_check *c, const struct jsc
                       const struct at *at, uint8_t *seen)
 {
     unsigned valid = 0;
+    r->steps -= c->schemas.count;
     r->quiet++;
     for (uint32_t i = 0; i < c->schemas.count && valid < 2; i++) {
         valid += run_branch(r, c->schemas.list[i], n, at, seen);
@@ -484,6 +486,7 @@ static bool check_all(struct run *r, const struct jsc_check *c, const struct jsc
                       const struct at *at, uint8_t *seen)
 {
     bool is_valid = true;
+    r->steps -= c->schemas.count;
     for (uint32_t i = 0; i < c->schemas.count; i++) {
         is_valid = run_schema(r, c->schemas.list[i], n, at, seen) && is_valid;
         if (!is_valid && r->quiet > 0) {

@@ -27,6 +27,7 @@ struct moon_field {
 #define MOON_UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define MOON_NOINLINE __attribute__((noinline)) // what is seldom met, out of what is met often
 #define MOON_COLD __attribute__((noinline, cold))
+#define MOON_FLATTEN __attribute__((flatten)) // with what it calls in it, other files' too (LTO)
 #define MOON_NORETURN __attribute__((noreturn))
 #define MOON_FALLTHROUGH __attribute__((fallthrough))
 #else
