@@ -12,6 +12,7 @@ local function route(path, ...)
     ctx.response.headers["X-Reason"] = ctx.error.reason
   end } } }
 end
+-- Windows begin at whole multiples of their period: a spec meets the end of an hour less often than a minute's.
 local function limit(options)
   options.key, options.algorithm = options.key or "k", options.algorithm or "fixed_window"
   return p.rate_limit(options)
@@ -27,7 +28,7 @@ return {
       p.rate_limit { calls = 4, period = 3600, key = "k", name = "bucket", mode = "local",
         amount = function() return 2 end, burst = 4 },
       p.quota { calls = 4, period = 3600, key = "loose" },
-      limit { calls = 1, period = 60, name = "tight", key = "${ctx.request.query.k}" }),
+      limit { calls = 1, period = 3600, name = "tight", key = "${ctx.request.query.k}" }),
     route("/within", limit { calls = 2, period = 3600, name = "outer" },
       p.limit_concurrency { max = 1, key = "w", function(ctx) ctx:sleep(0.05) end }),
     route("/together", function(ctx)
@@ -45,15 +46,15 @@ return {
     route("/counted", limit { calls = 1, period = 3600, name = "by answer",
       count_if = function(ctx) return ctx.response.status == 429 end },
       limit { calls = 1, period = 3600, name = "strict" }),
-    route("/x", limit { calls = 1, period = 60, headers = "x", retry_after_header = "X-Wait",
+    route("/x", limit { calls = 1, period = 3600, headers = "x", retry_after_header = "X-Wait",
       status = 503, message = "slower" }),
-    route("/none", limit { calls = 1, period = 60, headers = "none", remaining_header = "X-Left",
+    route("/none", limit { calls = 1, period = 3600, headers = "none", remaining_header = "X-Left",
       total_header = "X-All" }),
-    route("/amount", limit { calls = 10, period = 60,
+    route("/amount", limit { calls = 10, period = 3600,
       amount = function(ctx) return ctx.request.query.n end }),
-    route("/when", limit { calls = 2, period = 60,
+    route("/when", limit { calls = 2, period = 3600,
       count_if = function(ctx) return ctx.response.status == 401 end }),
-    route("/sized", limit { calls = 100, period = 60, count_if = function() return true end,
+    route("/sized", limit { calls = 100, period = 3600, count_if = function() return true end,
       amount = function(ctx) return ctx.response.headers["X-Cost"] end }),
     route("/key", limit { calls = 1, period = 60, key = "${ctx.request.headers['X-User']}" }),
     route("/bucket", p.rate_limit { calls = 60, period = 60, burst = 2, key = "k" }),
@@ -82,6 +83,11 @@ end
 describe("rate_limit", function()
   it("tells its policy and what is left as the IETF draft has it", function()
     local one = gw:get("/draft")
+    local left = tonumber(one.headers.ratelimit:match(";t=(%d+)"))
+    if left < 10 then -- the minute is nearly over
+      gw:advance(left)
+      one = gw:get("/draft")
+    end
     assert.equal('"calls";q=2;w=60', one.headers["ratelimit-policy"])
     assert.matches('^"calls";r=1;t=%d+$', one.headers.ratelimit)
     assert.matches('^"calls";r=0;t=', gw:get("/draft").headers.ratelimit)
@@ -124,10 +130,10 @@ describe("rate_limit", function()
   it("counts no refused call, so that a busy caller recovers", function()
     assert.equal("200 429", statuses(2, "/key", { headers = { ["X-User"] = "busy" } }))
     for _ = 1, 5 do
-      gw:advance(10)
+      gw:advance(8)
       statuses(1, "/key", { headers = { ["X-User"] = "busy" } })
     end
-    gw:advance(11)
+    gw:advance(60)
     assert.equal("200", statuses(1, "/key", { headers = { ["X-User"] = "busy" } }))
     assert.equal("200", statuses(1, "/key", { headers = { ["X-User"] = "other" } }))
   end)

@@ -11,10 +11,25 @@ local function read(path)
   return text
 end
 
+-- What the gateways of a test leave; `finally` would keep only its last.
+local open, logs = {}, {}
+
+after_each(function()
+  for i, gw in ipairs(open) do
+    gw:close()
+    open[i] = nil
+  end
+  for i, log in ipairs(logs) do
+    os.remove(log)
+    logs[i] = nil
+  end
+end)
+
 --- A gateway whose p.waf has these options, with a log; gives it, and a function for the rules that the
 --- last request fired.
 local function gateway(options, more)
   local log = os.tmpname()
+  logs[#logs + 1] = log
   more = more or {}
   local files = { ["gateway.lua"] = ([[
 local p = require("moongate.policies")
@@ -31,10 +46,7 @@ return {
     files[name] = text
   end
   local gw = moongate.gateway({ files = files, backends = more.backends })
-  finally(function()
-    gw:close()
-    os.remove(log)
-  end)
+  open[#open + 1] = gw
   return gw, function()
     local ids = {}
     local last = read(log):match("([^\n]+)\n$")

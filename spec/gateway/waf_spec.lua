@@ -16,14 +16,26 @@ return {
 ]]):format(policies, more or "")
 end
 
+-- What the gateways of a test leave; `finally` would keep only its last.
+local open, logs = {}, {}
+
+after_each(function()
+  for i, gw in ipairs(open) do
+    gw:close()
+    open[i] = nil
+  end
+  for i, log in ipairs(logs) do
+    os.remove(log)
+    logs[i] = nil
+  end
+end)
+
 local function gateway(policies, more)
   local log = os.tmpname()
+  logs[#logs + 1] = log
   local gw = moongate.gateway({ files = {
     ["gateway.lua"] = site(policies:gsub("LOG", ("%q"):format(log)), more) } })
-  finally(function()
-    gw:close()
-    os.remove(log)
-  end)
+  open[#open + 1] = gw
   return gw, function()
     local file = assert(io.open(log))
     local text = file:read("*a")
@@ -303,9 +315,7 @@ return M
   local function seen_after(options, path)
     local gw = moongate.gateway({ files = { ["policies/seen.lua"] = SEEN,
       ["gateway.lua"] = site("p.waf {" .. options .. "}, p.seen {}") } })
-    finally(function()
-      gw:close()
-    end)
+    open[#open + 1] = gw
     gw:get(path)
     return gw:get("/seen").body
   end

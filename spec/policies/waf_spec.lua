@@ -73,11 +73,13 @@ describe("waf", function()
       return
     end
     file:close()
+    local began = os.clock()
     local self, err = prepare({ paranoia = 2, exclusions = { { rules = { 942100, "941000-941999" } },
       { tags = { "attack-rce" }, variables = { "ARGS:/^cmd/" } } } })
     assert.is_nil(err)
     assert.is_true(self.guard:info().rules > 500)
     assert.is_true(self.guard:info().bytes < 20 * 1024 * 1024)
+    local first_s = os.clock() - began
     local started, sites = os.clock(), {}
     for i = 1, 10 do -- that differ in all that needs no rules of their own
       sites[i], err = prepare({ paranoia = i % 4 + 1, inbound_threshold = i, mode = i % 2 == 0 and "detection" or nil,
@@ -86,7 +88,7 @@ describe("waf", function()
       assert.is_nil(err)
     end
     assert.is_true(sites[1].guard:info().holders > 10)
-    assert.is_true(os.clock() - started < 0.3)
+    assert.is_true(os.clock() - started < first_s) -- ten that read the rules would take as long as ten
     sites[11] = prepare({ profile = "crs" })
     assert.equal(1, sites[11].guard:info().holders)
   end)

@@ -117,7 +117,9 @@ function M:stop()
   if not ended then
     self:kill()
   end
-  M.run(("rm -rf '%s' '%s' '%s'"):format(self.dir, self.state, self.log_path))
+  -- What libfaketime keeps of a process it leaves behind.
+  M.run(("rm -rf '%s' '%s' '%s' /dev/shm/faketime_shm_%d /dev/shm/sem.faketime_sem_%d"):format(self.dir, self.state,
+    self.log_path, self.pid, self.pid))
   return ended
 end
 

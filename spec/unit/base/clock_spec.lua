@@ -40,10 +40,13 @@ describe("base/clock", function()
 
   it("tells the wall time of a moment", function()
     local function is_near(shift_us)
-      local us, wall = lib.moon_clock_us(), lib.moon_clock_wall_ms()
-      local at = lib.moon_clock_wall_ms_at(us + shift_us)
-      local off = tonumber(at - wall) - shift_us / 1000
-      assert.is_true(math.abs(off) <= 50, off .. " ms off")
+      local off = math.huge
+      for _ = 1, 20 do -- between two looks at the clock the machine may stand
+        local us, wall = lib.moon_clock_us(), lib.moon_clock_wall_ms()
+        local at = lib.moon_clock_wall_ms_at(us + shift_us)
+        off = math.min(off, math.abs(tonumber(at - wall) - shift_us / 1000))
+      end
+      assert.is_true(off <= 50, off .. " ms off")
     end
     is_near(0)
     is_near(-50000)
