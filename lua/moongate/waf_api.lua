@@ -4,6 +4,8 @@
 --- has the reason of each rule.
 local M = {}
 
+local words = require("moongate.waf_words")
+
 local VALUES = "ARGS|ARGS_NAMES|REQUEST_COOKIES|XML:/*"
 local ANY = VALUES .. "|ARGS_PROSE"
 local LAST = "setvar:'tx.anomaly_score_pl1=+%{tx.critical_anomaly_score}',"
@@ -238,8 +240,8 @@ local RULES = {
     [==[;\s*\w+\s*=]==],
     [==[\.\.[/\x5c]]==],
   } },
-  { 9800310, "ARGS_PROSE", "SQL injection behind words", { [==[^[^'\x22]*[\w)%.]['\x22]\)*\s*(?:union\s+(?:all\s+|distinct\s+)?select\b|(?:or|and)\s+(?:not\s+)?(?:['\x22]?\w{1,30}['\x22]?\s*(?:=|<|>|like\b)\s*['\x22]?\w|\w{1,30}\(['\x22{\d])|;\s*(?:drop|delete|insert|update|select)\s)]==] } },
-  { 9800300, "ARGS_PROSE", "SQL injection among words", { [==[^[^\w\x60]*(?:[\w.-]+[^\w\x60]+){0,2}union\s+(?:all\s+|distinct\s+)?select\s+(?:[\w.@(*]+\s*,|null\b|.{1,60}\bfrom\b|\d|@@|\w+\()]==] } },
+  { 9800310, "ARGS_PROSE", "SQL injection behind words", { [==[^[^'\x22]*[\w)%.]['\x22]\)*\s*(?:union\s+(?:all\s+|distinct\s+)?select\b|(?:or|and)\s+(?:not\s+)?(?:(?:['\x22]\w{0,30}['\x22]|\w{1,30})\s*(?:=|<|>|like\b)\s*['\x22]?\w|\w{1,30}\(['\x22{\d])|;\s*(?:drop|delete|insert|update|select)\s)]==] } },
+  { 9800300, "ARGS_PROSE", "SQL injection among words", { [==[^[^\w\x60]*(?:[\w.-]+[^\w\x60]+){0,2}union\s+(?:all\s+|distinct\s+)?select\s+(?:[\w.@(*]+\s*,|null\b|\S{1,60}\s+from\b|[^\x2c*(@]{0,40}[\x2c*(@].{0,40}\bfrom\b|\d|@@|\w+\()]==] } },
 }
 
 -- Marks of an injection into SQL: what breaks out of a quotation, a number or a call, and goes on as a statement does.
@@ -302,6 +304,7 @@ function M.before()
     lines[#lines + 1] = rule(r)
   end
   lines[#lines + 1] = SQLI
+  lines[#lines + 1] = words.rules(LAST)
   lines[#lines + 1] = [[SecRule &TX:allowed_methods "@eq 0" "id:9800001,phase:1,pass,nolog,t:none,]]
     .. [[setvar:'tx.allowed_methods=]] .. METHODS .. [['"]]
   lines[#lines + 1] = RESTRICTED
