@@ -32,8 +32,9 @@ M.schema = {
 }
 
 function M.prepare(conf, env)
-  return { gate = subscriptions.gate(conf.header, conf.query, conf.required ~= false,
-    not conf.forward_key, env and env.api or "", env and env.products or {}) }
+  local gate = subscriptions.gate(conf.header, conf.query, conf.required ~= false,
+    not conf.forward_key, env and env.api or "", env and env.products or {})
+  return { gate = gate, native = { inbound = gate } }
 end
 
 function M.inbound(self, ctx)

@@ -29,10 +29,15 @@ local M = {}
 ---@field product? string runs only for callers with a key of this product
 
 ---@class moongate.Chain
----@field acts? userdata[] what its first policies do, in C alone
+---@field acts? moongate.ChainAct[] what its first policies do, in C alone
 ---@field fn? fun(ctx): table?, integer? what follows them
----@field name string chunk name
+---@field source? string of fn
+---@field name? string fn's chunk name
 ---@field entries moongate.ChainEntry[]
+
+---@class moongate.ChainAct
+---@field object userdata
+---@field instead fun(ctx): table?, integer? the chain from this policy on, where the act declines
 
 -- By chunk name: what `describe` answers from.
 local book = {}
@@ -225,8 +230,34 @@ function M.generate(entries, section, is_nested)
   return head .. "\n" .. concat(out, "\n") .. "\nend\n", values, by_line
 end
 
--- A policy whose `prepare` says so (`native`) is done by C alone in a section. Where a chain begins
--- with such policies, the runtime calls them itself.
+--- The function of a chain, its source and its chunk's name. Where it is not the leaf's own
+--- (`is_nested`), a reply of its policies tells the place that it comes from: the innermost.
+local function compile(entries, section, is_nested)
+  chain_count = chain_count + 1
+  local name = ("chain:%d:%s"):format(chain_count, section)
+  local source, values, by_line = M.generate(entries, section, is_nested)
+  local chunk = assert(load(source, "=" .. name, "t", {}))
+  book[name] = { section = section, by_line = by_line }
+  local function place(r, line)
+    if type(r) == "table" and r.chain == nil then
+      r.chain, r.line = name, line
+    end
+    return r
+  end
+  return chunk(values, core.at, guard, guard_function, place), source, name
+end
+
+-- What an act declines is rare: the chain from there on is compiled when it is first called.
+local function from(entries, first, section)
+  local fn
+  return function(ctx)
+    fn = fn or compile({ unpack(entries, first) }, section, true)
+    return fn(ctx)
+  end
+end
+
+-- A policy whose `prepare` says so (`native`) is done by C alone in a section, or by its Lua function
+-- where C declines. Where a chain begins with such policies, the runtime calls them itself.
 local function act_of(entry, section)
   local listing = entry.listing
   if entry.product or listing.when or type(listing.own) ~= "table" then
@@ -238,22 +269,18 @@ local function act_of(entry, section)
 end
 
 --- Takes the acts at the front of a chain.
----@return userdata[]? acts
+---@return moongate.ChainAct[] acts
 ---@return moongate.ChainEntry[] rest
 local function split(entries, section)
-  local acts, rest = {}, {}
+  local acts = {}
   for i, entry in ipairs(entries) do
-    local act = i == #acts + 1 and act_of(entry, section)
-    if act then
-      acts[i] = act
-    else
-      rest[#rest + 1] = entry
+    local object = act_of(entry, section)
+    if not object then
+      break
     end
+    acts[i] = { object = object, instead = from(entries, i, section) }
   end
-  if #acts == 0 then
-    return nil, entries
-  end
-  return acts, rest
+  return acts, { unpack(entries, #acts + 1) }
 end
 
 local function key_of(entries, section)
@@ -276,15 +303,10 @@ function M.build(entries, section, cache)
   local key = key_of(entries, section)
   local chain = cache[key]
   if not chain then
-    chain_count = chain_count + 1
-    local name = ("chain:%d:%s"):format(chain_count, section)
     local acts, rest = split(entries, section)
-    chain = { acts = acts, name = name, entries = entries }
+    chain = { acts = #acts > 0 and acts or nil, entries = entries }
     if #rest > 0 then
-      local source, values, by_line = M.generate(rest, section)
-      local chunk = assert(load(source, "=" .. name, "t", {}))
-      chain.fn, chain.source = chunk(values, core.at, guard, guard_function), source
-      book[name] = { section = section, by_line = by_line }
+      chain.fn, chain.source, chain.name = compile(rest, section)
     end
     cache[key] = chain
   end
@@ -305,18 +327,7 @@ function M.block(children, section)
   if #entries == 0 then
     return nil
   end
-  chain_count = chain_count + 1
-  local name = ("chain:%d:%s"):format(chain_count, section)
-  local source, values, by_line = M.generate(entries, section, true)
-  local chunk = assert(load(source, "=" .. name, "t", {}))
-  book[name] = { section = section, by_line = by_line }
-  -- Of a reply, its place is the innermost policy's.
-  return chunk(values, core.at, guard, guard_function, function(r, line)
-    if type(r) == "table" and r.chain == nil then
-      r.chain, r.line = name, line
-    end
-    return r
-  end)
+  return (compile(entries, section, true))
 end
 
 --- What runs on a line of a chain: for errors, stuck workers and refusals.

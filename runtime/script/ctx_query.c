@@ -36,16 +36,14 @@ static size_t query_count_most(struct moon_slice query)
     return count;
 }
 
-static struct moon_query_pairs *query_look_through(lua_State *L, struct moon_ctx *x)
+static struct moon_query_pairs *query_look_through(struct moon_ctx *x)
 {
     struct moon_slice query = x->request->query, rest = query, name, value;
     size_t most = query_count_most(query);
     struct moon_query_pairs *found =
         moon_arena_alloc(x->arena, sizeof(*found) + most * sizeof(found->pairs[0]));
-    if (found == NULL) {
-        moon_raise_full(L);
-        return NULL; // not reached
-    }
+    if (found == NULL)
+        return NULL;
     found->query = query;
     found->count = 0;
     while (moon_query_next(&rest, &name, &value)) {
@@ -60,13 +58,22 @@ static struct moon_query_pairs *query_look_through(lua_State *L, struct moon_ctx
     return found;
 }
 
-static struct moon_query_pairs *query_pairs(lua_State *L, struct moon_ctx *x)
+// NULL when the arena is full.
+static struct moon_query_pairs *query_pairs(struct moon_ctx *x)
 {
     struct moon_slice query = x->request->query;
     struct moon_query_pairs *known = x->query_pairs;
     if (known != NULL && known->query.data == query.data && known->query.len == query.len)
         return known;
-    return query_look_through(L, x);
+    return query_look_through(x);
+}
+
+static const struct moon_query_pairs *query_check_pairs(lua_State *L, struct moon_ctx *x)
+{
+    const struct moon_query_pairs *all = query_pairs(x);
+    if (all == NULL)
+        moon_raise_full(L);
+    return all;
 }
 
 static struct moon_slice query_name(const struct moon_query_pairs *all,
@@ -109,7 +116,7 @@ static size_t query_find(const struct moon_ctx *x, const struct moon_query_pairs
 static int query_index(lua_State *L)
 {
     struct moon_ctx *x = moon_handle_own(L, 1, MOON_HANDLE_QUERY);
-    const struct moon_query_pairs *all = query_pairs(L, x);
+    const struct moon_query_pairs *all = query_check_pairs(L, x);
     size_t i = query_find(x, all, 0, moon_check_slice(L, 2));
     if (i == all->count)
         return 0;
@@ -153,20 +160,27 @@ static void query_append_new(lua_State *L, struct moon_ctx *x, struct moon_buf *
     }
 }
 
-// What is left takes no more room than before, and is looked through already.
-void moon_ctx_remove_query(lua_State *L, struct moon_ctx *x, struct moon_slice wanted)
+struct moon_slice moon_ctx_query_value(struct moon_ctx *x, struct moon_slice wanted)
 {
-    struct moon_query_pairs *all = query_pairs(L, x);
-    size_t kept = query_find(x, all, 0, wanted);
-    if (kept == all->count)
-        return;
+    const struct moon_query_pairs *all = query_pairs(x);
+    size_t i = all == NULL ? 0 : query_find(x, all, 0, wanted);
+    if (all == NULL || i == all->count)
+        return moon_slice(NULL, 0);
+    return moon_uri_decode(x->arena, query_value(all, &all->pairs[i]), true);
+}
+
+// What is left takes no more room than before, and is looked through already.
+bool moon_ctx_remove_query(struct moon_ctx *x, struct moon_slice wanted)
+{
+    struct moon_query_pairs *all = query_pairs(x);
+    if (all == NULL)
+        return false;
+    if (query_find(x, all, 0, wanted) == all->count)
+        return true;
     char *left = moon_arena_alloc(x->arena, all->query.len);
-    if (left == NULL) {
-        moon_raise_full(L);
-        return; // not reached
-    }
-    size_t len = 0;
-    kept = 0;
+    if (left == NULL)
+        return false;
+    size_t len = 0, kept = 0;
     for (size_t i = 0; i < all->count; i++) {
         struct query_pair pair = all->pairs[i];
         if (query_is(x, all, &pair, wanted))
@@ -182,6 +196,7 @@ void moon_ctx_remove_query(lua_State *L, struct moon_ctx *x, struct moon_slice w
     all->query = moon_slice(len > 0 ? left : NULL, len);
     x->request->query = all->query;
     x->is_path_rewritten = true;
+    return true;
 }
 
 /// query[name] = value | { values } | nil; the others stay as the client wrote them.
@@ -190,13 +205,12 @@ static int query_newindex(lua_State *L)
     struct moon_ctx *x = moon_handle_own(L, 1, MOON_HANDLE_QUERY);
     struct moon_slice wanted = moon_check_slice(L, 2);
     if (lua_isnil(L, 3)) {
-        moon_ctx_remove_query(L, x, wanted);
-        return 0;
+        return moon_ctx_remove_query(x, wanted) ? 0 : moon_raise_full(L);
     }
     if (!lua_istable(L, 3))
         (void)luaL_checkstring(L, 3);
     struct moon_buf out;
-    const struct moon_query_pairs *all = query_pairs(L, x);
+    const struct moon_query_pairs *all = query_check_pairs(L, x);
     moon_buf_init(&out, 65536);
     bool is_placed = false;
     for (size_t i = 0; i < all->count; i++) {

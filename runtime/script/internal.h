@@ -169,9 +169,11 @@ void moon_ctx_open(lua_State *L, struct moon_script *script);
 /// Forgets what a request has kept in its ctx: vars, jwt ...
 void moon_ctx_forget(lua_State *L, const struct moon_script *script, struct moon_runner *runner);
 
-/// Takes a parameter, all of that name, out of the request's query. Raises a Lua error where the arena is
-/// full.
-void moon_ctx_remove_query(lua_State *L, struct moon_ctx *x, struct moon_slice wanted);
+/// A parameter's first value, decoded; NULL data where there is none, or the arena is full.
+struct moon_slice moon_ctx_query_value(struct moon_ctx *x, struct moon_slice wanted);
+
+/// Takes a parameter, all of that name, out of the request's query. @return false when the arena is full
+MUST_CHECK bool moon_ctx_remove_query(struct moon_ctx *x, struct moon_slice wanted);
 
 /// Sets ctx.vars[name] to `text`, or to `number` where that is NULL. Builds nothing that no policy asks
 /// for. Raises a Lua error where the arena is full.

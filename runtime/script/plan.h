@@ -22,9 +22,10 @@ enum moon_section {
 struct moon_ctx;
 
 enum moon_act_answer {
-    MOON_ACT_GO_ON, // with the next one
-    MOON_ACT_ENDS,  // the section: x->response is made
-    MOON_ACT_WAITS, // moon_async_done follows
+    MOON_ACT_GO_ON,    // with the next one
+    MOON_ACT_DECLINES, // and has changed nothing: the policy's Lua function does it
+    MOON_ACT_ENDS,     // the section: x->response is made
+    MOON_ACT_WAITS,    // moon_async_done follows
 };
 
 /// Names of limits are those of the configuration; sizes in bytes, durations in milliseconds.
@@ -92,6 +93,7 @@ struct moon_reply_conf {
 struct moon_act {
     enum moon_act_answer (*run)(struct moon_ctx *x, const void *object);
     const void *object;
+    int instead; // registry reference of the Lua function of the chain from this policy on
 };
 
 /// Acts that stand before a section's Lua function.

@@ -371,6 +371,8 @@ static enum moon_run run_acts(struct moon_ctx *x)
         switch (act->run(x, act->object)) {
         case MOON_ACT_GO_ON:
             break;
+        case MOON_ACT_DECLINES:
+            return run_chain(x, act->instead);
         case MOON_ACT_ENDS:
             return MOON_RUN_CACHED;
         case MOON_ACT_WAITS:

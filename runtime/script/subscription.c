@@ -8,16 +8,6 @@
 #include "net/digest.h"
 #include "script/internal.h"
 
-static struct moon_slice subscription_from_query(struct moon_ctx *x, struct moon_slice wanted)
-{
-    struct moon_slice rest = x->request->query, name, value;
-    while (moon_query_next(&rest, &name, &value)) {
-        if (moon_slice_is(moon_uri_decode(x->arena, name, true), wanted))
-            return moon_uri_decode(x->arena, value, true);
-    }
-    return moon_slice(NULL, 0);
-}
-
 // The query is looked at only where the header is absent (API Management's order).
 static struct moon_slice subscription_key(struct moon_ctx *x)
 {
@@ -31,7 +21,7 @@ static struct moon_slice subscription_key(struct moon_ctx *x)
     const struct moon_field *field = moon_fields_find(&x->request->fields, header);
     if (field != NULL)
         return field->value;
-    return subscription_from_query(x, query);
+    return moon_ctx_query_value(x, query);
 }
 
 static const struct moon_subscription *subscription_of_key(const struct moon_plan *plan,
@@ -136,6 +126,26 @@ static const struct subscription_gate *subscription_check_gate(lua_State *L)
                              subscription_gate_name);
 }
 
+// What is wrong with the caller's key; NULL when the caller may go on.
+static const char *subscription_fault(const struct subscription_gate *gate, struct moon_ctx *x)
+{
+    moon_ctx_find_subscription(x);
+    if (x->subscription == NULL && !x->is_subscription_given)
+        return gate->is_required ? "missing" : NULL;
+    return x->subscription != NULL && subscription_opens(gate, x->subscription) ? NULL : "invalid";
+}
+
+// Takes the key off the request. @return false when the arena is full
+static bool subscription_strip(const struct subscription_gate *gate, struct moon_ctx *x)
+{
+    if (!gate->strips)
+        return true;
+    if (!moon_ctx_remove_query(x, gate->query))
+        return false;
+    (void)moon_fields_remove_known(&x->request->fields, gate->header_id, gate->header);
+    return true;
+}
+
 /// gate:admit(ctx) -> nothing when the caller may go on, else "missing" or "invalid"
 ///
 /// The key is taken off the request of who may, where the gate says so.
@@ -143,22 +153,18 @@ static int subscription_gate_admit(lua_State *L)
 {
     const struct subscription_gate *gate = subscription_check_gate(L);
     struct moon_ctx *x = moon_handle_check(L, 2, MOON_HANDLE_CTX);
-    moon_ctx_find_subscription(x);
-    if (x->subscription == NULL && !x->is_subscription_given) {
-        if (!gate->is_required)
-            return 0;
-        lua_pushliteral(L, "missing");
-        return 1;
-    }
-    if (x->subscription == NULL || !subscription_opens(gate, x->subscription)) {
-        lua_pushliteral(L, "invalid");
-        return 1;
-    }
-    if (gate->strips) {
-        (void)moon_fields_remove_known(&x->request->fields, gate->header_id, gate->header);
-        moon_ctx_remove_query(L, x, gate->query);
-    }
-    return 0;
+    const char *fault = subscription_fault(gate, x);
+    if (fault == NULL)
+        return subscription_strip(gate, x) ? 0 : moon_raise_full(L);
+    lua_pushstring(L, fault);
+    return 1;
+}
+
+// The same as an act. Who is not let in hears so from the policy.
+static enum moon_act_answer subscription_act(struct moon_ctx *x, const void *gate)
+{
+    bool is_open = subscription_fault(gate, x) == NULL && subscription_strip(gate, x);
+    return is_open ? MOON_ACT_GO_ON : MOON_ACT_DECLINES;
 }
 
 // Copies the string at `index` to *at and moves that on.
@@ -215,6 +221,7 @@ static int subscription_open(lua_State *L)
     lua_setfield(L, -2, "__index");
     lua_pushliteral(L, "gate");
     lua_setfield(L, -2, "__metatable");
+    moon_act_register(L, subscription_act);
     lua_pop(L, 1);
     lua_createtable(L, 0, 1);
     lua_pushcfunction(L, subscription_gate_new);

@@ -18,6 +18,20 @@ return {
 }
 ]]
 
+-- Its policies say who they are, and which refused.
+local TOLD = [[
+return { name = "told", paths = { "/told" }, backend = "origin", subscription = { required = true },
+  operations = { all = { method = "*", path = "/*" } },
+  policies = {
+    inbound = { function(ctx) ctx.request.headers["X-Subscription"] = ctx.subscription.id end },
+    on_error = { function(ctx)
+      local error = ctx.error
+      ctx.response.headers["X-Error"] = ("%s in %s"):format(error.source, error.section)
+    end },
+  },
+}
+]]
+
 local API = [[
 return { name = "%s", paths = { "/%s" }, backend = "origin", subscription = { required = %s },
   operations = { all = { method = "*", path = "/*" } } }
@@ -30,7 +44,7 @@ describe("subscription", function()
     gw = moongate.gateway({
       files = { ["gateway.lua"] = CONFIG, ["apis/orders.lua"] = API:format("orders", "orders", "true"),
         ["apis/other.lua"] = API:format("other", "other", "true"),
-        ["apis/open.lua"] = API:format("open", "open", "false") },
+        ["apis/open.lua"] = API:format("open", "open", "false"), ["apis/told.lua"] = TOLD },
       backends = { origin = function()
         return 200, {}, "ok"
       end },
@@ -60,6 +74,21 @@ describe("subscription", function()
   it("lets callers without a key in where none is required, never with a bad one", function()
     assert.equal("200", ask("/open/1"))
     assert.equal("401 SubscriptionKeyInvalid", ask("/open/1", "no-key-at-all"))
+  end)
+
+  it("costs no Lua for who is let in", function()
+    assert.equal("200", ask("/orders/1", "key-of-one-api"))
+    assert.equal(0, gw:last_log().lua_us or 0)
+  end)
+
+  it("refuses as a policy of its section, and the others run for who is let in", function()
+    for _ = 1, 2 do
+      local answer = gw:get("/told/1", { host = "a" })
+      assert.same({ 401, "subscription in inbound" }, { answer.status, answer.headers["x-error"] })
+      assert.equal(200, gw:get("/told/1?subscription-key=key-of-all-apis", { host = "a" }).status)
+      local calls = gw.calls.origin
+      assert.equal("of-all", calls[#calls].headers["x-subscription"])
+    end
   end)
 
   it("does not hand the key to the backend", function()
