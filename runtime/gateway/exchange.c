@@ -191,6 +191,8 @@ static enum step_next step_outbound(struct moon_exchange *x)
         enum moon_rc rc = moon_body_collect_response(x);
         if (rc == MOON_AGAIN)
             return STEP_WAIT;
+        if (x->is_called) // the policies waited for the backend
+            x->times.answered = moon_clock_us();
         if (rc != MOON_OK)
             return exchange_fail(x, rc);
     }

@@ -102,6 +102,7 @@ struct moon_exchange {
 
     struct moon_slice original_path, original_query;
     struct moon_slice target; // that answered, or was tried last; lent by the generation
+    int64_t connecting_us;    // of all calls, before they had a connection
     int call_tries;
     struct moon_proxy_header introduction; // call.client
     struct moon_exchange_times times;

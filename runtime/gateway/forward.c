@@ -391,11 +391,15 @@ void moon_forward_end_call(struct moon_exchange *x)
     }
     if (!x->is_called)
         return;
-    x->times.connected = x->call.times.connected_us;
     if (x->call.target != NULL)
         x->target = x->call.target->conf->identity;
     x->call_tries += x->call.tries;
     moon_call_end(&x->call);
+    x->connecting_us += x->call.times.connecting_us;
+    x->times.connected = x->times.called + x->connecting_us;
+    // What was waited in vain was the backend's time.
+    if (!x->is_answered || (x->call.failure != MOON_OK && !x->is_head_sent))
+        x->times.answered = moon_clock_us();
     x->is_called = false;
 }
 

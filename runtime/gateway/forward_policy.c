@@ -54,7 +54,9 @@ enum moon_rc moon_forward_ctx(struct moon_ctx *ctx, int64_t timeout_ms)
     ctx->error.is_set = false;
     // What was streamed cannot be sent again: the policy should have kept it.
     ctx->forward_rc = is_again && is_body_gone ? MOON_ERR_INTERNAL : moon_forward_start(x);
-    x->times.called = x->call.times.started_us != 0 ? x->call.times.started_us : moon_clock_us();
+    if (!is_again)
+        x->times.called =
+            x->call.times.started_us != 0 ? x->call.times.started_us : moon_clock_us();
     if (ctx->forward_rc != MOON_OK) {
         moon_forward_set_error(x, ctx->forward_rc);
         return ctx->forward_rc;

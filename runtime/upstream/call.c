@@ -87,6 +87,14 @@ enum moon_rc call_stream_failure(enum moon_rc rc)
     }
 }
 
+void call_end_connecting(struct moon_call *call)
+{
+    if (call->times.unconnected_us == 0)
+        return;
+    call->times.connecting_us += moon_clock_us() - call->times.unconnected_us;
+    call->times.unconnected_us = 0;
+}
+
 bool call_has_body(const struct moon_call *call)
 {
     return call->request->framing != MOON_FRAMING_NONE;
@@ -95,7 +103,6 @@ bool call_has_body(const struct moon_call *call)
 void call_sent(struct moon_call *call)
 {
     call->is_body_sent = true;
-    call->times.sent_us = moon_clock_us();
     if (call->state == MOON_CALL_SENDING)
         call_arm(call, call->backend->conf->first_byte_ms, MOON_ERR_FIRST_BYTE_TIMEOUT);
 }
@@ -176,6 +183,7 @@ void moon_call_prepared(struct moon_call *call, enum moon_rc rc)
     call->state = MOON_CALL_FAILED;
     call->failure = rc;
     moon_timer_stop(&call->timer);
+    call_end_connecting(call);
     call->events->on_failed(call->owner, rc);
 }
 
@@ -189,7 +197,7 @@ enum moon_rc moon_call_start(struct moon_call *call, struct moon_backend *backen
     call->target_path = path;
     call->first_body = first_body;
     call->is_first_last = is_first_last;
-    call->times.started_us = moon_clock_us();
+    call->times.started_us = call->times.unconnected_us = moon_clock_us();
     call->total_deadline_ms =
         conf->total_ms > 0 ? moon_loop_now_ms(call->upstreams->loop) + conf->total_ms : INT64_MAX;
     call->try_deadline_ms = INT64_MAX;
@@ -198,6 +206,7 @@ enum moon_rc moon_call_start(struct moon_call *call, struct moon_backend *backen
         call->state = MOON_CALL_FAILED;
         call->failure = rc;
         moon_timer_stop(&call->timer);
+        call_end_connecting(call);
         call_uncount(call);
     }
     return rc;
@@ -278,6 +287,7 @@ void moon_call_end(struct moon_call *call)
         moon_list_remove(&call->waiter.link);
     if (call->transport != NULL && call->transport->keep(call))
         call->transport = NULL;
+    call_end_connecting(call);
     call_credit_answer(call);
     call_drop(call);
     call_leave_target(call);

@@ -37,9 +37,13 @@ struct moon_call_events {
     void (*on_interim)(void *owner); // call->response is an interim (1xx) one; NULL: passed over
 };
 
-/// Microseconds since the call began; 0 where a stage was not reached.
+/// Moments (moon_clock_us), 0 where a stage was not reached, and what all tries together took until they
+/// had a connection: names, queues, waits between them, handshakes, failures to connect.
 struct moon_call_times {
-    int64_t started_us, connected_us, sent_us, head_us;
+    int64_t started_us, head_us;
+    int64_t
+        unconnected_us; // since when there is no connection; 0: there is one, or nobody wants one
+    int64_t connecting_us; // a span: without that of `unconnected_us`
 };
 
 /// Lies in the owner's struct.

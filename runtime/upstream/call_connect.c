@@ -71,7 +71,7 @@ static enum moon_rc connect_transport(struct moon_call *call)
 
 void call_connected(struct moon_call *call)
 {
-    call->times.connected_us = moon_clock_us();
+    call_end_connecting(call);
     enum moon_rc rc = connect_transport(call);
     connect_leader_done(call);
     if (rc == MOON_OK)
@@ -331,7 +331,7 @@ static enum moon_rc connect_reuse(struct moon_call *call, struct moon_uconn *con
 {
     call->is_reused = true;
     conn->calls++;
-    call->times.connected_us = moon_clock_us();
+    call_end_connecting(call);
     call_h1_bind(call, conn);
     enum moon_rc rc = call->transport->send(call);
     return rc == MOON_AGAIN ? MOON_OK : rc;
@@ -352,7 +352,7 @@ static enum moon_rc connect_now(struct moon_call *call)
 
 static enum moon_rc connect_h2(struct moon_call *call)
 {
-    call->times.connected_us = moon_clock_us();
+    call_end_connecting(call);
     enum moon_rc rc = call->transport->send(call);
     return rc == MOON_AGAIN ? MOON_OK : rc;
 }

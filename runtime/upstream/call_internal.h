@@ -87,6 +87,9 @@ MUST_CHECK enum moon_rc call_take_connection(struct moon_call *call);
 
 /// The connection stands. May end the call.
 void call_connected(struct moon_call *call);
+
+/// There is a connection, or nobody waits for one any more: ends the span of call->times.
+void call_end_connecting(struct moon_call *call);
 void call_stop_connecting(struct moon_call *call);
 
 // ---- call_h1.c ---------------------------------------------------------------------------------

@@ -272,6 +272,8 @@ static void try_reset(struct moon_call *call)
     call->is_head_sent = call->is_body_sent = call->is_send_broken = false;
     call->is_closed = call->has_response_bytes = call->is_answer_good = false;
     call->try_deadline_ms = INT64_MAX;
+    if (call->times.unconnected_us == 0)
+        call->times.unconnected_us = moon_clock_us();
 }
 
 static enum try_next try_after_failure(struct moon_call *call, enum moon_rc rc)
@@ -357,6 +359,7 @@ static void try_give_up(struct moon_call *call, enum moon_rc rc)
     call->state = MOON_CALL_FAILED;
     call->failure = rc;
     moon_timer_stop(&call->timer);
+    call_end_connecting(call);
     call_drop(call);
     call->events->on_failed(call->owner, rc);
 }
