@@ -6,27 +6,30 @@
 #include "base/log.h"
 #include "process/cli.h"
 #include "process/loading.h"
+#include "process/privilege.h"
 
 #include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 enum { CHECK_JSON_BYTES = 1 << 20, CHECK_DAY_S = 86400 };
 
-static enum moon_rc check_load(const char *dir, struct moon_loading **out, char **error)
+// @param bundle  the caller's, on failure too (NULL then, or not)
+static enum moon_rc check_load(const char *dir, struct moon_bundle **bundle,
+                               struct moon_loading **out, char **error)
 {
     char text[1024] = "";
-    struct moon_bundle *bundle;
     moon_log_set_level(MOON_LOG_ERROR);
-    enum moon_rc rc = moon_bundle_read(dir, text, sizeof(text), &bundle);
+    *bundle = NULL;
+    enum moon_rc rc = moon_bundle_read(dir, text, sizeof(text), bundle);
     if (rc != MOON_OK) {
         *error = strdup(text[0] == '\0' ? moon_rc_text(rc) : text);
         return rc;
     }
-    rc = moon_loading_new(bundle, out, error);
-    moon_bundle_free(bundle);
-    return rc;
+    return moon_loading_new(*bundle, out, error);
 }
 
 static bool check_next_line(struct moon_slice *rest, struct moon_slice *line)
@@ -111,8 +114,52 @@ static void check_certificates(const struct moon_generation *generation, FILE *o
     }
 }
 
+// Loads the configuration as the workers will, in a process of its own, and tells what they cannot.
+// Process: a child of the command.
+static void check_as_user(const struct moon_bundle *bundle, const char *name, FILE *out)
+{
+    struct moon_user user;
+    struct moon_loading *loading;
+    char *error = NULL;
+    if (!moon_user_find(name, &user))
+        (void)fprintf(out, "user: there is no user %s\n", name);
+    else if (!moon_user_become(&user))
+        (void)fprintf(out, "user: this process cannot become %s\n", name);
+    else if (moon_loading_new(bundle, &loading, &error) != MOON_OK)
+        (void)fprintf(out, "user: workers run as %s, who cannot load this: %s\n", name,
+                      error == NULL ? "out of memory" : error);
+    (void)fflush(out);
+}
+
+// What root may read, the workers' user may not: certificates, keys, secrets, lists.
+static void check_user(const struct moon_generation *generation, const struct moon_bundle *bundle,
+                       FILE *out)
+{
+    char name[64], bytes[4096];
+    int ends[2];
+    (void)snprintf(name, sizeof(name), MOON_SLICE_FMT, MOON_SLICE_ARG(generation->plan->user));
+    if (name[0] == '\0' || geteuid() != 0 || pipe(ends) == -1)
+        return;
+    (void)fflush(NULL); // or the child writes it too
+    pid_t pid = fork();
+    if (pid == 0) {
+        FILE *to_parent = fdopen(ends[1], "w");
+        if (to_parent != NULL)
+            check_as_user(bundle, name, to_parent);
+        _exit(EXIT_SUCCESS);
+    }
+    (void)close(ends[1]);
+    ssize_t n;
+    while (pid != -1 && (n = read(ends[0], bytes, sizeof(bytes))) > 0)
+        (void)fwrite(bytes, 1, (size_t)n, out);
+    (void)close(ends[0]);
+    if (pid != -1)
+        (void)waitpid(pid, NULL, 0);
+}
+
 // What is worth saying of a configuration that is valid, a line each; heap. @return NULL: no memory
-static char *check_warnings(const struct moon_generation *generation)
+static char *check_warnings(const struct moon_generation *generation,
+                            const struct moon_bundle *bundle)
 {
     char *text = NULL;
     size_t len = 0;
@@ -120,6 +167,7 @@ static char *check_warnings(const struct moon_generation *generation)
     if (out == NULL)
         return NULL;
     check_certificates(generation, out);
+    check_user(generation, bundle, out);
     (void)fputs(moon_script_warnings(generation->script), out);
     (void)fclose(out);
     return text;
@@ -128,26 +176,29 @@ static char *check_warnings(const struct moon_generation *generation)
 int moon_command_check(const struct moon_cli *cli)
 {
     struct moon_loading *loading = NULL;
+    struct moon_bundle *bundle;
     char *error = NULL;
-    if (check_load(cli->arguments[0], &loading, &error) != MOON_OK) {
+    if (check_load(cli->arguments[0], &bundle, &loading, &error) != MOON_OK) {
         if (cli->is_json)
             check_json(false, error, "");
         else
             check_lines(stderr, "error", error);
         free(error);
+        moon_bundle_free(bundle);
         return MOON_EXIT_FAILED;
     }
     const struct moon_generation *generation = loading->worker.next;
     struct moon_facts *facts = malloc(sizeof(*facts));
     bool is_fit = facts != NULL && moon_facts_of(generation->plan, facts) == MOON_OK;
     free(facts);
-    char *warnings = is_fit ? check_warnings(generation) : NULL;
+    char *warnings = is_fit ? check_warnings(generation, bundle) : NULL;
     if (warnings != NULL)
         check_tell(cli, generation->plan, warnings);
     else
         check_lines(stderr, "error", "gateway.lua: a name, path or address is too long");
     free(warnings);
     moon_loading_free(loading);
+    moon_bundle_free(bundle);
     return is_fit ? MOON_EXIT_DONE : MOON_EXIT_FAILED;
 }
 
@@ -166,12 +217,15 @@ int moon_command_explain(const struct moon_cli *cli)
     bool has_method = cli->argument_count > (has_dir ? 2 : 1);
     char method[32] = "GET";
     struct moon_loading *loading = NULL;
+    struct moon_bundle *bundle;
     char *error = NULL;
     if (has_method)
         (void)snprintf(method, sizeof(method), "%s", cli->arguments[has_dir ? 1 : 0]);
     for (char *at = method; *at != '\0'; at++)
         *at = (char)toupper((unsigned char)*at);
-    if (check_load(has_dir ? cli->arguments[0] : ".", &loading, &error) != MOON_OK) {
+    enum moon_rc rc = check_load(has_dir ? cli->arguments[0] : ".", &bundle, &loading, &error);
+    moon_bundle_free(bundle);
+    if (rc != MOON_OK) {
         check_lines(stderr, "error", error);
         free(error);
         return MOON_EXIT_FAILED;

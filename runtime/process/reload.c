@@ -8,6 +8,7 @@
 #include "process/notify.h"
 #include "process/ready.h"
 #include "process/supervisor.h"
+#include "process/watch.h"
 
 #include <signal.h>
 #include <stdlib.h>
@@ -95,6 +96,7 @@ static void reload_start(struct moon_supervisor *supervisor)
     reload->is_again = false;
     moon_control_reload_starts(supervisor->control);
     moon_notify_reloading();
+    moon_watch_forget(supervisor->watch); // one change, one reload
     if (moon_bundle_read(supervisor->dir, text, sizeof(text), &reload->bundle) != MOON_OK) {
         reload_failed(supervisor, text);
         return;

@@ -73,21 +73,27 @@ static void watch_add(struct moon_watch *watch, const char *path, int depth)
     (void)closedir(dir);
 }
 
-static void watch_readable(struct moon_io *io, int events)
+// Reads what has come. @return whether there was a change that counts
+static bool watch_take(struct moon_watch *watch)
 {
-    (void)events;
-    struct moon_watch *watch = io->owner;
     _Alignas(struct inotify_event) char bytes[16384];
     ssize_t n;
     bool is_changed = false;
-    while ((n = read(io->fd, bytes, sizeof(bytes))) > 0) {
+    while ((n = read(watch->io.fd, bytes, sizeof(bytes))) > 0) {
         for (const char *at = bytes; at < bytes + n;) {
             const struct inotify_event *event = (const struct inotify_event *)(const void *)at;
             is_changed = is_changed || event->len == 0 || !watch_is_ignored(event->name);
             at += sizeof(*event) + event->len;
         }
     }
-    if (is_changed)
+    return is_changed;
+}
+
+static void watch_readable(struct moon_io *io, int events)
+{
+    (void)events;
+    struct moon_watch *watch = io->owner;
+    if (watch_take(watch))
         moon_timer_set(&watch->quiet, WATCH_QUIET_MS);
 }
 
@@ -119,6 +125,15 @@ struct moon_watch *moon_watch_new(struct moon_loop *loop, const char *dir,
     watch_add(watch, dir, 0);
     moon_io_watch(&watch->io, MOON_IO_READ);
     return watch;
+}
+
+void moon_watch_forget(struct moon_watch *watch)
+{
+    if (watch == NULL)
+        return;
+    (void)watch_take(watch);
+    moon_timer_stop(&watch->quiet);
+    watch_add(watch, watch->dir, 0); // new directories
 }
 
 void moon_watch_free(struct moon_watch *watch)

@@ -14,4 +14,7 @@ struct moon_watch;
 /// @return NULL when there is no inotify to be had (is logged)
 struct moon_watch *moon_watch_new(struct moon_loop *loop, const char *dir,
                                   void (*on_change)(void *owner), void *owner);
-void moon_watch_free(struct moon_watch *watch); // accepts NULL
+
+/// The directory is about to be read: changes that came before need no call any more.
+void moon_watch_forget(struct moon_watch *watch); // accepts NULL
+void moon_watch_free(struct moon_watch *watch);   // accepts NULL

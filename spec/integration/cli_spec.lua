@@ -135,6 +135,26 @@ describe("moongate", function()
       assert.equal(1, #json.decode((moongate("check --json " .. dir))).warnings)
     end)
 
+    it("warns of files that the workers' user may not read", function()
+      if process.run("id -u"):match("%d+") ~= "0" then
+        pending("needs root")
+        return
+      end
+      process.run(("cd %s && chmod 755 . && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes "
+        .. "-subj /CN=t -keyout own.key -out own.pem 2>&1 && chmod 644 own.pem && chmod 600 own.key"):format(dir))
+      local config = CONFIG:format('user = "nobody", management = { address = ":1", tls = { certificates = '
+        .. '{ { certificate = "own.pem", key = "own.key" } } } },')
+      write("gateway.lua", config)
+      local output, errors, status = moongate("check " .. dir)
+      assert.equal(0, status, errors)
+      assert.truthy(output:find("valid", 1, true))
+      assert.matches("warning: user: workers run as nobody, who cannot load this: .*own.key", errors)
+      process.run(("chmod 644 %s/own.key"):format(dir))
+      assert.equal("", (select(2, moongate("check " .. dir))))
+      write("gateway.lua", (config:gsub("nobody", "no-such-user")))
+      assert.matches("warning: user: there is no user no%-such%-user", (select(2, moongate("check " .. dir))))
+    end)
+
     it("says that there is nothing to check", function()
       local _, errors, status = moongate("check " .. dir)
       assert.equal(1, status)

@@ -195,6 +195,26 @@ describe("a reload", function()
     assert.equal("2", (select(2, process.get(own:port("http"), "/number"))))
   end)
 
+  it("is one for one change, though a command asks for it and the change is seen", function()
+    local own = process.start { files = { ["gateway.lua"] = config(1),
+      ["policies/stamp.lua"] = stamp() }, workers = 1 }
+    finally(function()
+      own:stop()
+    end)
+    for number = 2, 4 do
+      own:write_file("gateway.lua", config(number))
+      own:signal("HUP")
+      assert.truthy(process.eventually(function()
+        return select(2, process.get(own:port("http"), "/number")) == tostring(number)
+      end), own:log())
+    end
+    own:write_file("gateway.lua", config(5)) -- seen by itself
+    assert.truthy(process.eventually(function()
+      return select(2, process.get(own:port("http"), "/number")) == "5"
+    end), own:log())
+    assert.equal(1, select(2, own:log():gsub("asked for by a change of files", "")), own:log())
+  end)
+
   it("starts and ends workers where their number changes, and fails no request by it", function()
     local echo = assert(socket.bind("127.0.0.1", 0))
     local echo_port = tonumber((select(2, echo:getsockname())))
