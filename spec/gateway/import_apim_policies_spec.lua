@@ -238,6 +238,25 @@ describe("imported policies", function()
       json.decode(calls[1].request.body))
   end)
 
+  it("fill in Liquid templates that assign, choose by case and leave out", function()
+    local notes = start([[<inbound><set-body template="liquid">{% assign who = body.buyer %}{% assign limit = 2 %}{
+      "name": "{{ who.name | Upcase }}", "kind": "{% case who.kind %} {% comment %}x{% endcomment %}
+        {% when 'a' or 'b' %}letter{% when 1, limit %}number{% else %}other{% endcase %}",
+      "big": {% unless body.n &lt;= limit %}true{% else %}false{% endunless %}, "all": [
+        {%- for one in who.list -%}{% unless one == 0 %}{{ one }},{% endunless %}{%- endfor -%}
+        0] }</set-body></inbound>]])
+    assert.equal(1, #notes)
+    for kind, expected in pairs({ ['"a"'] = "letter", ['"b"'] = "letter", ["1"] = "number", ["2"] = "number",
+      ["3"] = "other", ["null"] = "other" }) do
+      calls = {}
+      gw:post("/", { body = ('{"n":3,"buyer":{"name":"ada","kind":%s,"list":[1,0,2]}}'):format(kind) })
+      local got = json.decode(calls[1].request.body)
+      assert.equal(expected, (got.kind:gsub("%s", "")))
+      got.kind = nil
+      assert.same({ name = "ADA", big = true, all = { 1, 2, 0 } }, got)
+    end
+  end)
+
   it("look at the answer's body where they stand outbound", function()
     local notes = start([[<outbound>
       <set-variable name="n" value="@(context.Response.Body.As<JObject>(preserveContent: true)["n"])" />
@@ -372,7 +391,10 @@ return { name = "spec", listeners = { { name = "http", address = "127.0.0.1:0" }
         .. '<identity thumbprint="AA"/></identities></validate-client-certificate>',
       ["no cache-store"] = '<cache-lookup vary-by-developer="false" vary-by-developer-groups="false"/>',
       ["set-body> within"] = '<wait for="all"><set-body>x</set-body></wait>',
-      ['the tag "assign"'] = '<set-body template="liquid">{% assign a = 1 %}</set-body>',
+      ["assign a = body.x | size"] = '<set-body template="liquid">{% assign a = body.x | size %}</set-body>',
+      ["assign b = 1"] = '<set-body template="liquid">{% if body.a %}{% assign b = 1 %}{% endif %}</set-body>',
+      ['the tag "endcase"'] = '<set-body template="liquid">{% case body.a %}{% endcase %}</set-body>',
+      ['the tag "capture"'] = '<set-body template="liquid">{% capture a %}{% endcapture %}</set-body>',
       ['the filter "Sort"'] = '<set-body template="liquid">{{body.a | Sort}}</set-body>',
       ['"secret.x" in the template'] = '<set-body template="liquid">{{secret.x}}</set-body>',
       ["a text with an expression"] = nil,

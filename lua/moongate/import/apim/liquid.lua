@@ -16,8 +16,8 @@ local WORDS = { ["true"] = "true", ["false"] = "false", ["nil"] = "nil", null = 
 local OPERATORS = { ["=="] = "==", ["!="] = "~=", ["<>"] = "~=", ["<"] = "<", [">"] = ">",
   ["<="] = "<=", [">="] = ">=", ["and"] = "and", ["or"] = "or" }
 
---- A literal or a path.
-local function operand(text, loops)
+--- A literal or a path. `names` has the expressions of a loop's names and of assigned ones.
+local function operand(text, names)
   local quoted = text:match('^"([^"]*)"$') or text:match("^'([^']*)'$")
   if quoted then
     return quote(quoted)
@@ -35,20 +35,20 @@ local function operand(text, loops)
     give_up(("%s in the template"):format(text))
   end
   rest = (rest or ""):gsub('%[(%d+)%]', ".%1"):gsub('%["([%w_ -]+)"%]', ".%1")
-  if head and (head == "body" or loops[head]) and rest:find("^[%w_.: -]*$") then
-    local root = loops[head] and ", " .. head or ""
-    return rest == "" and loops[head] and head
-      or ("ctx.vars.liquid(%s%s)"):format(quote((rest:gsub("^%.", ""))), root)
+  local root = head and names[head]
+  if (root or head == "body") and rest:find("^[%w_.: -]*$") then
+    return rest == "" and root
+      or ("ctx.vars.liquid(%s%s)"):format(quote((rest:gsub("^%.", ""))), root and ", " .. root or "")
   end
   give_up(("%q in the template"):format(text))
 end
 
-local function output(code, loops)
+local function output(code, state)
   local parts = {}
   for part in (code .. "|"):gmatch("%s*(.-)%s*|") do
     parts[#parts + 1] = part
   end
-  local out = operand(parts[1], loops)
+  local out = operand(parts[1], state.names)
   for i = 2, #parts do
     out = out .. " | " .. (FILTERS[parts[i]:lower()]
       or give_up(("the filter %q of the template"):format(parts[i])))
@@ -56,7 +56,7 @@ local function output(code, loops)
   return "{{ " .. out .. " }}"
 end
 
-local function condition(code, loops)
+local function condition(code, names)
   local out, at = {}, 1
   while true do
     at = code:find("%S", at)
@@ -65,30 +65,99 @@ local function condition(code, loops)
     end
     local word = code:match("^\"[^\"]*\"", at) or code:match("^'[^']*'", at)
       or code:match("^[=!<>]+", at) or code:match("^[^%s=!<>]+", at)
-    out[#out + 1] = OPERATORS[word] or operand(word, loops)
+    out[#out + 1] = OPERATORS[word] or operand(word, names)
     at = at + #word
   end
 end
 
+--- `assign NAME = VALUE`: the value stands where the name would. One in a branch or a loop would have to
+--- wait for its turn.
+local function assign(rest, state)
+  local name, text = rest:match("^([%a_][%w_]*)%s*=%s*(.-)$")
+  if not name or name == "ctx" or name == "body" or state.names[name] or #state.open > 0
+    or text:find("|", 1, true) then
+    give_up(("assign %s of the template"):format(rest))
+  end
+  state.names[name] = operand(text, state.names)
+  return ""
+end
+
+--- `when A, B` and `when A or B` of a case.
+local function when(rest, state)
+  local case = state.open[#state.open]
+  if not case or not case.of then
+    give_up("a when of the template without its case")
+  end
+  local values = {}
+  for one in (rest:gsub("%s+or%s+", ",") .. ","):gmatch("%s*(.-)%s*,") do
+    values[#values + 1] = ("%s == %s"):format(case.of, operand(one, state.names))
+  end
+  local word = case.has_when and "elsif" or "if"
+  case.has_when, state.is_dropped = true, false
+  return ("{%% %s %s %%}"):format(word, table.concat(values, " or "))
+end
+
+local ENDS = { endif = "if", endfor = "for", endunless = "unless", endcase = "case" }
+
+local function close(word, state)
+  local last = table.remove(state.open)
+  if not last or last.word ~= ENDS[word] or last.of and not last.has_when then
+    give_up(("the tag %q of the template, which closes nothing"):format(word))
+  end
+  return "{% end %}"
+end
+
+local TAGS = { assign = assign, when = when }
+
+function TAGS.elsif(rest, state)
+  return ("{%% elsif %s %%}"):format(condition(rest, state.names))
+end
+
+TAGS["else"] = function(_, state)
+  if state.is_dropped then
+    give_up("a case of the template without when")
+  end
+  return "{% else %}"
+end
+
+TAGS["if"] = function(rest, state)
+  state.open[#state.open + 1] = { word = "if" }
+  return ("{%% if %s %%}"):format(condition(rest, state.names))
+end
+
+function TAGS.unless(rest, state)
+  state.open[#state.open + 1] = { word = "unless" }
+  return ("{%% if not (%s) %%}"):format(condition(rest, state.names))
+end
+
+function TAGS.case(rest, state)
+  state.open[#state.open + 1] = { word = "case", of = operand(rest, state.names) }
+  state.is_dropped = true -- what stands before the first when
+  return ""
+end
+
+TAGS["for"] = function(rest, state)
+  local name, list = rest:match("^([%a_][%w_]*)%s+in%s+(%S+)$")
+  if not name or name == "ctx" then
+    give_up("a for of the template")
+  end
+  local text = ("{%% for %s in %s %%}"):format(name, operand(list, state.names))
+  state.open[#state.open + 1] = { word = "for" }
+  state.names[name] = name
+  return text
+end
+
 local function tag(code, state)
   local word, rest = code:match("^%s*(%a+)%s*(.-)%s*$")
-  if word == "if" or word == "elsif" then
-    return ("{%% %s %s %%}"):format(word, condition(rest, state.loops))
-  elseif word == "else" then
-    return "{% else %}"
-  elseif word == "endif" or word == "endfor" then
-    return "{% end %}"
-  elseif word == "for" then
-    local name, list = rest:match("^([%a_][%w_]*)%s+in%s+(%S+)$")
-    if not name or name == "ctx" then
-      give_up("a for of the template")
-    end
-    local text = ("{%% for %s in %s %%}"):format(name, operand(list, state.loops))
-    state.loops[name] = true
-    return text
-  elseif word == "comment" or word == "endcomment" then
+  if word == "comment" or word == "endcomment" then
     state.is_comment = word == "comment"
     return ""
+  elseif state.is_comment then
+    return ""
+  elseif ENDS[word] then
+    return close(word, state)
+  elseif TAGS[word] then
+    return TAGS[word](rest, state)
   end
   give_up(("the tag %q of the template"):format(tostring(word)))
 end
@@ -97,12 +166,13 @@ end
 ---@param text string
 ---@return string
 function M.translate(text)
-  local out, at, state = {}, 1, { loops = {}, is_comment = false }
+  local out, at = {}, 1
+  local state = { names = {}, open = {}, is_comment = false, is_dropped = false }
   if text:find("{#", 1, true) then -- begins a comment of ours
     give_up('"{#" in the template')
   end
   local function put(piece)
-    if not state.is_comment then
+    if not state.is_comment and not state.is_dropped then
       out[#out + 1] = piece
     end
   end
@@ -116,7 +186,7 @@ function M.translate(text)
     if not to then
       give_up("a template without its end")
     elseif kind == "{" then
-      put(state.is_comment and "" or output(inner, state.loops))
+      put(state.is_comment and "" or output(inner, state))
     else
       put(tag(inner, state))
     end
