@@ -27,7 +27,7 @@ end
 --- Asks until the answer is there: the file is read by a thread, in real time.
 local function status_becomes(wanted, path)
   local status
-  for _ = 1, 200 do
+  for _ = 1, 2000 do
     gw:advance(1.1)
     status = gw:get(path).status
     if status == wanted then
