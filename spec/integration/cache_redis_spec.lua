@@ -110,12 +110,14 @@ local function tier(node)
   return json.decode(out:match("{.*}")).cache.tier
 end
 
---- Waits until the nodes share what they store.
+local settled = 0
+
+--- Waits until the nodes share what they store. Each time by a path that none of them has: they would
+--- not ask.
 local function settle()
-  local tries = 0
   servers.eventually(function()
-    tries = tries + 1
-    local path = "/settled/" .. tries
+    settled = settled + 1
+    local path = "/settled/" .. settled
     local body = get(1, path)
     return body == get(2, path) and body == get(3, path)
   end, 10, "the nodes share what they store")
