@@ -149,7 +149,7 @@ enum moon_rc moon_body_collect_more(struct moon_exchange *x)
     if (rc == MOON_AGAIN || x->ctx.cancel == NULL)
         return rc;
     if (rc == MOON_OK) {
-        moon_ctx_body_ready(&x->ctx);
+        moon_ctx_body_ready(&x->ctx, false);
         return MOON_AGAIN; // the steps were run by that
     }
     x->ctx.cancel(x->ctx.op);

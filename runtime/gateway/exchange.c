@@ -59,7 +59,7 @@ static enum step_next exchange_section(struct moon_exchange *x, enum moon_sectio
     enum moon_run run = x->ctx.push_results != NULL ? moon_script_resume(&x->ctx)
                                                     : moon_script_run(&x->ctx, section);
     if (x->step != step) { // the request's body broke while a policy called the backend
-        x->ctx.cancel = NULL;
+        exchange_cancel_wait(x);
         return STEP_MORE;
     }
     if (run != MOON_RUN_WAIT && x->ctx.body_rc != MOON_OK) { // a policy read it, and it broke
@@ -126,6 +126,13 @@ static enum step_next step_inbound(struct moon_exchange *x)
     return next;
 }
 
+// A policy began to read the request's body and did not wait for its end (ctx:parallel): the backend is
+// called with the whole of it.
+static enum moon_rc exchange_end_collecting(struct moon_exchange *x)
+{
+    return x->is_collecting ? moon_body_collect_request(x) : MOON_OK;
+}
+
 // What the leaf does by itself, where no backend is called.
 static enum step_next step_act(struct moon_exchange *x)
 {
@@ -144,7 +151,11 @@ static enum step_next step_act(struct moon_exchange *x)
     case MOON_LEAF_NOT_FOUND:
         return exchange_fail(x, MOON_ERR_NO_OPERATION);
     case MOON_LEAF_BACKEND:
-        rc = moon_max_forwards(x, &is_ours);
+        rc = exchange_end_collecting(x);
+        if (rc == MOON_AGAIN)
+            return STEP_WAIT;
+        if (rc == MOON_OK)
+            rc = moon_max_forwards(x, &is_ours);
         break;
     }
     if (rc != MOON_OK)
@@ -168,7 +179,12 @@ static enum step_next step_backend(struct moon_exchange *x)
 
 static enum step_next step_call(struct moon_exchange *x)
 {
-    enum moon_rc rc = moon_forward_start(x);
+    enum moon_rc rc = exchange_end_collecting(x);
+    if (rc == MOON_AGAIN)
+        return STEP_WAIT;
+    if (rc != MOON_OK)
+        return exchange_fail(x, rc);
+    rc = moon_forward_start(x);
     x->times.called = x->call.times.started_us;
     if (rc != MOON_OK && moon_cache_on_failure(x))
         return step_to(x, MOON_STEP_OUTBOUND);
@@ -246,11 +262,16 @@ static enum step_next step_respond(struct moon_exchange *x)
 {
     if (x->is_client_gone)
         return step_to(x, MOON_STEP_LOG);
-    if (moon_body_awaits_response(x))
+    enum moon_rc rc = MOON_OK;
+    if (x->is_collecting_response && !x->is_response_kept) // as of the request's
+        rc = moon_body_collect_response(x);
+    if (rc == MOON_AGAIN || (rc == MOON_OK && moon_body_awaits_response(x)))
         return STEP_WAIT;
+    if (rc != MOON_OK)
+        return exchange_fail(x, rc);
     moon_grpc_map_response(x);
     moon_forward_secure(x);
-    enum moon_rc rc = moon_body_send_head(x);
+    rc = moon_body_send_head(x);
     if (rc == MOON_AGAIN && !x->is_head_sent)
         return STEP_WAIT;
     if (rc != MOON_OK && rc != MOON_AGAIN && !x->is_head_sent)
@@ -544,7 +565,7 @@ void moon_exchange_on_request_body(struct moon_exchange *x)
             (void)exchange_fail(x, rc);
             exchange_run(x);
         } else if (x->ctx.cancel != NULL) {
-            moon_ctx_body_ready(&x->ctx); // a policy waits for it
+            moon_ctx_body_ready(&x->ctx, true); // a policy waits for it
         } else {
             exchange_run(x);
         }

@@ -52,8 +52,9 @@ enum moon_rc moon_forward_ctx(struct moon_ctx *ctx, int64_t timeout_ms)
     bool is_body_gone = x->request.framing != MOON_FRAMING_NONE && !x->is_body_kept;
     moon_forward_drop_response(ctx);
     ctx->error.is_set = false;
-    // What was streamed cannot be sent again: the policy should have kept it.
-    ctx->forward_rc = is_again && is_body_gone ? MOON_ERR_INTERNAL : moon_forward_start(x);
+    // What was streamed cannot be sent again: the policy should have kept it, and waited for its end.
+    bool is_lost = (is_again || x->is_collecting) && is_body_gone;
+    ctx->forward_rc = is_lost ? MOON_ERR_INTERNAL : moon_forward_start(x);
     if (!is_again)
         x->times.called =
             x->call.times.started_us != 0 ? x->call.times.started_us : moon_clock_us();

@@ -73,6 +73,7 @@ void moon_gateway_fini(struct moon_gateway *gateway)
     moon_session_kill(MOON_LIST_ENTRY(at, struct moon_session, link));
     moon_cache_end_renewals(gateway);
     moon_mirror_end_all(gateway);
+    moon_script_end_sends(gateway->env.loop);
     moon_generation_release(gateway->generation);
     gateway->generation = NULL;
     moon_exchange_trim(gateway);

@@ -66,6 +66,14 @@ static enum moon_rc generation_make_backends(struct moon_generation *generation,
     return MOON_OK;
 }
 
+static void generation_keep(void *keeper, bool is_kept)
+{
+    if (is_kept)
+        moon_generation_acquire(keeper);
+    else
+        moon_generation_release(keeper);
+}
+
 enum moon_rc moon_generation_new(const struct moon_script_env *env,
                                  const struct moon_bundle *bundle, uint32_t number,
                                  struct moon_tls_tickets *tickets, char **error,
@@ -93,6 +101,7 @@ enum moon_rc moon_generation_new(const struct moon_script_env *env,
     if (rc != MOON_OK)
         goto fail;
     moon_script_set_backends(generation->script, generation->backends);
+    moon_script_set_keeper(generation->script, generation_keep, generation);
     moon_pace();
     generation->router = moon_router_new(generation->plan);
     rc = MOON_ERR_MEMORY;

@@ -194,8 +194,9 @@ void moon_ctx_give_back(struct moon_ctx *x);
 /// Gives the runner back, cancels a wait, frees attachments.
 void moon_ctx_fini(struct moon_ctx *x);
 
-/// The body that ops->request_body or response_body answered MOON_AGAIN for is whole.
-void moon_ctx_body_ready(struct moon_ctx *x);
+/// The body that ops->request_body or response_body answered MOON_AGAIN for is whole. Whoever waited
+/// for it may do so no longer.
+void moon_ctx_body_ready(struct moon_ctx *x, bool is_request);
 
 /// The call that ops->forward began has its head, or has failed.
 void moon_ctx_forward_done(struct moon_ctx *x, enum moon_rc rc);

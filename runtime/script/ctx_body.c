@@ -17,7 +17,7 @@ static int body_push(struct moon_ctx *x, lua_State *co, void *op)
 
 void moon_ctx_cancel_body(void *op)
 {
-    (void)op; // the exchange that collects the body is ending by itself
+    (void)op; // what was begun goes on: nobody may wait for it when it is whole
 }
 
 int moon_ctx_body_raise(lua_State *L, struct moon_ctx *x, const char *what, enum moon_rc rc)
@@ -27,9 +27,13 @@ int moon_ctx_body_raise(lua_State *L, struct moon_ctx *x, const char *what, enum
     return luaL_error(L, "%s: %s", what, moon_rc_text(rc));
 }
 
-void moon_ctx_body_ready(struct moon_ctx *x)
+void moon_ctx_body_ready(struct moon_ctx *x, bool is_request)
 {
-    moon_async_done(x, body_push, x->op);
+    const void *op = is_request ? (const void *)&x->ops->request_body : &x->ops->response_body;
+    if (moon_parallel_resume(x, body_push, (void *)(uintptr_t)op))
+        return;
+    if (x->op == op) // else who waited for it has been cancelled: ctx:parallel was over before
+        moon_async_done(x, body_push, x->op);
 }
 
 int moon_ctx_fields_push_names(lua_State *L, const struct moon_fields *fields)

@@ -4,10 +4,19 @@
 
 #include "script/ctx_internal.h"
 
+// A policy may have kept ctx.response from before ctx:drop_response.
+static struct moon_ctx *response_check(lua_State *L)
+{
+    struct moon_ctx *x = moon_handle_check(L, 1, MOON_HANDLE_RESPONSE);
+    if (x->response == NULL)
+        luaL_error(L, "ctx.response: there is no response yet");
+    return x;
+}
+
 /// ctx.response:body() -> string
 static int response_body(lua_State *L)
 {
-    struct moon_ctx *x = moon_handle_check(L, 1, MOON_HANDLE_RESPONSE);
+    struct moon_ctx *x = response_check(L);
     struct moon_slice body;
     enum moon_rc rc = x->ops->response_body(x, &body);
     if (rc == MOON_OK) {
@@ -23,7 +32,7 @@ static int response_body(lua_State *L)
 /// ctx.response:set_body(text)
 static int response_set_body(lua_State *L)
 {
-    struct moon_ctx *x = moon_handle_check(L, 1, MOON_HANDLE_RESPONSE);
+    struct moon_ctx *x = response_check(L);
     enum moon_rc rc = x->ops->set_response_body(x, moon_check_copy(L, 2, x));
     return rc == MOON_OK ? 0 : luaL_error(L, "ctx.response:set_body: %s", moon_rc_text(rc));
 }
@@ -31,24 +40,22 @@ static int response_set_body(lua_State *L)
 /// ctx.response:replace({ { from, to }, ... }, is_link = false)
 static int response_replace(lua_State *L)
 {
-    return moon_ctx_body_replace(L, moon_handle_check(L, 1, MOON_HANDLE_RESPONSE), false);
+    return moon_ctx_body_replace(L, response_check(L), false);
 }
 
 static int response_header_names(lua_State *L)
 {
-    return moon_ctx_fields_push_names(
-        L, &moon_handle_check(L, 1, MOON_HANDLE_RESPONSE)->response->fields);
+    return moon_ctx_fields_push_names(L, &response_check(L)->response->fields);
 }
 
 static int response_header_values(lua_State *L)
 {
-    return moon_ctx_fields_push_values(
-        L, &moon_handle_check(L, 1, MOON_HANDLE_RESPONSE)->response->fields);
+    return moon_ctx_fields_push_values(L, &response_check(L)->response->fields);
 }
 
 static int response_add_header(lua_State *L)
 {
-    struct moon_ctx *x = moon_handle_check(L, 1, MOON_HANDLE_RESPONSE);
+    struct moon_ctx *x = response_check(L);
     return moon_ctx_fields_add(L, x, &x->response->fields) == MOON_OK ? 0 : moon_raise_full(L);
 }
 
@@ -95,10 +102,8 @@ static int response_index(lua_State *L)
 /// ctx.response.status = 200..599; ctx.response.reason = text
 static int response_newindex(lua_State *L)
 {
-    struct moon_ctx *x = moon_handle_check(L, 1, MOON_HANDLE_RESPONSE);
+    struct moon_ctx *x = response_check(L);
     int key = moon_ctx_key(L);
-    if (x->response == NULL)
-        return luaL_error(L, "ctx.response: there is no response yet");
     if (key == RESPONSE_STATUS) {
         lua_Integer status = luaL_checkinteger(L, 3);
         if (status < 200 || status > 599)

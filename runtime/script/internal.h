@@ -101,6 +101,7 @@ struct moon_script {
     int64_t deadline_us; // real time at which the running section has used up its budget
     int64_t load_cpu_us; // while a configuration is loaded: CPU time at which that has, too
     bool is_spent;
+    bool is_limited; // a coroutine runs, which can be ended: no memory past the limit
     size_t lua_bytes;
     uint32_t allocations; // while it is loaded
     size_t memory_floor;  // after loading; the limit counts from here
@@ -109,8 +110,10 @@ struct moon_script {
     void *(*real_alloc)(void *ud, void *ptr, size_t osize, size_t nsize);
     void *real_alloc_ud;
 
-    struct moon_backend **backends;    // of the generation, as in the plan; borrowed
-    struct moon_list dynamic_backends; // of ctx.http to URLs (script_http.c)
+    struct moon_backend **backends;           // of the generation, as in the plan; borrowed
+    struct moon_list dynamic_backends;        // of ctx.http to URLs (script_http.c)
+    void (*keep)(void *keeper, bool is_kept); // moon_script_set_keeper
+    void *keeper;
 };
 
 enum { MOON_FUEL_QUANTUM = 10000, MOON_FUEL_PORTION = 500 }; // as lua/moongate/fuel.lua has them
@@ -230,10 +233,13 @@ int moon_raise_full(lua_State *L);
 struct moon_plan *moon_plan_read(lua_State *L, int index, const char *dir, char **error);
 void moon_plan_free(struct moon_plan *plan); // accepts NULL
 
-/// ctx:parallel, and going on with one of its functions.
+/// ctx:parallel, and going on with those of its functions that wait for an operation: a body may be
+/// waited for by several. @return false where none does
 int moon_ctx_parallel(lua_State *L);
-void moon_parallel_resume(struct moon_ctx *x, struct moon_branch *branch, moon_async_push_fn *push,
-                          void *op);
+bool moon_parallel_resume(struct moon_ctx *x, moon_async_push_fn *push, void *op);
+
+/// Cancels its functions: nobody waits for them any more.
+void moon_parallel_abandon(struct moon_ctx *x);
 
 /// ctx:forward and ctx:drop_response (ctx_forward.c).
 int moon_ctx_forward(lua_State *L);
@@ -254,3 +260,6 @@ void moon_preload(lua_State *L, const char *name, lua_CFunction open);
 /// Sets up and ends the CPU budget of a run (script_fuel.c). @return the real time it began at
 int64_t moon_fuel_begin(struct moon_script *script, struct moon_ctx *x);
 void moon_fuel_end(struct moon_script *script, struct moon_ctx *x);
+
+/// Runs a coroutine of a section, or goes on with it, within the limit on memory. @return as lua_resume
+int moon_fuel_resume(struct moon_script *script, lua_State *co, int args);

@@ -16,7 +16,7 @@ struct parallel {
     int functions_ref, results_ref; // tables; results[i] = { ok, value }
     bool is_any;
     bool is_over;
-    bool is_starting; // not waiting yet: the end is noticed by ctx:parallel itself
+    bool is_held; // functions are being run: whoever runs them notices the end
     struct moon_timer timer;
 };
 
@@ -53,10 +53,15 @@ static void parallel_cancel(void *op)
     luaL_unref(p->x->script->L, LUA_REGISTRYINDEX, p->results_ref);
 }
 
+void moon_parallel_abandon(struct moon_ctx *x)
+{
+    parallel_cancel(x->branches[0].owner);
+}
+
 static void parallel_end(struct parallel *p)
 {
     p->is_over = true;
-    if (p->is_starting)
+    if (p->is_held)
         return;
     parallel_release(p);
     moon_async_done(p->x, parallel_push_results, p);
@@ -98,7 +103,7 @@ static void parallel_run(struct parallel *p, size_t i, int args)
     // While ctx:parallel itself starts the branches, the section's budget is running already.
     if (outer == NULL)
         (void)moon_fuel_begin(script, p->x);
-    int status = lua_resume(p->branches[i].co, args);
+    int status = moon_fuel_resume(script, p->branches[i].co, args);
     if (status == LUA_YIELD && script->is_spent) {
         lua_settop(p->branches[i].co, 0);
         lua_pushliteral(p->branches[i].co, "policy budget is spent");
@@ -109,20 +114,31 @@ static void parallel_run(struct parallel *p, size_t i, int args)
     parallel_ran(p, i, status);
 }
 
-void moon_parallel_resume(struct moon_ctx *x, struct moon_branch *branch, moon_async_push_fn *push,
-                          void *op)
+bool moon_parallel_resume(struct moon_ctx *x, moon_async_push_fn *push, void *op)
 {
-    struct parallel *p = branch->owner;
-    size_t i = (size_t)(branch - p->branches);
-    branch->cancel = NULL;
-    branch->op = NULL;
-    parallel_run(p, i, push(x, branch->co, op));
+    if (x->branches == NULL)
+        return false;
+    struct parallel *p = x->branches[0].owner;
+    bool is_found = false;
+    p->is_held = true;
+    for (size_t i = 0; i < p->count && !p->is_over; i++) {
+        struct moon_branch *branch = &p->branches[i];
+        if (branch->cancel == NULL || branch->op != op)
+            continue;
+        branch->cancel = NULL;
+        branch->op = NULL;
+        is_found = true;
+        parallel_run(p, i, push(x, branch->co, op));
+    }
+    p->is_held = false;
+    if (p->is_over)
+        parallel_end(p);
+    return is_found;
 }
 
 static void parallel_timeout(struct moon_timer *timer)
 {
     struct parallel *p = timer->owner;
-    lua_State *L = p->x->script->L;
     for (size_t i = 0; i < p->count; i++) {
         if (p->branches[i].is_over)
             continue;
@@ -131,26 +147,22 @@ static void parallel_timeout(struct moon_timer *timer)
         lua_pushliteral(from, "timeout");
         parallel_store(p, i, from, false);
     }
-    (void)L;
     parallel_end(p);
 }
 
 // The list of functions: the table itself, or its `all` or `any`; left on top of the stack.
-static bool parallel_push_list(lua_State *L, bool *is_any)
+static void parallel_push_list(lua_State *L, bool *is_any)
 {
-    *is_any = false;
     lua_getfield(L, 2, "any");
-    if (lua_istable(L, -1)) {
-        *is_any = true;
-        return true;
-    }
+    *is_any = lua_istable(L, -1);
+    if (*is_any)
+        return;
     lua_pop(L, 1);
     lua_getfield(L, 2, "all");
     if (lua_istable(L, -1))
-        return true;
+        return;
     lua_pop(L, 1);
     lua_pushvalue(L, 2);
-    return true;
 }
 
 static struct parallel *parallel_new(lua_State *L, struct moon_ctx *x, int list)
@@ -190,8 +202,8 @@ int moon_ctx_parallel(lua_State *L)
     (void)moon_async_ctx(L);
     if (x->branches != NULL)
         return luaL_error(L, "ctx:parallel cannot be used inside ctx:parallel");
-    if (!parallel_push_list(L, &is_any) || lua_objlen(L, -1) < 1 ||
-        lua_objlen(L, -1) > PARALLEL_BRANCHES)
+    parallel_push_list(L, &is_any);
+    if (lua_objlen(L, -1) < 1 || lua_objlen(L, -1) > PARALLEL_BRANCHES)
         return luaL_error(L, "ctx:parallel: expected 1 to %d functions", PARALLEL_BRANCHES);
     int list = lua_gettop(L);
     for (size_t i = 1; i <= lua_objlen(L, list); i++) {
@@ -204,7 +216,7 @@ int moon_ctx_parallel(lua_State *L)
     lua_pop(L, 1);
     struct parallel *p = parallel_new(L, x, list);
     p->is_any = is_any;
-    p->is_starting = true;
+    p->is_held = true;
     x->branches = p->branches;
     x->branch_count = p->count;
     for (size_t i = 0; i < p->count && !p->is_over; i++) {
@@ -214,7 +226,7 @@ int moon_ctx_parallel(lua_State *L)
         lua_xmove(L, co, 2);
         parallel_run(p, i, 1);
     }
-    p->is_starting = false;
+    p->is_held = false;
     if (p->is_over) {
         parallel_release(p);
         return parallel_push_results(x, L, p);

@@ -76,9 +76,17 @@ static bool reply_read_field(lua_State *L, struct moon_ctx *x)
     return true;
 }
 
+// A reply is read when its section is over, and nothing catches what raises then: metamethods are passed
+// over.
+static void reply_get(lua_State *L, int table, const char *name)
+{
+    lua_pushstring(L, name);
+    lua_rawget(L, table);
+}
+
 static bool reply_read_fields(lua_State *L, struct moon_ctx *x, int table)
 {
-    lua_getfield(L, table, "headers");
+    reply_get(L, table, "headers");
     if (!lua_istable(L, -1) && !lua_isnil(L, -1))
         return reply_fail(L,
                           lua_pushfstring(L, "headers must be a table, got %s", reply_show(L, -1)));
@@ -96,7 +104,7 @@ static bool reply_read_fields(lua_State *L, struct moon_ctx *x, int table)
 static bool reply_read_text(lua_State *L, struct moon_ctx *x, int table, const char *name,
                             struct moon_slice *out)
 {
-    lua_getfield(L, table, name);
+    reply_get(L, table, name);
     if (lua_isstring(L, -1)) {
         if (!moon_arena_copy(x->arena, moon_check_slice(L, -1), out))
             return reply_fail_full(L);
@@ -142,7 +150,7 @@ bool moon_reply_read(lua_State *L, int index, struct moon_ctx *x)
         return false;
     x->reply = (struct moon_reply){0};
     moon_fields_init(&x->reply.fields, x->arena);
-    lua_getfield(L, index, "status");
+    reply_get(L, index, "status");
     x->reply.status = (int)lua_tointeger(L, -1);
     if (x->reply.status < 200 || x->reply.status > 599)
         return reply_fail(
@@ -150,7 +158,7 @@ bool moon_reply_read(lua_State *L, int index, struct moon_ctx *x)
     lua_pop(L, 1);
     if (!reply_read_fields(L, x, index) || !reply_read_text(L, x, index, "body", &x->reply.body))
         return false;
-    lua_getfield(L, index, "refuse");
+    reply_get(L, index, "refuse");
     if (lua_istable(L, -1)) {
         int refuse = lua_gettop(L);
         x->reply.is_refusal = true;

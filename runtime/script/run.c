@@ -25,8 +25,19 @@ static struct moon_runner *runner_new(struct moon_script *script)
     return runner;
 }
 
+// A policy may have kept its ctx, or a part of it, for longer than the request: it finds nobody there.
+static void runner_leave_handles(lua_State *L, const struct moon_runner *runner)
+{
+    for (int kind = 0; kind < MOON_HANDLE_COUNT; kind++) {
+        lua_rawgeti(L, LUA_REGISTRYINDEX, runner->part_refs[kind]);
+        ((struct moon_handle *)lua_touserdata(L, -1))->runner = NULL;
+        lua_pop(L, 1);
+    }
+}
+
 static void runner_free(struct moon_script *script, struct moon_runner *runner)
 {
+    runner_leave_handles(script->L, runner);
     luaL_unref(script->L, LUA_REGISTRYINDEX, runner->co_ref);
     luaL_unref(script->L, LUA_REGISTRYINDEX, runner->ctx_ref);
     luaL_unref(script->L, LUA_REGISTRYINDEX, runner->slots_ref);
@@ -95,7 +106,8 @@ void moon_ctx_fini(struct moon_ctx *x)
 static struct moon_slice run_field(lua_State *L, struct moon_ctx *x, const char *name)
 {
     struct moon_slice text = {NULL, 0};
-    lua_getfield(L, -1, name);
+    lua_pushstring(L, name);
+    lua_rawget(L, -2); // the table may be a policy's reply, and nothing catches what it raises
     if (lua_isstring(L, -1) && !moon_arena_copy(x->arena, moon_check_slice(L, -1), &text))
         text = moon_slice(NULL, 0);
     lua_pop(L, 1);
@@ -239,7 +251,8 @@ static struct moon_slice run_place(lua_State *co, struct moon_ctx *x, int *line)
     struct moon_slice chain = run_field(co, x, "chain");
     if (chain.len == 0)
         return chain;
-    lua_getfield(co, 1, "line");
+    lua_pushliteral(co, "line");
+    lua_rawget(co, 1);
     *line = (int)lua_tointeger(co, -1);
     return moon_arena_printf(x->arena, "%.*s", MOON_SLICE_ARG(chain)); // ends with a NUL
 }
@@ -306,7 +319,7 @@ static enum moon_run run_go_on(struct moon_ctx *x, int args)
     struct moon_ctx *outer = script->current; // sections do not nest, but a spec's may
     run_publish(x, moon_fuel_begin(script, x));
     struct moon_script *outer_script = moon_place_begin(script, x);
-    int status = lua_resume(runner->co, args);
+    int status = moon_fuel_resume(script, runner->co, args);
     enum moon_run result;
     if (status == LUA_YIELD && script->is_spent) {
         lua_pushstring(runner->co, script->is_memory_spent ? "policy memory budget is spent"
@@ -323,6 +336,10 @@ static enum moon_run run_go_on(struct moon_ctx *x, int args)
         runner->is_dead = true;
         result = MOON_RUN_ERROR;
     }
+    if (runner->is_dead) // before memory is collected: what its stack held goes, too
+        runner_renew(script, runner);
+    if (result != MOON_RUN_WAIT && x->branches != NULL) // ctx:parallel raised when some had begun
+        moon_parallel_abandon(x);
     moon_place_end(script, x, outer_script, result == MOON_RUN_WAIT);
     moon_fuel_end(script, x);
     script->current = outer;
@@ -473,12 +490,8 @@ int moon_async_wait(lua_State *L, struct moon_ctx *x, void (*cancel)(void *op), 
 
 void moon_async_done(struct moon_ctx *x, moon_async_push_fn *push, void *op)
 {
-    for (size_t i = 0; i < x->branch_count; i++) {
-        if (x->branches[i].cancel != NULL && x->branches[i].op == op) {
-            moon_parallel_resume(x, &x->branches[i], push, op);
-            return;
-        }
-    }
+    if (moon_parallel_resume(x, push, op))
+        return;
     MOON_ASSERT(x->cancel != NULL);
     x->cancel = NULL;
     x->op = op;

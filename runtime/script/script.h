@@ -62,6 +62,14 @@ const char *moon_script_warnings(const struct moon_script *script);
 const struct moon_script_env *moon_script_env(const struct moon_script *script);
 size_t moon_script_memory(const struct moon_script *script);
 
+/// Who keeps the script and its backends as long as anybody uses them. `keep` is told when a request that
+/// no exchange waits for begins (true) and when it has ended (false).
+void moon_script_set_keeper(struct moon_script *script, void (*keep)(void *keeper, bool is_kept),
+                            void *keeper);
+
+/// Ends the requests of a loop's scripts that no exchange waits for.
+void moon_script_end_sends(const struct moon_loop *loop);
+
 /// The generation's backends, for requests of policies. Borrowed: as long as the script.
 void moon_script_set_backends(struct moon_script *script, struct moon_backend **backends);
 

@@ -212,15 +212,20 @@ static int counters_wait(lua_State *L, struct moon_script *script,
     return push(L, x, &op->result);
 }
 
+static void counters_check_use(lua_State *L, double amount)
+{
+    if (!(amount >= 0 && amount <= 1e12))
+        luaL_error(L, "limiter: amount must be 0 to 1e12, got %f", amount);
+    if (moon_script_of(L)->env.counters == NULL)
+        luaL_error(L, "limiter: there are no counters while a configuration is checked");
+}
+
 static int counters_decide(lua_State *L, const struct counters_limiter *limiter,
                            struct moon_slice key, double amount, enum moon_limit_how how,
                            counters_push_fn *push)
 {
     struct moon_script *script = moon_script_of(L);
-    if (!(amount >= 0 && amount <= 1e12))
-        return luaL_error(L, "limiter: amount must be 0 to 1e12, got %f", amount);
-    if (script->env.counters == NULL)
-        return luaL_error(L, "limiter: there are no counters while a configuration is checked");
+    counters_check_use(L, amount);
     struct moon_limits *limits = script->env.limits;
     if (limits != NULL && limiter->spec.mode == MOON_MODE_EXACT && moon_limits_has_store(limits))
         return counters_wait(L, script, limiter, key, (int64_t)amount, how, push);
@@ -325,8 +330,7 @@ static int limiter_note(lua_State *L)
     struct moon_slice key = moon_check_slice(L, 2);
     double amount = luaL_optnumber(L, 3, 1);
     struct moon_limit_result result;
-    if (!(amount >= 0 && amount <= 1e12))
-        return luaL_error(L, "limiter: amount must be 0 to 1e12, got %f", amount);
+    counters_check_use(L, amount);
     if (script->env.limits == NULL)
         (void)moon_limits_local(script->env.counters, &limiter->spec, key, (int64_t)amount,
                                 MOON_LIMIT_CHARGE);
@@ -507,8 +511,7 @@ static int limiter_left(lua_State *L)
 
 /// limiter:tell(ctx, policy, limit): adds the fields of draft-ietf-httpapi-ratelimit-headers to the
 /// response of an allowed call, once: `RateLimit-Policy: <policy>`, `RateLimit: <limit>r;t=reset`.
-/// Several limits give several lines, which is one list (RFC 9651 §4.2). The two texts are the
-/// configuration's: they live as long as it.
+/// Several limits give several lines, which is one list (RFC 9651 §4.2).
 static int limiter_tell(lua_State *L)
 {
     const struct counters_limiter *limiter = counters_check_limiter(L);
@@ -518,12 +521,13 @@ static int limiter_tell(lua_State *L)
         return 0;
     t->is_told = true;
     char left[MOON_NUMBER_TEXT_BYTES], wait[MOON_NUMBER_TEXT_BYTES];
-    struct moon_slice policy = moon_check_slice(L, 3), limit;
+    struct moon_slice policy, limit;
     struct moon_slice parts[4] = {
         moon_check_slice(L, 4), moon_slice_of_number(left, counters_left(t)), MOON_S(";t="),
         moon_slice_of_number(wait, counters_seconds(t->result.decision.reset_ms))};
     struct moon_fields *fields = &x->response->fields;
     bool is_added =
+        moon_arena_copy(x->arena, moon_check_slice(L, 3), &policy) &&
         moon_arena_join(x->arena, parts, MOON_COUNT(parts), &limit) &&
         moon_fields_add_known(fields, MOON_FIELD_OTHER, MOON_S("RateLimit-Policy"), policy) ==
             MOON_OK &&

@@ -136,6 +136,15 @@ int64_t moon_fuel_begin(struct moon_script *script, struct moon_ctx *x)
     return now;
 }
 
+int moon_fuel_resume(struct moon_script *script, lua_State *co, int args)
+{
+    bool was_limited = script->is_limited;
+    script->is_limited = true;
+    int status = lua_resume(co, args);
+    script->is_limited = was_limited;
+    return status;
+}
+
 void moon_fuel_end(struct moon_script *script, struct moon_ctx *x)
 {
     int64_t now_us = moon_clock_real_us();

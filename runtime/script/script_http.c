@@ -13,8 +13,10 @@ enum {
     HTTP_ARENA_BYTES = 1 << 20,
     HTTP_BODY_BYTES = 8 << 20,  // of an answer, unless max_bytes says otherwise
     HTTP_DYNAMIC_BACKENDS = 64, // origins given as URLs, per generation
-    HTTP_BACKGROUND = 256,      // requests of `send` under way, per worker
+    HTTP_SENDS = 256,           // requests of `send` under way, per worker
     HTTP_TIMEOUT_MS = 60000,
+    HTTP_TIMEOUT_MOST_S = 86400,
+    HTTP_BODY_MOST_BYTES = 1 << 30,
 };
 
 /// A backend made for a URL's origin.
@@ -27,7 +29,9 @@ struct http_backend {
 };
 
 struct http_op {
-    struct moon_ctx *x; // NULL: nobody waits
+    struct moon_list link;      // of `send`: in http_sends
+    struct moon_script *script; // of `send`: kept until it has ended
+    struct moon_ctx *x;         // NULL: nobody waits
     struct moon_arena arena;
     struct moon_request request;
     struct moon_slice path, body;
@@ -37,20 +41,42 @@ struct http_op {
     enum moon_rc failure;
 };
 
-static size_t http_background;
-static uint64_t http_background_dropped;
+static struct moon_list http_sends = {&http_sends, &http_sends}; // under way, of this process
+static size_t http_send_count;
+static uint64_t http_sends_dropped;
 
 static void http_op_free(struct http_op *op)
 {
-    if (op == NULL)
-        return;
-    if (op->x == NULL)
-        http_background--;
+    struct moon_script *script = op->script;
     moon_timer_stop(&op->deadline);
     moon_call_end(&op->call);
     moon_buf_fini(&op->answer);
     moon_arena_reset(&op->arena);
+    moon_list_remove(&op->link);
     free(op);
+    if (script == NULL)
+        return;
+    http_send_count--;
+    script->keep(script->keeper, false); // its backends were the call's
+}
+
+// From here on the operation is nobody's but its own.
+static void http_op_send(struct http_op *op, struct moon_script *script)
+{
+    moon_list_push_back(&http_sends, &op->link);
+    http_send_count++;
+    op->script = script;
+    script->keep(script->keeper, true);
+}
+
+void moon_script_end_sends(const struct moon_loop *loop)
+{
+    MOON_LIST_EACH(at, after, &http_sends)
+    {
+        struct http_op *op = MOON_LIST_ENTRY(at, struct http_op, link);
+        if (op->deadline.loop == loop)
+            http_op_free(op);
+    }
 }
 
 static void http_push_headers(lua_State *L, const struct moon_fields *fields)
@@ -144,8 +170,6 @@ static void http_deadline(struct moon_timer *timer)
 
 static void http_cancel(void *op)
 {
-    ((struct http_op *)op)->x = NULL;
-    http_background++; // http_op_free counts it down
     http_op_free(op);
 }
 
@@ -263,38 +287,49 @@ void moon_script_close_http(struct moon_script *script)
     }
 }
 
-static struct moon_slice http_option(lua_State *L, const char *name, struct moon_slice absent)
+/// What a policy asks for: read whole before anything is begun that an error would leave behind. The
+/// texts lie on the Lua stack.
+struct http_wish {
+    struct moon_slice url, backend, path, method, body; // NULL data: not given
+    int headers;                                        // index of a table; 0: none
+    int64_t timeout_ms;
+    size_t max_bytes;
+    bool has_tls;
+    struct moon_backend_tls_conf tls;
+};
+
+// A text of the table at 1; it stays on the stack, and so alive. Anything else counts as not given.
+static struct moon_slice http_text(lua_State *L, const char *name, struct moon_slice absent)
 {
-    lua_getfield(L, 1, name); // stays on the stack, so the text stays alive
-    size_t len;
-    const char *text = lua_isstring(L, -1) ? lua_tolstring(L, -1, &len) : NULL;
-    return text == NULL ? absent : moon_slice(text, len);
+    lua_getfield(L, 1, name);
+    return lua_isstring(L, -1) ? moon_check_slice(L, lua_gettop(L)) : absent;
 }
 
-static enum moon_rc http_add_headers(lua_State *L, struct http_op *op)
+static double http_number(lua_State *L, const char *name, double absent, double most)
 {
-    lua_getfield(L, 1, "headers");
-    if (!lua_istable(L, -1))
-        return MOON_OK;
-    for (lua_pushnil(L); lua_next(L, -2) != 0; lua_pop(L, 1)) {
-        struct moon_slice name, value;
-        size_t name_len, value_len;
-        if (lua_type(L, -2) != LUA_TSTRING || !lua_isstring(L, -1))
-            return MOON_ERR_BAD_FIELD;
-        const char *name_text = lua_tolstring(L, -2, &name_len);
-        const char *value_text = lua_tolstring(L, -1, &value_len);
-        struct moon_slice trimmed = moon_slice_trim(moon_slice(value_text, value_len));
-        if (!moon_field_name_is_valid(moon_slice(name_text, name_len)) ||
-            !moon_field_value_is_valid(trimmed))
-            return MOON_ERR_BAD_FIELD;
-        if (!moon_arena_copy(&op->arena, moon_slice(name_text, name_len), &name) ||
-            !moon_arena_copy(&op->arena, trimmed, &value))
-            return MOON_ERR_MEMORY;
-        enum moon_rc rc = moon_fields_set(&op->request.fields, name, value);
-        if (rc != MOON_OK)
-            return rc;
-    }
-    return MOON_OK;
+    lua_getfield(L, 1, name);
+    double value = lua_isnumber(L, -1) ? lua_tonumber(L, -1) : absent;
+    lua_pop(L, 1);
+    if (!(value >= 0 && value <= most))
+        luaL_error(L, "http: %s must be 0 to %f, got %f", name, most, value);
+    return value;
+}
+
+// Nothing in here raises: the operation would be lost.
+static enum moon_rc http_add_header(lua_State *L, struct http_op *op)
+{
+    struct moon_slice name, value;
+    if (lua_type(L, -2) != LUA_TSTRING || !lua_isstring(L, -1))
+        return MOON_ERR_BAD_FIELD;
+    if (!moon_arena_copy(&op->arena, moon_check_slice(L, -2), &name))
+        return MOON_ERR_MEMORY;
+    if (lua_type(L, -1) == LUA_TNUMBER)
+        value = moon_arena_printf(&op->arena, "%.14g", lua_tonumber(L, -1));
+    else if (!moon_arena_copy(&op->arena, moon_slice_trim(moon_check_slice(L, -1)), &value))
+        return MOON_ERR_MEMORY;
+    if (!moon_field_name_is_valid(name) || !moon_field_value_is_valid(value))
+        return MOON_ERR_BAD_FIELD;
+    return moon_fields_set(&op->request.fields, name, value);
 }
 
 // A text among the fields of the table on top of the stack; lent by it.
@@ -337,97 +372,110 @@ static bool http_read_tls(lua_State *L, struct moon_backend_tls_conf *tls)
     return true;
 }
 
-// Nothing in here raises: the operation would be lost.
-static struct moon_backend *http_find_backend(lua_State *L, struct moon_script *script,
-                                              struct http_op *op,
-                                              const struct moon_backend_tls_conf *tls,
-                                              enum moon_rc *rc)
+static void http_read_wish(lua_State *L, struct http_wish *wish)
 {
-    *rc = MOON_ERR_BAD_TARGET;
-    struct moon_slice url_text = http_option(L, "url", moon_slice(NULL, 0));
-    struct moon_slice name = http_option(L, "backend", moon_slice(NULL, 0));
+    luaL_checktype(L, 1, LUA_TTABLE);
+    wish->has_tls = http_read_tls(L, &wish->tls);
+    wish->timeout_ms =
+        (int64_t)(http_number(L, "timeout", HTTP_TIMEOUT_MS / 1000.0, HTTP_TIMEOUT_MOST_S) * 1000);
+    wish->max_bytes = (size_t)http_number(L, "max_bytes", HTTP_BODY_BYTES, HTTP_BODY_MOST_BYTES);
+    wish->url = http_text(L, "url", moon_slice(NULL, 0));
+    wish->backend = http_text(L, "backend", moon_slice(NULL, 0));
+    wish->path = http_text(L, "path", MOON_S("/"));
+    wish->method = http_text(L, "method", MOON_S("GET"));
+    wish->body = http_text(L, "body", moon_slice(NULL, 0));
+    lua_getfield(L, 1, "headers");
+    wish->headers = lua_istable(L, -1) ? lua_gettop(L) : 0;
+}
+
+// A policy may have made it of what a client sent.
+static bool http_is_target(struct moon_slice path)
+{
+    for (size_t i = 0; i < path.len; i++) {
+        if ((unsigned char)path.data[i] <= ' ' || path.data[i] == 0x7F || path.data[i] == '#')
+            return false;
+    }
+    return path.len > 0 && path.data[0] == '/';
+}
+
+static struct moon_backend *http_find_backend(struct moon_script *script, struct http_op *op,
+                                              const struct http_wish *wish, enum moon_rc *rc)
+{
     struct moon_url url;
-    if (url_text.data != NULL) {
-        if (!moon_url_parse(url_text, &url))
+    *rc = MOON_ERR_BAD_TARGET;
+    if (wish->url.data != NULL) {
+        if (!moon_url_parse(wish->url, &url))
             return NULL;
         *rc = MOON_ERR_MEMORY;
         struct moon_slice parts[3] = {url.path.len > 0 ? url.path : MOON_S("/"),
                                       url.query.data != NULL ? MOON_S("?") : MOON_S(""), url.query};
         if (!moon_arena_join(&op->arena, parts, 3, &op->path))
             return NULL;
-        return moon_script_origin(script, &url, tls);
+        return moon_script_origin(script, &url, wish->has_tls ? &wish->tls : NULL);
     }
-    if (!moon_arena_copy(&op->arena, http_option(L, "path", MOON_S("/")), &op->path))
+    if (!http_is_target(wish->path) || !moon_arena_copy(&op->arena, wish->path, &op->path))
         return NULL;
     for (size_t i = 0; script->backends != NULL && i < script->plan->backend_count; i++) {
-        if (moon_slice_is(script->plan->backends[i].name, name))
+        if (moon_slice_is(script->plan->backends[i].name, wish->backend))
             return script->backends[i];
     }
     return NULL;
 }
 
-static enum moon_rc http_fill(lua_State *L, struct http_op *op, const struct moon_backend *backend)
+static enum moon_rc http_fill(lua_State *L, struct http_op *op, const struct http_wish *wish,
+                              const struct moon_backend *backend)
 {
     struct moon_request *request = &op->request;
-    struct moon_slice method = http_option(L, "method", MOON_S("GET"));
-    struct moon_slice body = http_option(L, "body", moon_slice(NULL, 0));
-    if (!moon_field_name_is_valid(method))
+    bool has_body = wish->body.data != NULL;
+    if (!moon_field_name_is_valid(wish->method))
         return MOON_ERR_METHOD;
-    if (!moon_arena_copy(&op->arena, method, &request->method_name))
-        return MOON_ERR_MEMORY;
-    op->arena.ceiling_bytes += body.len;
-    if (body.data != NULL && !moon_arena_copy(&op->arena, body, &op->body))
+    op->arena.ceiling_bytes += wish->body.len;
+    if (!moon_arena_copy(&op->arena, wish->method, &request->method_name) ||
+        (has_body && !moon_arena_copy(&op->arena, wish->body, &op->body)))
         return MOON_ERR_MEMORY;
     request->method = moon_method_parse(request->method_name);
-    request->framing = body.data != NULL ? MOON_FRAMING_LENGTH : MOON_FRAMING_NONE;
-    request->content_length = body.data != NULL ? (int64_t)body.len : -1;
+    request->framing = has_body ? MOON_FRAMING_LENGTH : MOON_FRAMING_NONE;
+    request->content_length = has_body ? (int64_t)wish->body.len : -1;
     request->path = op->path;
     if (backend->conf->sink_status != 0 || backend->target_count == 0)
         return MOON_ERR_NO_TARGET;
     request->authority = backend->conf->targets[0].authority;
     enum moon_rc rc = moon_fields_add_id(&request->fields, MOON_FIELD_HOST, request->authority);
-    return rc == MOON_OK ? http_add_headers(L, op) : rc;
-}
-
-static double http_number(lua_State *L, const char *name, double absent)
-{
-    lua_getfield(L, 1, name);
-    double value = lua_isnumber(L, -1) ? lua_tonumber(L, -1) : absent;
-    lua_pop(L, 1);
-    return value;
+    if (wish->headers == 0)
+        return rc;
+    lua_pushnil(L);
+    for (; rc == MOON_OK && lua_next(L, wish->headers) != 0; lua_pop(L, 1))
+        rc = http_add_header(L, op);
+    return rc;
 }
 
 // Starts a request from the table at index 1. @return NULL with the reason in *rc
 static struct http_op *http_start(lua_State *L, struct moon_ctx *x, enum moon_rc *rc)
 {
     struct moon_script *script = moon_script_of(L);
-    struct moon_backend_tls_conf tls;
-    luaL_checktype(L, 1, LUA_TTABLE);
-    bool has_tls = http_read_tls(L, &tls);
+    struct http_wish wish;
+    http_read_wish(L, &wish);
     *rc = MOON_ERR_MEMORY;
     struct http_op *op = calloc(1, sizeof(*op));
     if (op == NULL)
         return NULL;
     op->x = x;
-    if (x == NULL)
-        http_background++;
+    moon_list_init(&op->link);
     moon_arena_init(&op->arena, HTTP_ARENA_BYTES);
     moon_request_init(&op->request, &op->arena);
-    moon_buf_init(&op->answer, (size_t)http_number(L, "max_bytes", HTTP_BODY_BYTES));
+    moon_buf_init(&op->answer, wish.max_bytes);
     moon_call_init(&op->call, script->env.upstreams, &op->arena, &http_events, op);
     moon_timer_init(&op->deadline, script->env.loop, http_deadline, op);
-    struct moon_backend *backend = http_find_backend(L, script, op, has_tls ? &tls : NULL, rc);
+    struct moon_backend *backend = http_find_backend(script, op, &wish, rc);
     if (backend != NULL)
-        *rc = http_fill(L, op, backend);
+        *rc = http_fill(L, op, &wish, backend);
     if (backend != NULL && *rc == MOON_OK)
         *rc = moon_call_start(&op->call, backend, &op->request, op->path, op->body, true);
     if (*rc != MOON_OK) {
-        op->x = x;
         http_op_free(op);
         return NULL;
     }
-    moon_timer_set(&op->deadline,
-                   (int64_t)(http_number(L, "timeout", HTTP_TIMEOUT_MS / 1000.0) * 1000));
+    moon_timer_set(&op->deadline, wish.timeout_ms);
     return op;
 }
 
@@ -435,6 +483,7 @@ static struct http_op *http_start(lua_State *L, struct moon_ctx *x, enum moon_rc
 ///   -> { status=, headers=, body= } | nil, reason
 ///
 /// A backend is spoken to as its own settings say; `tls` is for a URL.
+/// @lua-raises "http: timeout must be 0 to 86400, got -1"
 static int http_request(lua_State *L)
 {
     enum moon_rc rc;
@@ -451,17 +500,21 @@ static int http_request(lua_State *L)
 /// http.send{ ... } -> true | nil, reason; the answer is read and dropped
 static int http_send(lua_State *L)
 {
+    struct moon_script *script = moon_script_of(L);
     enum moon_rc rc = MOON_ERR_QUEUE_FULL;
     struct http_op *op = NULL;
-    if (http_background < HTTP_BACKGROUND)
+    if (script->current == NULL)
+        return luaL_error(L, "http.send can be used only while a request is handled");
+    if (http_send_count < HTTP_SENDS)
         op = http_start(L, NULL, &rc);
     else
-        http_background_dropped++;
+        http_sends_dropped++;
     if (op == NULL) {
         lua_pushnil(L);
         lua_pushstring(L, moon_rc_text(rc));
         return 2;
     }
+    http_op_send(op, script);
     lua_pushboolean(L, 1);
     return 1;
 }
@@ -469,7 +522,7 @@ static int http_send(lua_State *L)
 /// http.dropped() -> requests of `send` that found the queue full
 static int http_dropped(lua_State *L)
 {
-    lua_pushnumber(L, (double)http_background_dropped);
+    lua_pushnumber(L, (double)http_sends_dropped);
     return 1;
 }
 

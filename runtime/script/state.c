@@ -20,11 +20,12 @@ enum {
 };
 
 // Counts what the state holds. Past the policies' limit the fuel runs out at once, which ends the
-// running section cleanly; twice as much is refused outright.
+// running section cleanly; twice as much is refused outright. What C does before and after a section is
+// refused nothing: it could not be told.
 static void *state_alloc(void *ud, void *ptr, size_t osize, size_t nsize)
 {
     struct moon_script *script = ud;
-    if (nsize > osize && script->memory_limit > 0 && script->current != NULL) {
+    if (nsize > osize && script->memory_limit > 0 && script->is_limited) {
         size_t after = script->lua_bytes + (nsize - osize);
         if (after > script->memory_floor + script->memory_limit) {
             script->is_memory_spent = true;
@@ -618,6 +619,13 @@ const char *moon_script_warnings(const struct moon_script *script)
 const struct moon_script_env *moon_script_env(const struct moon_script *script)
 {
     return &script->env;
+}
+
+void moon_script_set_keeper(struct moon_script *script, void (*keep)(void *keeper, bool is_kept),
+                            void *keeper)
+{
+    script->keep = keep;
+    script->keeper = keeper;
 }
 
 void moon_script_set_backends(struct moon_script *script, struct moon_backend **backends)
