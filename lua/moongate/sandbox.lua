@@ -289,6 +289,13 @@ function M.new_env(options)
   return env
 end
 
+--- A text without the byte order mark that editors of Windows put in front of it.
+---@param text string
+---@return string
+function M.without_mark(text)
+  return text:sub(1, 3) == "\239\187\191" and text:sub(4) or text
+end
+
 --- Compiles a text with fuel, to run in `env`.
 ---@param text string source, never bytecode
 ---@param chunkname string as for `load`: "@gateway.lua", "=expression"
@@ -296,6 +303,7 @@ end
 ---@return function? chunk
 ---@return string? err names the chunk and the line
 function M.load(text, chunkname, env)
+  text = M.without_mark(text)
   if text:byte(1) == 27 then
     return nil, ("%s: bytecode is not accepted"):format((chunkname:gsub("^[@=]", "")))
   end

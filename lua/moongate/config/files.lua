@@ -79,6 +79,7 @@ function M:run(path)
   if not text then
     return false, ("%s: cannot be read: %s"):format(path, err or "not found")
   end
+  text = sandbox.without_mark(text)
   self.errors:add_source(path, text)
   local env = sandbox.new_env({
     require = function(name)

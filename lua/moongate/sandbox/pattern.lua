@@ -320,7 +320,8 @@ end
 
 local shapes, shape_count = {}, 0
 
---- How many loops a pattern nests, at worst: what the exponent of its cost is.
+--- How many loops a pattern nests, at worst: what the exponent of its cost is. The search for a place to
+--- start is one, unless the pattern is anchored.
 local function shape(pattern)
   local loops = sub(pattern, 1, 1) == "^" and 0 or 1
   local at, n = 1, #pattern
@@ -346,9 +347,13 @@ end
 --- Steps that the C matcher may need for a subject of `n` bytes.
 ---@param pattern string
 ---@param n integer
+---@param is_repeated? boolean for gmatch, where `^` stands for itself
 ---@return number
-function M.worst_case(pattern, n)
+function M.worst_case(pattern, n, is_repeated)
   local loops = shapes[pattern] or shape(pattern)
+  if is_repeated and byte(pattern, 1) == 94 then
+    loops = loops + 1
+  end
   local steps = 1
   for i = 1, loops do
     steps = steps * (n + i) / i

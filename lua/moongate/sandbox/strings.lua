@@ -49,7 +49,7 @@ function M.format(...)
 end
 
 function M.sub(s, from, to)
-  if #s > 1024 then
+  if type(s) == "string" and #s > 1024 then
     charge(#s / 32)
   end
   return s_sub(s, from, to)
@@ -57,7 +57,7 @@ end
 
 local function linear(f)
   return function(s)
-    if #s > 256 then
+    if type(s) == "string" and #s > 256 then
       charge(#s / 4)
     end
     return f(s)
@@ -66,8 +66,8 @@ end
 M.lower, M.upper, M.reverse = linear(s_lower), linear(s_upper), linear(s_reverse)
 
 --- Charges for a match, and tells whether the C matcher may do it.
-local function is_native(s, p)
-  local steps = worst_case(p, #s)
+local function is_native(s, p, is_repeated)
+  local steps = worst_case(p, #s, is_repeated)
   if steps <= NATIVE_STEPS then
     charge(steps / 4)
     return true
@@ -138,7 +138,7 @@ function M.match(s, p, init)
 end
 
 function M.gmatch(s, p)
-  if type(s) ~= "string" or type(p) ~= "string" or is_native(s, p) then
+  if type(s) ~= "string" or type(p) ~= "string" or is_native(s, p, true) then
     return s_gmatch(s, p)
   end
   return pattern.gmatch(s, p)

@@ -97,6 +97,8 @@ return {
   ["a pattern with many stars"] = "return ('a'):rep(5000):match('a*a*a*a*a*a*a*b')",
   ["a pattern with optional items"] = "return ('a'):rep(60):match(('a?'):rep(60) .. ('a'):rep(61))",
   ["a pattern with balances"] = "return ('('):rep(2e5):find('%b()')",
+  ["a gmatch whose ^ is no anchor"] =
+    "for _ in (('^'):rep(2e5)):gmatch('^.*b') do end",
   ["a gmatch that backtracks"] =
     "for _ in (('a'):rep(1e5)):gmatch('.-.-.-b') do end",
   ["a gsub that backtracks"] = "return (('a'):rep(1e5)):gsub('.-.-.-b', '')",

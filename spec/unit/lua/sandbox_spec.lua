@@ -43,6 +43,18 @@ describe("the sandbox", function()
     assert.equal("function", run("return type(string.rep)"))
   end)
 
+  it("passes over a byte order mark, and never takes bytecode for text", function()
+    assert.equal(7, run("\239\187\191return 7"))
+    assert.is_nil(sandbox.load("\239\187\191" .. string.dump(function() end), "=t"))
+  end)
+
+  it("takes numbers for texts where the library does", function()
+    assert.equal("23 5 5 21 12", run([[
+      return table.concat({ string.sub(12345, 2, 3), string.lower(5), string.upper(5), string.reverse(12),
+        string.rep(12, 1) }, " ")]]))
+    assert.is_false(pcall(run, "return string.sub({}, 1)"))
+  end)
+
   it("gives each environment its own globals", function()
     local a, b = sandbox.new_env(), sandbox.new_env()
     assert(sandbox.load("shared = 1", "=a", a))()
