@@ -19,8 +19,8 @@ M.schema = {
   type = "object", required = { "name" }, additionalProperties = false,
   order = { "name", "value", "labels", "max_series" },
   properties = {
-    name = { type = "string", pattern = "^[%a_:][%w_:]*$", maxLength = 100,
-      description = "Name of the metric." },
+    name = { type = "string", pattern = "^[%a_:][%w_:]*$", maxLength = 95,
+      description = "Name of the metric; `moongate_…` are the gateway's own." },
     value = { oneOf = { { type = "number", minimum = 0 }, { type = "function" } }, default = 1,
       description = "What is added: a number, or a function of `ctx`." },
     labels = { type = "object", propertyNames = "^[%a_][%w_]*$",
@@ -34,6 +34,9 @@ M.schema = {
 
 function M.prepare(conf)
   local names, values = {}, {}
+  if conf.name:find("^moongate_") then
+    error("name: those that begin with moongate_ are the gateway's own", 0)
+  end
   for name in pairs(conf.labels or {}) do
     names[#names + 1] = name
   end

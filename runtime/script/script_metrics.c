@@ -34,12 +34,16 @@ static enum moon_rc metrics_labels(lua_State *L, int index, struct moon_buf *out
 }
 
 /// metrics.add(name, value, labels)
+/// @lua-raises "metrics.add: there is no room for name_total, or it is none of policies' counters", and
+///             where the value is none from 0 to 9e15
 static int metrics_add(lua_State *L)
 {
     struct moon_script *script = moon_script_of(L);
     const char *name = luaL_checkstring(L, 1);
     double value = luaL_optnumber(L, 2, 1);
     struct moon_buf labels;
+    if (!(value >= 0 && value <= 9e15))
+        return luaL_error(L, "metrics.add: the value must be 0 to 9e15, got %f", value);
     if (script->env.metrics == NULL)
         return 0;
     moon_buf_init(&labels, 4096);
@@ -50,6 +54,9 @@ static int metrics_add(lua_State *L)
     int id = moon_metrics_series(script->env.metrics, MOON_METRIC_COUNTER, name,
                                  "Counted by a policy.", moon_buf_slice(&labels));
     moon_buf_fini(&labels);
+    if (id < 0)
+        return luaL_error(
+            L, "metrics.add: there is no room for %s, or it is none of policies' counters", name);
     moon_metrics_add(script->env.metrics, id, (int64_t)value);
     return 0;
 }

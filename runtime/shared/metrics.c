@@ -153,10 +153,12 @@ static int metric_find_family(const struct moon_metrics *m, const char *name)
     return METRIC_NONE;
 }
 
+// Configurations name families, too, and reloads bring others. @return METRIC_NONE: there is no room
 static int metric_make_family(struct moon_metrics *m, enum moon_metric_kind kind, const char *name,
                               const char *help)
 {
-    MOON_ASSERT(m->family_count < METRIC_FAMILIES); // families are named in our code
+    if (m->family_count == METRIC_FAMILIES || strlen(name) >= sizeof(m->families[0].name))
+        return METRIC_NONE;
     struct metric_family *family = &m->families[m->family_count];
     family->kind = kind;
     (void)snprintf(family->name, sizeof(family->name), "%s", name);
@@ -242,15 +244,9 @@ static void metric_repair(struct moon_metrics *m)
     }
 }
 
-int moon_metrics_series(struct moon_metrics *m, enum moon_metric_kind kind, const char *name,
-                        const char *help, struct moon_slice labels)
+// The series of a family, made when it is not there yet.
+static int metric_get(struct moon_metrics *m, int family, struct moon_slice labels)
 {
-    if (!moon_lock_take(&m->lock))
-        metric_repair(m);
-    int family = metric_find_family(m, name);
-    if (family == METRIC_NONE)
-        family = metric_make_family(m, kind, name, help);
-    MOON_ASSERT(m->families[family].kind == kind);
     int id = m->index[metric_find(m, family, metric_hash(family, labels), labels)] - 1;
     if (id == METRIC_NONE) {
         bool fits = labels.len < METRIC_LABEL_BYTES &&
@@ -258,23 +254,43 @@ int moon_metrics_series(struct moon_metrics *m, enum moon_metric_kind kind, cons
                     m->cell_count + METRIC_CELLS <= m->cell_cap;
         id = fits ? metric_make(m, family, labels) : metric_overflow(m, family);
     }
+    return id;
+}
+
+int moon_metrics_series(struct moon_metrics *m, enum moon_metric_kind kind, const char *name,
+                        const char *help, struct moon_slice labels)
+{
+    int id = METRIC_NONE;
+    if (!moon_lock_take(&m->lock))
+        metric_repair(m);
+    int family = metric_find_family(m, name);
+    if (family == METRIC_NONE)
+        family = metric_make_family(m, kind, name, help);
+    if (family != METRIC_NONE && m->families[family].kind == kind)
+        id = metric_get(m, family, labels);
     moon_lock_give(&m->lock);
     return id;
 }
 
 void moon_metrics_add(struct moon_metrics *m, int id, int64_t amount)
 {
+    if (MOON_UNLIKELY(id < 0))
+        return;
     metric_cell_add(&metric_block(m, metric_worker)[m->series[id].cell], amount);
 }
 
 void moon_metrics_set(struct moon_metrics *m, int id, int64_t value)
 {
+    if (MOON_UNLIKELY(id < 0))
+        return;
     atomic_store_explicit(&metric_block(m, metric_worker)[m->series[id].cell], value,
                           memory_order_relaxed);
 }
 
 void moon_metrics_observe(struct moon_metrics *m, int id, int64_t us)
 {
+    if (MOON_UNLIKELY(id < 0))
+        return;
     _Atomic int64_t *cells = &metric_block(m, metric_worker)[m->series[id].cell];
     int bucket = 0;
     while (bucket < METRIC_BUCKETS && us > metric_bounds_us[bucket])
@@ -294,6 +310,8 @@ static int64_t metric_sum(const struct moon_metrics *m, int cell)
 
 int64_t moon_metrics_read(const struct moon_metrics *m, int id)
 {
+    if (id < 0)
+        return 0;
     const struct metric_series *s = &m->series[id];
     if (m->families[s->family].kind != MOON_METRIC_HISTOGRAM)
         return metric_sum(m, s->cell);

@@ -29,7 +29,8 @@ void moon_metrics_bind(struct moon_metrics *metrics, int worker);
 ///
 /// @param family  "moongate_requests_total"; help text is kept from the first call; both copied
 /// @param labels  `route="orders",status="2xx"` already escaped (moon_metrics_label); may be empty
-/// @return its id, never negative (the family's overflow series past the cap)
+/// @return its id (the family's overflow series past the cap); -1 where there is no room for the family,
+///         its name has more than 95 bytes, or it is of another kind: adding to that does nothing
 int moon_metrics_series(struct moon_metrics *metrics, enum moon_metric_kind kind,
                         const char *family, const char *help, struct moon_slice labels);
 

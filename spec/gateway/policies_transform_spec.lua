@@ -141,6 +141,16 @@ describe("jsonp", function()
 end)
 
 describe("emit_metric and trace", function()
+  it("names no metric as the gateway does", function()
+    local text = moongate.errors({ files = { ["gateway.lua"] = [[
+      local p = require("moongate.policies")
+      return { name = "spec", listeners = { { name = "http", address = "127.0.0.1:0" } },
+        sites = { { hosts = { "*" }, routes = { { path = "/", reply = { status = 200 },
+          policies = { inbound = { p.emit_metric { name = "moongate_request_duration_seconds" } } } } } } } }
+    ]] } })
+    assert.matches("begin with moongate_ are the gateway's own", text)
+  end)
+
   it("count with bounded labels", function()
     for _, q in ipairs({ "a", "b", "a", "c", "d" }) do
       gw:get("/metric?q=" .. q)

@@ -36,6 +36,23 @@ describe("metrics", function()
     return helper.buf_text(buf)
   end
 
+  it("has no series where a name is too long, of another kind, or one too many", function()
+    assert.is_true(series(HISTOGRAM, "a_seconds") >= 0)
+    assert.equal(-1, series(COUNTER, "a_seconds"))
+    assert.is_true(series(COUNTER, ("n"):rep(95)) >= 0)
+    assert.equal(-1, series(COUNTER, ("n"):rep(96)))
+    local made = 0
+    for i = 1, 300 do
+      made = made + (series(COUNTER, ("c%d_total"):format(i)) >= 0 and 1 or 0)
+    end
+    assert.equal(254, made)
+    C.moon_metrics_add(metrics, -1, 1)
+    C.moon_metrics_set(metrics, -1, 1)
+    C.moon_metrics_observe(metrics, -1, 1)
+    assert.equal(0, tonumber(C.moon_metrics_read(metrics, -1)))
+    assert.matches("c254_total", written())
+  end)
+
   it("writes Prometheus' text format", function()
     C.moon_metrics_add(metrics, series(COUNTER, "a_total", 'x="1"'), 3)
     C.moon_metrics_add(metrics, series(COUNTER, "a_total", 'x="2"'), 4)
