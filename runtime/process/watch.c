@@ -13,9 +13,10 @@
 
 enum {
     WATCH_QUIET_MS = 200,
+    WATCH_GONE_MS = 500, // between two looks whether the directory is back
     WATCH_DEPTH = 6,
     WATCH_EVENTS = IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | IN_CREATE | IN_DELETE |
-                   IN_DELETE_SELF | IN_ONLYDIR,
+                   IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR,
 };
 
 struct moon_watch {
@@ -25,6 +26,7 @@ struct moon_watch {
     void (*on_change)(void *owner);
     void *owner;
     bool was_full; // the shortage has been logged
+    bool is_gone;  // the directory is: another may be on its way to its place
 };
 
 // "..data" is what Kubernetes renames when it replaces a mounted configuration.
@@ -100,6 +102,15 @@ static void watch_readable(struct moon_io *io, int events)
 static void watch_rested(struct moon_timer *timer)
 {
     struct moon_watch *watch = timer->owner;
+    if (access(watch->dir, F_OK) == -1 && errno == ENOENT) {
+        if (!watch->is_gone)
+            moon_log_warn("%s is gone: the configuration stays as it is until it is back",
+                          watch->dir);
+        watch->is_gone = true;
+        moon_timer_set(timer, WATCH_GONE_MS);
+        return;
+    }
+    watch->is_gone = false;
     watch_add(watch, watch->dir, 0); // new directories
     watch->on_change(watch->owner);
 }

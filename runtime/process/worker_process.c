@@ -261,6 +261,8 @@ static void worker_drain(struct worker_process *process)
     worker_accept_rest(gateway);
     moon_gateway_drain(gateway);
     struct worker_sockets none = {.count = 0};
+    sockets_close(&process->next,
+                  &process->sockets); // of a generation that waits: it listens nowhere
     sockets_close(&process->sockets, &none);
     worker_say(process, MOON_MESSAGE_DRAINS, 0, "");
 }

@@ -262,10 +262,12 @@ static struct flood_client *flood_client(struct moon_flood *flood, int site,
             least = &run[i];
             break;
         }
+        if (found == FLOOD_BEING_MADE)
+            continue; // and stays it where its maker has died
         if (least == NULL || flood_is_lesser(&run[i], least, now_ms))
             least = &run[i];
     }
-    return flood_take(least, key, site);
+    return least == NULL ? NULL : flood_take(least, key, site);
 }
 
 // A finished window of an address, for its own baseline and the one of all callers.

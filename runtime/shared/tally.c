@@ -67,6 +67,10 @@ static enum moon_rc tally_map(const char *path, char *error, size_t cap, struct 
         return tally_fail(fd, path, "is no file of counts", error, cap);
     if (is_new && ftruncate(fd, (off_t)sizeof(struct moon_tally)) == -1)
         return tally_fail(fd, path, strerror(errno), error, cap);
+    // All of it now: where a full disk has no block for a page, writing to that would be a SIGBUS. Not
+    // every file system can.
+    if (fallocate(fd, 0, 0, (off_t)sizeof(struct moon_tally)) == -1 && errno != EOPNOTSUPP)
+        return tally_fail(fd, path, strerror(errno), error, cap);
     struct moon_tally *tally =
         mmap(NULL, sizeof(*tally), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (tally == MAP_FAILED)

@@ -215,6 +215,28 @@ describe("a reload", function()
     assert.equal(1, select(2, own:log():gsub("asked for by a change of files", "")), own:log())
   end)
 
+  it("follows a directory that is replaced by another", function()
+    local own = process.start { files = { ["gateway.lua"] = config(1),
+      ["policies/stamp.lua"] = stamp() }, workers = 1 }
+    finally(function()
+      own:stop()
+      process.run(("rm -rf %s.old %s.new"):format(own.dir, own.dir))
+    end)
+    process.run(("cp -r %s %s.new && mv %s %s.old"):format(own.dir, own.dir, own.dir, own.dir))
+    assert.truthy(process.eventually(function()
+      return own:log():find("is gone: the configuration stays")
+    end), own:log())
+    process.write(own.dir .. ".new/gateway.lua", config(2))
+    process.run(("mv %s.new %s"):format(own.dir, own.dir))
+    assert.truthy(process.eventually(function()
+      return select(2, process.get(own:port("http"), "/number")) == "2"
+    end), own:log())
+    own:write_file("gateway.lua", config(3)) -- and that one is watched as well
+    assert.truthy(process.eventually(function()
+      return select(2, process.get(own:port("http"), "/number")) == "3"
+    end), own:log())
+  end)
+
   it("starts and ends workers where their number changes, and fails no request by it", function()
     local echo = assert(socket.bind("127.0.0.1", 0))
     local echo_port = tonumber((select(2, echo:getsockname())))

@@ -46,6 +46,15 @@ describe("flood", function()
     retry_ms = ffi.new("int64_t[1]")
   end)
 
+  -- The cells of addresses are the last of the table; each starts with its key.
+  local function cells()
+    local count, bytes = 65536 + 16, 64
+    local at = ffi.cast("char *", flood) + (tonumber(C.moon_flood_bytes()) - count * bytes)
+    return function(i)
+      return ffi.cast("uint64_t *", at + i * bytes)
+    end, count
+  end
+
   local function ask(ip, now_ms, is_suspect)
     return C.moon_flood_check(flood, site, conf, ip, is_suspect or false, now_ms, now_ms, retry_ms)
   end
@@ -71,6 +80,28 @@ describe("flood", function()
     end
     return from_ms + seconds * 1000
   end
+
+  it("goes on counting beside a cell whose maker has died", function()
+    local ip, cell, count = address("192.0.2.77"), cells()
+    ask(ip, 1000)
+    local home = 0
+    while cell(home)[0] == 0 do
+      home = home + 1
+      assert(home < count)
+    end
+    local key = cell(home)[0]
+    cell(home)[0] = 1
+    for i = 1, 15 do
+      cell(home + i)[0] = 2 + 4 * i
+      cell(home + i)[4] = 2000 -- used later than the first
+    end
+    ask(ip, 3000)
+    local is_counted = false
+    for i = 0, 15 do
+      is_counted = is_counted or cell(home + i)[0] == key
+    end
+    assert.is_true(is_counted)
+  end)
 
   it("holds who asks far more than others while the site is flooded, and nobody else", function()
     local now = ordinary(30, 1000000)
