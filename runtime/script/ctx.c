@@ -83,14 +83,6 @@ bool moon_handle_is(lua_State *L, int index, enum moon_handle_kind kind)
     return handle != NULL && handle->magic == (MOON_HANDLE_MAGIC ^ (uint64_t)kind);
 }
 
-// Whose request's handle it is. NULL: of one that is over, and perhaps of another by now; only the one
-// whose section runs uses its own.
-static struct moon_ctx *handle_ctx(const struct moon_handle *handle)
-{
-    struct moon_ctx *x = handle->runner == NULL ? NULL : handle->runner->x;
-    return MOON_LIKELY(x != NULL && x->script->current == x) ? x : NULL;
-}
-
 struct moon_ctx *moon_handle_check(lua_State *L, int index, enum moon_handle_kind kind)
 {
     const struct moon_handle *handle =
@@ -98,7 +90,7 @@ struct moon_ctx *moon_handle_check(lua_State *L, int index, enum moon_handle_kin
     if (MOON_UNLIKELY(handle == NULL))
         luaL_error(L, "%s expected, got %s (call methods with a colon)", ctx_kind_names[kind],
                    luaL_typename(L, index));
-    struct moon_ctx *x = handle_ctx(handle);
+    struct moon_ctx *x = moon_handle_ctx(handle);
     if (MOON_UNLIKELY(x == NULL))
         luaL_error(L, "%s is used after its request has ended", ctx_kind_names[kind]);
     return x;
@@ -107,7 +99,7 @@ struct moon_ctx *moon_handle_check(lua_State *L, int index, enum moon_handle_kin
 struct moon_ctx *moon_handle_own(lua_State *L, int index, enum moon_handle_kind kind)
 {
     const struct moon_handle *handle = lua_touserdata(L, index);
-    struct moon_ctx *x = handle == NULL ? NULL : handle_ctx(handle);
+    struct moon_ctx *x = handle == NULL ? NULL : moon_handle_ctx(handle);
     return MOON_LIKELY(x != NULL) ? x : moon_handle_check(L, index, kind); // raises
 }
 

@@ -188,6 +188,14 @@ void moon_ctx_note(lua_State *L, struct moon_ctx *x, const char *name, const cha
 /// Pushes new userdata for a runner's ctx, with all its parts.
 void moon_ctx_push_new(lua_State *L, struct moon_script *script, struct moon_runner *runner);
 
+/// Whose request's handle it is. NULL: of one that is over, and perhaps of another by now; only the one
+/// whose section runs uses its own.
+static inline struct moon_ctx *moon_handle_ctx(const struct moon_handle *handle)
+{
+    struct moon_ctx *x = handle->runner == NULL ? NULL : handle->runner->x;
+    return MOON_LIKELY(x != NULL && x->script->current == x) ? x : NULL;
+}
+
 /// The exchange behind a handle; raises a Lua error when it is none, or its request is over.
 struct moon_ctx *moon_handle_check(lua_State *L, int index, enum moon_handle_kind kind);
 

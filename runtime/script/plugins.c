@@ -40,8 +40,7 @@ static struct moon_ctx *host_ctx(lua_State *L, int index)
 {
     if (!moon_handle_is(L, index, MOON_HANDLE_CTX))
         return NULL;
-    const struct moon_handle *handle = lua_touserdata(L, index);
-    return handle->runner == NULL ? NULL : handle->runner->x;
+    return moon_handle_ctx(lua_touserdata(L, index));
 }
 
 static const struct moon_exchange_view *host_exchange(lua_State *L, int index)

@@ -20,10 +20,13 @@ static int clock_monotonic(lua_State *L)
 }
 
 /// clock.http_date(seconds?) -> "Sun, 06 Nov 1994 08:49:37 GMT"
+/// @lua-raises "clock.http_date: seconds must be 0 to 253402300799, got -1": years have four digits
 static int clock_http_date(lua_State *L)
 {
-    int64_t ms =
-        lua_isnoneornil(L, 1) ? moon_clock_wall_ms() : (int64_t)(luaL_checknumber(L, 1) * 1000.0);
+    double seconds = luaL_optnumber(L, 1, (double)moon_clock_wall_ms() / 1000.0);
+    if (!(seconds >= 0 && seconds <= 253402300799.0))
+        return luaL_error(L, "clock.http_date: seconds must be 0 to 253402300799, got %f", seconds);
+    int64_t ms = (int64_t)(seconds * 1000.0);
     moon_push_slice(L, moon_clock_http_date(ms));
     return 1;
 }
