@@ -99,18 +99,23 @@ static void watch_readable(struct moon_io *io, int events)
         moon_timer_set(&watch->quiet, WATCH_QUIET_MS);
 }
 
+// Whether the directory is there; else it is looked for again.
+static bool watch_has_dir(struct moon_watch *watch)
+{
+    bool was_gone = watch->is_gone;
+    watch->is_gone = access(watch->dir, F_OK) == -1 && errno == ENOENT;
+    if (watch->is_gone && !was_gone)
+        moon_log_warn("%s is gone: the configuration stays as it is until it is back", watch->dir);
+    if (watch->is_gone)
+        moon_timer_set(&watch->quiet, WATCH_GONE_MS);
+    return !watch->is_gone;
+}
+
 static void watch_rested(struct moon_timer *timer)
 {
     struct moon_watch *watch = timer->owner;
-    if (access(watch->dir, F_OK) == -1 && errno == ENOENT) {
-        if (!watch->is_gone)
-            moon_log_warn("%s is gone: the configuration stays as it is until it is back",
-                          watch->dir);
-        watch->is_gone = true;
-        moon_timer_set(timer, WATCH_GONE_MS);
+    if (!watch_has_dir(watch))
         return;
-    }
-    watch->is_gone = false;
     watch_add(watch, watch->dir, 0); // new directories
     watch->on_change(watch->owner);
 }
@@ -144,7 +149,8 @@ void moon_watch_forget(struct moon_watch *watch)
         return;
     (void)watch_take(watch);
     moon_timer_stop(&watch->quiet);
-    watch_add(watch, watch->dir, 0); // new directories
+    if (watch_has_dir(watch))
+        watch_add(watch, watch->dir, 0); // new directories
 }
 
 void moon_watch_free(struct moon_watch *watch)
