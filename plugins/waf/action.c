@@ -75,7 +75,8 @@ static bool is_told(const struct waf_tx *tx)
 // is told of. Where a rule has found the same again, and not told of, the rest is added.
 static struct waf_str points(struct waf_tx *tx, const struct waf_action *a, struct waf_str value)
 {
-    int id = tx->rule == NULL || !is_score(tx, a) ? 0 : tx->rule->id;
+    bool has_weak = tx->rules->options.weak_count > 0;
+    int id = !has_weak || tx->rule == NULL || !is_score(tx, a) ? 0 : tx->rule->id;
     const struct waf_weak *w = id > 0 ? weak_of(tx, id) : NULL;
     long full = waf_to_long(value);
     if (w == NULL) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // From rules as read to a plan: removals, transformation tree, filters, a program per phase.
 #include "waf/compile.h"
+#include "waf/out.h"
 
 #include <stdlib.h>
 
@@ -387,6 +388,25 @@ static void note_form_steps(struct waf_compiler *c, struct waf_rule *r)
     }
 }
 
+// What reports say of a rule whenever it matches.
+static bool write_tags(struct waf_compiler *c)
+{
+    enum { TAGS_BYTES_MAX = 64 * 1024, TAG_BYTES_MAX = 128 };
+    struct waf_out out = {0};
+    for (uint32_t i = 0; i < c->rules->rule_count && !out.failed; i++) {
+        struct waf_rule *r = c->rules->rules[i];
+        waf_out_init(&out, TAGS_BYTES_MAX);
+        for (size_t t = 0; t < r->tag_count; t++) {
+            waf_out_put(&out, t != 0 ? WAF_LIT(",") : WAF_LIT(""));
+            waf_out_json(&out, waf_cstr(r->tags[t]), TAG_BYTES_MAX);
+        }
+        r->tags_json = waf_dup(&c->rules->arena, (struct waf_str){out.p, out.n});
+    }
+    bool is_whole = !out.failed;
+    waf_out_fini(&out);
+    return is_whole || waf_fail(c, "out of memory");
+}
+
 // Logs and policies ask for the scores of each request.
 static void name_scores(struct waf_ruleset *rules)
 {
@@ -434,5 +454,5 @@ bool waf_link(struct waf_compiler *c)
         build_program(c, phase);
         waf_pace();
     }
-    return true;
+    return write_tags(c);
 }

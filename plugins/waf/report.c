@@ -51,7 +51,13 @@ static bool is_secret(struct waf_str name)
     return false;
 }
 
-static void put_rule(struct waf_out *out, const struct waf_fired *f)
+// The variable of the rule before, which most rules of a report share.
+struct secrecy {
+    struct waf_str variable;
+    bool is_secret;
+};
+
+static void put_rule(struct waf_out *out, const struct waf_fired *f, struct secrecy *before)
 {
     put_number(out, WAF_LIT("{\"id\":"), f->id);
     put_number(out, WAF_LIT(",\"phase\":"), f->phase);
@@ -60,7 +66,10 @@ static void put_rule(struct waf_out *out, const struct waf_fired *f)
     }
     put_key(out, WAF_LIT(",\"msg\":"), f->msg, 512);
     if (f->variable.p != NULL) {
-        bool secret = is_secret(f->variable);
+        if (!waf_eq(f->variable, before->variable)) {
+            *before = (struct secrecy){f->variable, is_secret(f->variable)};
+        }
+        bool secret = before->is_secret;
         struct waf_str hidden = WAF_LIT("[redacted]");
         put_key(out, WAF_LIT(",\"variable\":"), f->variable, VALUE_MAX);
         put_key(out, WAF_LIT(",\"value\":"), secret ? hidden : f->value, VALUE_MAX);
@@ -69,9 +78,7 @@ static void put_rule(struct waf_out *out, const struct waf_fired *f)
         }
     }
     waf_out_put(out, WAF_LIT(",\"tags\":["));
-    for (size_t i = 0; i < f->tag_count; i++) {
-        put_key(out, i != 0 ? WAF_LIT(",") : WAF_LIT(""), waf_cstr(f->tags[i]), 128);
-    }
+    waf_out_put(out, f->tested->starter->tags_json);
     waf_out_put(out, f->denied ? WAF_LIT("],\"denied\":true}") : WAF_LIT("]}"));
 }
 
@@ -85,6 +92,7 @@ struct waf_str waf_report_json(struct waf_tx *tx, const struct waf_report *r, bo
     struct waf_out *out = &report;
     size_t n = waf_tx_fired_count(tx);
     bool denied = tx->verdict.status != 0;
+    struct secrecy before = {{NULL, 0}, false};
     waf_out_init(out, REPORT_MAX);
     waf_out_put(out, WAF_LIT("{\"time\":\""));
     waf_out_time(out, r->wall_ms, "%Y-%m-%dT%H:%M:%SZ\"");
@@ -108,7 +116,7 @@ struct waf_str waf_report_json(struct waf_tx *tx, const struct waf_report *r, bo
     waf_out_put(out, WAF_LIT(",\"rules\":["));
     for (size_t i = 0; i < n && out->n < REPORT_MAX - JSON_RULE_MAX; i++) {
         waf_out_put(out, i != 0 ? WAF_LIT(",") : WAF_LIT(""));
-        put_rule(out, waf_tx_fired(tx, i));
+        put_rule(out, waf_tx_fired(tx, i), &before);
     }
     waf_out_put(out, newline ? WAF_LIT("]}\n") : WAF_LIT("]}"));
     return finished();

@@ -486,12 +486,9 @@ static void build_many(struct adder *a)
     }
 }
 
-struct waf_list *waf_list_of(struct waf_tx *tx, enum waf_var var)
+struct waf_list *waf_list_make(struct waf_tx *tx, enum waf_var var)
 {
     struct waf_list *list = &tx->lists[var];
-    if ((tx->built[var / 64] >> (var % 64) & 1) != 0) {
-        return list;
-    }
     struct adder a = {.tx = tx, .var = var};
     if (waf_var_table[var].shape == WAF_SHAPE_ONE) {
         build_one(&a);

@@ -195,6 +195,7 @@ struct waf_rule {
     struct waf_str ver, rev, label;
     const char **tags;
     size_t tag_count;
+    struct waf_str tags_json; // as reports have them: an array's members
     int severity, maturity, accuracy;
     struct waf_rule *next_loaded;
 };
@@ -510,7 +511,12 @@ struct waf_span {
 };
 bool waf_geo_has(struct waf_str key); ///< whether GEO has it
 bool waf_var_find(struct waf_str name, enum waf_var *out);
-struct waf_list *waf_list_of(struct waf_tx *tx, enum waf_var var);
+struct waf_list *waf_list_make(struct waf_tx *tx, enum waf_var var);
+static inline struct waf_list *waf_list_of(struct waf_tx *tx, enum waf_var var)
+{
+    bool is_made = (tx->built[var / 64] >> (var % 64) & 1) != 0;
+    return is_made ? &tx->lists[var] : waf_list_make(tx, var);
+}
 struct waf_span waf_target_values(struct waf_tx *tx, const struct waf_target *t);
 uint32_t waf_target_count(struct waf_tx *tx, const struct waf_target *t);
 bool waf_target_covers(const struct waf_target *t, const struct waf_val *v);

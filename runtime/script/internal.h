@@ -86,8 +86,10 @@ struct moon_script {
     int handle_metatables[MOON_HANDLE_COUNT]; // registry references
     int slot_keys[MOON_SLOT_COUNT];           // the same; ctx.c
     lua_CFunction handle_index[MOON_HANDLE_COUNT];
-    int describe_ref; // moongate.chain.describe
-    int unknown_ref;  // moongate.near.unknown
+    int describe_ref;                    // moongate.chain.describe
+    struct moon_place_memo *place_memos; // what it has told (run.c), the last one first
+    size_t place_memo_count;
+    int unknown_ref; // moongate.near.unknown
 
     // Which policy runs (script_place.c).
     lua_State *place_L; // holds the table that chains note it in
@@ -258,6 +260,9 @@ void moon_act_register(lua_State *L, enum moon_act_answer (*run)(struct moon_ctx
 
 /// What is at `index` as an act. @return false when it is none
 bool moon_act_read(lua_State *L, int index, struct moon_act *act);
+
+/// Frees what run.c keeps of places.
+void moon_script_forget_places(struct moon_script *script);
 
 /// "inbound", "on_error" ...: as configurations and logs call it.
 const char *moon_section_name(enum moon_section section);

@@ -114,12 +114,81 @@ static struct moon_slice run_field(lua_State *L, struct moon_ctx *x, const char 
     return text;
 }
 
+// Where refusals come from, told once: a policy that refuses, refuses many.
+struct moon_place_memo {
+    struct moon_place_memo *next;
+    int line;
+    struct moon_slice source, scope, policy, path, where; // of `bytes`
+    char *chunk;                                          // the same
+    char bytes[];
+};
+
+enum { RUN_PLACE_MEMOS = 256 };
+
+void moon_script_forget_places(struct moon_script *script)
+{
+    while (script->place_memos != NULL) {
+        struct moon_place_memo *memo = script->place_memos;
+        script->place_memos = memo->next;
+        free(memo);
+    }
+}
+
+static struct moon_slice run_keep(char **at, struct moon_slice s)
+{
+    struct moon_slice kept = {*at, s.len};
+    if (s.len > 0)
+        memcpy(*at, s.data, s.len);
+    *at += s.len;
+    return s.data == NULL ? s : kept;
+}
+
+// Without room for it, the place is asked for again.
+static void run_remember_place(struct moon_script *script, const struct moon_ctx_error *error,
+                               const char *chunk, int line)
+{
+    size_t chunk_bytes = strlen(chunk) + 1;
+    size_t bytes = chunk_bytes + error->source.len + error->scope.len + error->policy.len +
+                   error->path.len + error->where.len;
+    if (script->place_memo_count >= RUN_PLACE_MEMOS)
+        return;
+    struct moon_place_memo *memo = malloc(sizeof(*memo) + bytes);
+    if (memo == NULL)
+        return;
+    char *at = memo->bytes + chunk_bytes;
+    memo->chunk = memcpy(memo->bytes, chunk, chunk_bytes);
+    memo->line = line;
+    memo->source = run_keep(&at, error->source);
+    memo->scope = run_keep(&at, error->scope);
+    memo->policy = run_keep(&at, error->policy);
+    memo->path = run_keep(&at, error->path);
+    memo->where = run_keep(&at, error->where);
+    memo->next = script->place_memos;
+    script->place_memos = memo;
+    script->place_memo_count++;
+}
+
+static bool run_recall_place(struct moon_ctx *x, const char *chunk, int line)
+{
+    const struct moon_place_memo *memo = x->script->place_memos;
+    while (memo != NULL && (memo->line != line || strcmp(memo->chunk, chunk) != 0))
+        memo = memo->next;
+    if (memo == NULL)
+        return false;
+    x->error.source = memo->source;
+    x->error.scope = memo->scope;
+    x->error.policy = memo->policy;
+    x->error.path = memo->path;
+    x->error.where = memo->where;
+    return true;
+}
+
 // Fills x->error's place fields from a chain's source and line.
 static void run_describe(struct moon_ctx *x, const char *chunk, int line)
 {
     struct moon_script *script = x->script;
     lua_State *L = script->L;
-    if (script->describe_ref == LUA_NOREF)
+    if (script->describe_ref == LUA_NOREF || run_recall_place(x, chunk, line))
         return;
     int top = lua_gettop(L);
     // Our own look-up is not on the policy's budget, which may be spent.
@@ -141,6 +210,8 @@ static void run_describe(struct moon_ctx *x, const char *chunk, int line)
         struct moon_slice parts[3] = {file, MOON_S(":"), at};
         if (!moon_arena_join(x->arena, parts, 3, &x->error.where))
             x->error.where = moon_slice(NULL, 0);
+        else
+            run_remember_place(script, &x->error, chunk, line);
     }
     lua_settop(L, top);
     script->is_spent = was_spent;

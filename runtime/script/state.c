@@ -598,6 +598,7 @@ void moon_script_free(struct moon_script *script)
     moon_plan_free(script->plan);
     moon_bundle_free(script->bundle);
     free(script->warnings);
+    moon_script_forget_places(script);
     free(script);
 }
 
