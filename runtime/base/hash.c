@@ -126,9 +126,12 @@ static inline void sip_text(struct sip_state *s, struct moon_slice text)
 {
     const char *at = text.data;
     size_t left = text.len;
+    if (at == NULL) {
+        sip_word(s, (uint64_t)HASH_ABSENT << 56);
+        return;
+    }
     if (left < 8) {
-        uint64_t top = at == NULL ? HASH_ABSENT : left;
-        sip_word(s, sip_load(at, left) | top << 56);
+        sip_word(s, sip_load(at, left) | (uint64_t)left << 56);
         return;
     }
     sip_word(s, left | (uint64_t)HASH_LONG << 56);

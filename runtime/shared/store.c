@@ -419,7 +419,8 @@ static void object_fill(struct store_shard *shard, uint32_t index, struct moon_s
 static bool object_copy(struct moon_store_object *object, char *room)
 {
     size_t bytes = object->head.len + object->first.len;
-    if (room == NULL || bytes > MOON_STORE_ROOM_BYTES || object->first.len != object->body_bytes)
+    if (room == NULL || object->head.data == NULL || bytes > MOON_STORE_ROOM_BYTES ||
+        object->first.len != object->body_bytes)
         return false;
     memcpy(room, object->head.data, bytes);
     object->head.data = room;
