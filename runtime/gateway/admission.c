@@ -78,7 +78,7 @@ static bool admission_close_idle(struct moon_session *session)
     if (session->h2 != NULL)
         return moon_session_h2_yield(session);
     bool is_idle = session->exchange == NULL && session->requests > 0 && !session->is_skipping &&
-                   moon_buf_len(&session->in) == 0;
+                   moon_buf_len(&session->in) == 0 && moon_stream_queued(session->stream) == 0;
     if (is_idle)
         moon_session_free(session);
     return is_idle;

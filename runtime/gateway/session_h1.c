@@ -38,6 +38,19 @@ static void session_arm(struct moon_session *s, int64_t after_ms, enum moon_rc m
     moon_timer_set(&s->timer, after_ms);
 }
 
+// What was written waits for the client to read it: so long as it reads some, it may go on.
+static void session_arm_send(struct moon_session *s)
+{
+    s->sent_bytes = moon_stream_bytes_out(s->stream);
+    session_arm(s, s->send_ms > 0 ? s->send_ms : session_limits(s)->send_timeout_ms,
+                MOON_ERR_SEND_TIMEOUT);
+}
+
+static bool session_awaits_reading(const struct moon_session *s)
+{
+    return moon_stream_queued(s->stream) > 0;
+}
+
 static void session_free(struct moon_session *s)
 {
     struct moon_gateway *gateway = s->gateway;
@@ -60,11 +73,11 @@ static void session_free(struct moon_session *s)
         gateway->on_drained(gateway);
 }
 
-// Ends the connection. What the client still sends is read for a while, so that a reset does not
-// take the answer away from it (RFC 9112 §9.6).
+// Ends the connection, once the client has read what waits for it. What it still sends is read for a
+// while, so that a reset does not take the answer away from it (RFC 9112 §9.6).
 static void session_close(struct moon_session *s)
 {
-    if (s->is_broken || (s->is_eof && moon_stream_queued(s->stream) == 0)) {
+    if (s->is_broken || (s->is_eof && !session_awaits_reading(s))) {
         session_free(s);
         return;
     }
@@ -72,7 +85,10 @@ static void session_close(struct moon_session *s)
     moon_buf_clear(&s->in);
     moon_stream_shutdown_write(s->stream);
     moon_stream_pause_reading(s->stream, false);
-    session_arm(s, session_limits(s)->linger_ms, MOON_OK);
+    if (session_awaits_reading(s))
+        session_arm_send(s);
+    else
+        session_arm(s, session_limits(s)->linger_ms, MOON_OK);
 }
 
 static void session_idle(struct moon_session *s)
@@ -92,11 +108,25 @@ static void session_idle(struct moon_session *s)
                 MOON_EOF);
 }
 
+// All that was to be said is said, and the client does not read it.
+static void session_cut(struct moon_session *s)
+{
+    moon_log_info("client stopped reading past send_timeout client=%.*s", (int)s->client.ip_len,
+                  s->client.ip_text);
+    moon_stream_abort(s->stream);
+    session_free(s);
+}
+
 static void session_timeout(struct moon_timer *timer)
 {
     struct moon_session *s = timer->owner;
     bool is_idle = s->exchange == NULL && s->timeout_rc == MOON_EOF;
-    if (is_idle && s->gateway->is_draining && !s->is_lingering && !s->is_skipping) {
+    if (s->timeout_rc == MOON_ERR_SEND_TIMEOUT &&
+        moon_stream_bytes_out(s->stream) != s->sent_bytes) {
+        session_arm_send(s);
+    } else if (s->timeout_rc == MOON_ERR_SEND_TIMEOUT && s->exchange == NULL) {
+        session_cut(s);
+    } else if (is_idle && s->gateway->is_draining && !s->is_lingering && !s->is_skipping) {
         session_close(s);
     } else if (s->is_lingering || s->is_skipping || is_idle) {
         session_free(s);
@@ -176,7 +206,7 @@ static enum moon_rc session_write(struct moon_session *s, struct moon_slice head
         rc = moon_stream_write(s->stream, run.iov, run.count);
     moon_h1_run_fini(&run);
     if (rc == MOON_AGAIN)
-        session_arm(s, session_exchange_limits(s)->send_timeout_ms, MOON_ERR_SEND_TIMEOUT);
+        session_arm_send(s);
     else if (rc != MOON_OK)
         s->is_broken = true;
     return rc;
@@ -227,6 +257,7 @@ static enum moon_rc session_write_head(void *peer, const struct moon_response *r
     s->is_chunked = is_chunked && s->client_minor >= 1;
     s->is_head_written = true;
     s->idle_ms = session_exchange_limits(s)->idle_timeout_ms;
+    s->send_ms = session_exchange_limits(s)->send_timeout_ms;
     if (s->exchange->is_tunnel)
         moon_h1_body_init(&s->body, MOON_FRAMING_CLOSE, -1, NULL, false);
     moon_buf_init(&head, 1 << 20);
@@ -377,7 +408,8 @@ static bool session_next_request(struct moon_session *s)
     return true;
 }
 
-// Starts requests one after another for as long as they are there and end at once.
+// Starts requests one after another for as long as they are there, end at once, and the client reads
+// their answers: those wait in memory.
 static void session_process(struct moon_session *s)
 {
     s->is_processing = true;
@@ -388,7 +420,7 @@ static void session_process(struct moon_session *s)
             break;
         if (s->requests > 0 && !s->is_keep_alive)
             break;
-        if (!session_next_request(s))
+        if (session_awaits_reading(s) || !session_next_request(s))
             break;
     }
     s->is_processing = false;
@@ -396,7 +428,12 @@ static void session_process(struct moon_session *s)
         return;
     if (s->is_broken) {
         session_free(s);
-    } else if ((s->requests > 0 && !s->is_keep_alive) || s->is_eof) {
+    } else if (s->requests > 0 && !s->is_keep_alive) {
+        session_close(s);
+    } else if (session_awaits_reading(s)) {
+        if (!moon_timer_is_running(&s->timer) || s->timeout_rc != MOON_ERR_SEND_TIMEOUT)
+            session_arm_send(s);
+    } else if (s->is_eof) {
         session_close(s);
     } else if (moon_buf_len(&s->in) == 0 && !s->is_skipping) {
         session_idle(s);
@@ -446,6 +483,8 @@ static void session_got_end(struct moon_session *s, enum moon_rc rc)
     s->is_eof = true;
     if (rc != MOON_EOF)
         s->is_broken = true;
+    if (s->exchange == NULL && session_awaits_reading(s))
+        return; // session_writable goes on
     if (s->is_lingering || (s->exchange == NULL && moon_buf_len(&s->in) == 0)) {
         session_free(s);
     } else if (s->exchange == NULL) {
@@ -509,12 +548,17 @@ static void session_readable(void *owner)
 static void session_writable(void *owner)
 {
     struct moon_session *s = owner;
-    if (moon_stream_queued(s->stream) > 0)
+    if (session_awaits_reading(s))
         return;
     if (s->exchange != NULL) {
         if (s->timeout_rc == MOON_ERR_SEND_TIMEOUT)
             moon_timer_stop(&s->timer);
         moon_exchange_on_writable(s->exchange);
+    } else if (s->is_lingering) {
+        session_close(s);
+    } else {
+        moon_stream_pause_reading(s->stream, s->is_eof);
+        session_process(s);
     }
 }
 
@@ -605,6 +649,6 @@ void moon_session_drain(struct moon_session *s)
     if (s->h2 != NULL)
         moon_session_h2_drain(s);
     else if (s->exchange == NULL && !s->is_lingering && moon_buf_len(&s->in) == 0 &&
-             s->requests > 0)
+             s->requests > 0 && !session_awaits_reading(s))
         session_idle(s);
 }
