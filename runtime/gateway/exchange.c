@@ -283,6 +283,8 @@ static enum step_next step_pump(struct moon_exchange *x)
 {
     if (x->is_tunnel && !x->is_client_gone)
         moon_body_pump_request(x);
+    if (x->step != MOON_STEP_PUMP)
+        return STEP_MORE; // what the client sends broke
     if (!x->is_client_gone && !x->is_response_done && !moon_body_pump_response(x))
         return STEP_WAIT;
     if (x->is_tunnel && !x->is_client_gone && !moon_tunnel_is_over(x))
@@ -600,26 +602,29 @@ void moon_exchange_on_client_gone(struct moon_exchange *x, enum moon_rc rc)
     exchange_run(x);
 }
 
+// Whatever waits is not gone on with. An answer that has begun cannot become another one: it is cut.
+static void exchange_break(struct moon_exchange *x, enum moon_rc rc)
+{
+    exchange_cancel_wait(x);
+    if (!x->is_head_sent) {
+        (void)exchange_fail(x, rc);
+    } else {
+        moon_body_cut(x, rc);
+        x->step = MOON_STEP_LOG;
+    }
+    exchange_run(x);
+}
+
 void moon_exchange_body_failed(struct moon_exchange *x, enum moon_rc rc)
 {
-    if (x->is_forwarding)
-        x->ctx.cancel = NULL; // the policy is not gone on with
-    (void)exchange_fail(x, rc);
-    exchange_run(x);
+    exchange_break(x, rc);
 }
 
 void moon_exchange_on_deadline(struct moon_exchange *x)
 {
     if (x->step >= MOON_STEP_LOG || (x->failure != MOON_OK && !x->is_head_sent))
         return; // the answer is being made
-    exchange_cancel_wait(x);
-    if (!x->is_head_sent) {
-        (void)exchange_fail(x, MOON_ERR_TOTAL_TIMEOUT);
-    } else {
-        moon_body_cut(x, MOON_ERR_TOTAL_TIMEOUT);
-        x->step = MOON_STEP_LOG;
-    }
-    exchange_run(x);
+    exchange_break(x, MOON_ERR_TOTAL_TIMEOUT);
 }
 
 void moon_exchange_trim(struct moon_gateway *gateway)

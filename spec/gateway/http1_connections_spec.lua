@@ -11,6 +11,7 @@ return {
   backends = { origin = { targets = { "http://127.0.0.1:PORT" }, retries = 0 } },
   sites = { { hosts = { "*" }, routes = {
     { path = "/reply", reply = { status = 200, body = "reply" } },
+    { path = "/small", backend = "origin", limits = { body_bytes = 100 } },
     { path = "/*", backend = "origin" } } } },
 }
 ]]
@@ -219,6 +220,18 @@ describe("an HTTP/1.1 answer that comes early", function()
       answer = "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n" } })
     assert.equal(401, got.answers[1].status)
   end)
+
+  for what, rest in pairs { ["is malformed"] = "zz\r\n", ["is too long"] = "70\r\n" .. ("x"):rep(112) .. "\r\n" } do
+    it("and has begun is cut, never followed by another one, where the rest of the body " .. what, function()
+      local got = exchange({ "POST /small HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", rest },
+        { closed = true, origin = { is_early = true,
+          answer = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nbegun\r\n" } })
+      assert.matches("^HTTP/1.1 200 .*\r\n\r\n5\r\nbegun\r\n$", got.bytes)
+      assert.equal(1, select(2, got.bytes:gsub("HTTP/1%.1 ", "")), got.bytes)
+      assert.is_true(got.was_reset)
+      assert.equal(what == "is malformed" and "bad_chunk" or "body_too_large", gw:last_log().error)
+    end)
+  end
 end)
 
 describe("an HTTP/1.1 client", function()

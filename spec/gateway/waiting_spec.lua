@@ -48,6 +48,9 @@ return {
       local body, err = ctx.request:json()
       return reply.text(200, body and tostring(body.n) or "no JSON")
     end } } },
+    { path = "/slow", backend = "a", limits = { body_timeout = 3 }, policies = {
+      inbound = { function(ctx) ctx.request:body() end },
+      on_error = { function(ctx) ctx.response.headers["X-Seen"] = ctx.error.reason end } } },
     { path = "/form", backend = "a", policies = { inbound = { function(ctx)
       return reply.text(200, ctx.request:form().name)
     end } } },
@@ -118,6 +121,19 @@ describe("a policy that waits", function()
 
   it("changes the body of a response", function()
     assert.equal("A /UPPER ", gw:get("/upper").body)
+  end)
+
+  it("is not waited with when the body that it reads does not come: on_error has its turn", function()
+    local client = assert(require("socket").connect("127.0.0.1", gw:port()))
+    client:settimeout(0)
+    client:send("POST /slow HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nab")
+    gw.core:turn(5)
+    gw.core:turn(5)
+    gw:advance(4)
+    gw.core:turn(5)
+    local answer, _, part = client:receive("*a")
+    client:close()
+    assert.matches("^HTTP/1.1 408 .*\r\nX%-Seen: body_timeout\r\n", answer or part)
   end)
 
   it("leaves nothing behind when its client goes away", function()
