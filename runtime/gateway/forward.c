@@ -391,8 +391,10 @@ void moon_forward_end_call(struct moon_exchange *x)
     }
     if (!x->is_called)
         return;
-    if (x->call.target != NULL)
-        x->target = x->call.target->conf->identity;
+    // The log tells of it later, when a target that DNS names no more may be gone.
+    if (x->call.target != NULL &&
+        !moon_arena_copy(&x->arena, x->call.target->conf->identity, &x->target))
+        x->target = moon_slice(NULL, 0);
     x->call_tries += x->call.tries;
     moon_call_end(&x->call);
     x->connecting_us += x->call.times.connecting_us;

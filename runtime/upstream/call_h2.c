@@ -28,6 +28,7 @@ struct moon_h2_conn {
     struct call_stream *current; // whose events are told; NULL once it has gone there
     struct moon_task flush;      // once a turn, for all streams
     struct moon_timer idle;
+    bool is_busy;   // in an event of its own, which goes on with it
     bool is_broken; // takes no more streams
     bool is_dead;   // nothing travels any more
 };
@@ -62,7 +63,9 @@ void moon_h2_conn_close_idle(struct moon_pool *pool)
     {
         struct moon_h2_conn *h = MOON_LIST_ENTRY(at, struct moon_h2_conn, link);
         h->is_broken = true;
-        if (h->stream_count == 0)
+        if (h->stream_count == 0 && h->is_busy) // the call that ended there was its pool's last
+            moon_timer_set(&h->idle, 0);
+        else if (h->stream_count == 0)
             h2_conn_free(h);
     }
 }
@@ -195,9 +198,8 @@ static void h2_conn_send(struct moon_h2_conn *h)
         h2_conn_break(h, rc);
 }
 
-static void h2_conn_flush(struct moon_task *task)
+static void h2_conn_move(struct moon_h2_conn *h)
 {
-    struct moon_h2_conn *h = task->owner;
     if (h->is_dead)
         return;
     h2_conn_send(h);
@@ -211,9 +213,16 @@ static void h2_conn_flush(struct moon_task *task)
     }
 }
 
-static void h2_conn_readable(void *owner)
+static void h2_conn_flush(struct moon_task *task)
 {
-    struct moon_h2_conn *h = owner;
+    struct moon_h2_conn *h = task->owner;
+    h->is_busy = true;
+    h2_conn_move(h);
+    h->is_busy = false;
+}
+
+static void h2_conn_receive(struct moon_h2_conn *h)
+{
     for (int reads = 0; reads < H2_FAIR_READS && !h->is_dead; reads++) {
         size_t n = 0;
         enum moon_rc rc = moon_stream_read(h->conn->stream, &h->conn->in, H2_READ_BYTES, &n);
@@ -233,6 +242,14 @@ static void h2_conn_readable(void *owner)
     }
     moon_buf_relax(&h->conn->in);
     moon_task_post(h->pool->upstreams->loop, &h->flush);
+}
+
+static void h2_conn_readable(void *owner)
+{
+    struct moon_h2_conn *h = owner;
+    h->is_busy = true;
+    h2_conn_receive(h);
+    h->is_busy = false;
 }
 
 static void h2_conn_writable(void *owner)

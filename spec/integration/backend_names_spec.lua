@@ -17,9 +17,11 @@ return {
     silent = { targets = { "http://silent.test:8081" }, retries = 0, keepalive = { idle = 0 },
       timeout = { connect = 5 } },
     service = { targets = { { url = "http://_http._tcp.api.test", srv = true } } },
+    h2 = { targets = { { url = "http://_http._tcp.h2.test", srv = true } }, protocol = "h2" },
   },
   sites = { { hosts = { "*" }, routes = {
     { path = "/two", backend = "two" }, { path = "/silent", backend = "silent" },
+    { path = "/h2/*", backend = "h2" },
     { path = "/*", backend = "service" } } } },
 }
 ]]
@@ -100,5 +102,18 @@ describe("a backend by name", function()
       end
       return true
     end))
+  end)
+
+  it("over HTTP/2 ends what a target has begun that its SRV records name no more", function()
+    assert.equal("h2first", get("/h2/one"))
+    local file = io.popen(("curl -s -m 10 http://127.0.0.1:%d/h2/slow"):format(port))
+    gateway.run("sleep 0.3")
+    get("/h2/move")
+    gateway.run("sleep 1.6")
+    assert.equal("h2second", get("/h2/one"))
+    assert.equal("slowly h2first", file:read("*a")) -- and its connection goes with it
+    file:close()
+    assert.equal("h2second", get("/h2/one"))
+    assert.is_true(gw:is_running())
   end)
 end)

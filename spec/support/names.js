@@ -3,11 +3,13 @@
 //   two.test            A 127.0.0.9, where nothing listens, and 127.0.0.1
 //   silent.test         A 127.0.0.8, for a spec to be silent on, and 127.0.0.1
 //   _http._tcp.api.test SRV to both origins; to the second alone once /move was asked for
+//   _http._tcp.h2.test  one of two that speak HTTP/2, where /h2/slow takes three seconds; the other once /h2/move was asked for
 "use strict";
 const dgram = require("node:dgram");
 const http = require("node:http");
+const http2 = require("node:http2");
 
-let moved = false;
+let moved = false, h2moved = false;
 const ports = {};
 
 const name = (text) => Buffer.concat(text.split(".").filter(Boolean)
@@ -38,6 +40,9 @@ function answers(owner, type) {
     if (!moved) { list.push(record(owner, 33, 1, srv(ports.first, "one.test"))); }
     return list;
   }
+  if (owner === "_http._tcp.h2.test" && type === 33) {
+    return [record(owner, 33, 1, srv(h2moved ? ports.h2second : ports.h2first, "one.test"))];
+  }
   return [];
 }
 
@@ -58,11 +63,18 @@ const origin = (label) => http.createServer((request, response) => {
   if (request.url === "/move") { moved = true; }
   response.end(label);
 });
+const h2origin = (label) => http2.createServer((request, response) => {
+  if (request.url === "/h2/move") { h2moved = true; }
+  if (request.url !== "/h2/slow") { response.end(label); return; }
+  response.write("slowly ");
+  setTimeout(() => response.end(label), 3000);
+});
 const listen = (thing, label) => new Promise((done) => {
   thing.listen(0, "127.0.0.1", () => { ports[label] = thing.address().port; done(); });
 });
 (async () => {
   for (const label of ["origin", "first", "second"]) { await listen(origin(label), label); }
+  for (const label of ["h2first", "h2second"]) { await listen(h2origin(label), label); }
   await new Promise((done) => server.bind(0, "127.0.0.1", done));
   console.log(`dns=${server.address().port} origin=${ports.origin} first=${ports.first} second=${ports.second}`);
 })();
