@@ -68,7 +68,7 @@ void moon_gateway_fini(struct moon_gateway *gateway)
     gateway->on_drained = NULL;
     for (size_t i = 0; i < gateway->listener_count; i++)
         moon_acceptor_free(gateway->listeners[i].acceptor);
-    moon_proxied_clear(gateway);
+    moon_proxied_clear(gateway, NULL);
     MOON_LIST_EACH(at, after, &gateway->sessions)
     moon_session_kill(MOON_LIST_ENTRY(at, struct moon_session, link));
     moon_cache_end_renewals(gateway);
@@ -169,6 +169,7 @@ static void gateway_unlisten(struct moon_gateway_listener *listener)
     listener->acceptor = NULL;
     listener->fd = -1;
     listener->index = -1;
+    moon_proxied_clear(listener->gateway, listener); // nothing says how to serve them
     MOON_LIST_EACH(at, after, &listener->gateway->sessions)
     {
         struct moon_session *session = MOON_LIST_ENTRY(at, struct moon_session, link);
@@ -215,7 +216,7 @@ void moon_gateway_drain(struct moon_gateway *gateway)
         moon_acceptor_free(gateway->listeners[i].acceptor);
         gateway->listeners[i].acceptor = NULL;
     }
-    moon_proxied_clear(gateway);
+    moon_proxied_clear(gateway, NULL);
     MOON_LIST_EACH(at, after, &gateway->sessions)
     moon_session_drain(MOON_LIST_ENTRY(at, struct moon_session, link));
     if (gateway->session_count == 0 && gateway->on_drained != NULL)

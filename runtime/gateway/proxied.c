@@ -139,11 +139,13 @@ void moon_proxied_new(struct moon_gateway_listener *listener, int fd, const stru
     moon_io_watch(&p->io, MOON_IO_READ);
 }
 
-void moon_proxied_clear(struct moon_gateway *gateway)
+void moon_proxied_clear(struct moon_gateway *gateway, const struct moon_gateway_listener *listener)
 {
     MOON_LIST_EACH(at, after, &gateway->proxied)
     {
         struct moon_proxied *p = MOON_LIST_ENTRY(at, struct moon_proxied, link);
+        if (listener != NULL && p->listener != listener)
+            continue;
         (void)close(p->io.fd);
         proxied_free(p);
     }

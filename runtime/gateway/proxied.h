@@ -15,5 +15,5 @@ bool moon_proxied_is_expected(const struct moon_gateway_listener *listener,
 /// Takes `fd`.
 void moon_proxied_new(struct moon_gateway_listener *listener, int fd, const struct sockaddr *peer);
 
-/// Closes those that still wait.
-void moon_proxied_clear(struct moon_gateway *gateway);
+/// Closes those that still wait. @param listener  on it alone; NULL: on all
+void moon_proxied_clear(struct moon_gateway *gateway, const struct moon_gateway_listener *listener);

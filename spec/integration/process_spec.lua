@@ -351,6 +351,34 @@ end
     assert.truthy(said:find("listeners[1].address: cannot listen on", 1, true), said)
   end)
 
+  it("closes what still waits for its PROXY header on a listener that a reload takes away", function()
+    local function config(more)
+      return ([[return {
+  name = "spec",
+  trusted_proxies = { "127.0.0.0/8" },
+  listeners = { { name = "http", address = "127.0.0.1:0" }, %s },
+  sites = { { hosts = { "*" }, routes = { { path = "/*", reply = { status = 200, body = "fast" } } } } },
+}]]):format(more)
+    end
+    gw = process.start { workers = 1, files = { ["gateway.lua"] =
+      config('{ name = "proxied", address = "127.0.0.1:0", proxy_protocol = true }') } }
+    local port, workers = gw:port("http"), gw:workers()
+    local client = assert(require("socket").connect("127.0.0.1", gw:port("proxied")))
+    client:settimeout(5)
+    assert(client:send("PROXY TCP4 192.0.2.7"))
+    process.run("sleep 0.2") -- the worker has taken it
+    process.write(gw.dir .. "/gateway.lua", config(""))
+    local said, status = gw:command("reload")
+    assert.equal(0, status, said)
+    client:send(" 198.51.100.1 4711 443\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    local answer, why, part = client:receive(1)
+    client:close()
+    assert.is_truthy(why == "closed" or why:find("reset"), why)
+    assert.equal("", answer or part)
+    assert.equal(200, (process.get(port, "/fast")))
+    assert.same(workers, gw:workers())
+  end)
+
   it("listens on IPv4, IPv6 and a UNIX socket at once", function()
     local path = process.run("mktemp -u /tmp/moongate-listen.XXXXXX"):match("%S+")
     local has_v6 = process.read("/proc/net/if_inet6") ~= ""
