@@ -230,8 +230,11 @@ static bool conn_write_batch(struct redis_conn *conn, struct moon_list *from)
     int n = 0;
     while (!moon_list_is_empty(from) && n + 2 <= REDIS_IOVECS) {
         struct moon_redis_command *c = MOON_LIST_ENTRY(from->next, struct moon_redis_command, link);
-        if (c->is_asking && !conn_add_asking(conn, &iov[n++]))
-            break;
+        if (c->is_asking) {
+            if (!conn_add_asking(conn, &iov[n]))
+                break;
+            n++;
+        }
         iov[n++] = (struct iovec){.iov_base = c->bytes, .iov_len = c->len};
         conn_move_sent(conn, c);
     }
