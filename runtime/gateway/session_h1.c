@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 enum {
-    SESSION_IN_BYTES = 65536 + 16384, // read ahead of a slow backend, at most
+    SESSION_IN_BYTES = 65536 + 16384, // read ahead of a slow backend, at most; or a longer head
     SESSION_READ_BYTES = 65536,
     SESSION_FAIR_READS = 4,
     SESSION_SKIP_BYTES = 65536, // of an unwanted body that are read to keep the connection
@@ -393,6 +393,7 @@ static bool session_next_request(struct moon_session *s)
     size_t head_len = 0;
     const struct moon_limits_conf *limits = session_limits(s);
     struct moon_h1_limits h1 = {limits->head_bytes, limits->uri_bytes, limits->header_count};
+    s->in.ceiling = moon_max_size(SESSION_IN_BYTES, limits->head_bytes + MOON_BUF_BLOCK_BYTES);
     if (s->scan.at == 0)
         moon_buf_consume(&s->in, moon_h1_skip_empty_lines(moon_buf_slice(&s->in)));
     if (moon_buf_len(&s->in) == 0)

@@ -194,6 +194,7 @@ enum moon_rc moon_call_start(struct moon_call *call, struct moon_backend *backen
     const struct moon_backend_conf *conf = backend->conf;
     call->backend = backend;
     call->request = request;
+    call->trailers = &request->trailers;
     call->target_path = path;
     call->first_body = first_body;
     call->is_first_last = is_first_last;

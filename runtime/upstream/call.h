@@ -56,6 +56,7 @@ struct moon_call {
 
     enum moon_call_state state;
     const struct moon_request *request; // borrowed until the call ends
+    const struct moon_fields *trailers; // of the request as it was given: they come with its end
     struct moon_slice target_path;      // path and query as sent, without the target's prefix
     struct moon_slice first_body;       // lent by the owner until it calls moon_call_write
     bool is_first_last;                 // first_body is all of it

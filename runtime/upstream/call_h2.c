@@ -363,7 +363,7 @@ static enum moon_rc h2_send(struct moon_call *call)
         stream->h2.is_closed = true;
         return rc;
     }
-    stream->h2.trailers = &call->request->trailers;
+    stream->h2.trailers = call->trailers;
     moon_task_post(call->upstreams->loop, &stream->conn->flush);
     if (!call_has_body(call))
         call_sent(call);
@@ -374,7 +374,7 @@ static enum moon_rc h2_write(struct moon_call *call, struct moon_slice data, boo
 {
     struct call_stream *stream = call->stream;
     enum moon_rc rc =
-        moon_h2c_write(&stream->h2, data, is_last, is_last ? &call->request->trailers : NULL);
+        moon_h2c_write(&stream->h2, data, is_last, is_last ? call->trailers : NULL);
     moon_task_post(call->upstreams->loop, &stream->conn->flush);
     return rc;
 }

@@ -8,8 +8,10 @@ local config = [[
 return {
   name = "spec",
   listeners = { { name = "http", address = "127.0.0.1:0" } },
-  backends = { origin = { targets = { "http://127.0.0.1:PORT" }, retries = 0 } },
+  backends = { origin = { targets = { "http://127.0.0.1:PORT" }, retries = 0 },
+    keyed = { targets = { "http://127.0.0.1:PORT" }, retries = 0, auth = { headers = { ["X-Key"] = "k" } } } },
   sites = { { hosts = { "*" }, routes = {
+    { path = "/keyed", backend = "keyed" },
     { path = "/reply", reply = { status = 200, body = "reply" } },
     { path = "/small", backend = "origin", limits = { body_bytes = 100 } },
     { path = "/*", backend = "origin" } } } },
@@ -256,6 +258,30 @@ describe("an HTTP/1.1 client", function()
     local got = exchange("GET / HTTP/1.1\r\nHost: a\r\n", { answers = 1, closed = true, shutdown = true })
     assert.equal(0, #got.requests)
     assert.is_true(got.is_closed)
+  end)
+end)
+
+describe("trailers of an HTTP/1.1 request", function()
+  for what, path in pairs { ["a backend"] = "/", ["a backend that is given credentials"] = "/keyed" } do
+    it("reach " .. what, function()
+      local got = exchange({ ("POST %s HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"):format(path)
+        .. "5\r\nhello\r\n", "0\r\nX-Sum: 42\r\n\r\n" })
+      assert.equal(path == "/keyed" and "k" or nil, wire.field(got.requests[1].head, "X-Key"))
+      assert.matches("\r\n0\r\nX%-Sum: 42\r\n\r\n$", got.requests[1].body)
+    end)
+  end
+end)
+
+describe("an HTTP/1.1 head as long as head_bytes lets it be", function()
+  it("is read, past what is read ahead of bodies; one that is longer is 431", function()
+    local long = moongate.gateway { files = { ["gateway.lua"] = (config:gsub("PORT", origin.port)
+      :gsub("backends =", "limits = { head_bytes = 200000 }, %0", 1)) } }
+    local function ask(bytes)
+      return wire.exchange(long, origin, get("/reply", "X-Long: " .. ("x"):rep(bytes))).answers[1]
+    end
+    assert.equal(200, ask(199000).status)
+    assert.equal(431, ask(201000).status)
+    long:close()
   end)
 end)
 
