@@ -101,7 +101,7 @@ struct moon_exchange {
         deadline; // the client's own (grpc-timeout); initialised only where there is one
 
     struct moon_slice original_path, original_query;
-    struct moon_slice target; // that answered, or was tried last; lent by the generation
+    struct moon_slice target; // that answered, or was tried last; a copy: it may be gone
     int64_t connecting_us;    // of all calls, before they had a connection
     int call_tries;
     struct moon_proxy_header introduction; // call.client
