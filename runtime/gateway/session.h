@@ -26,7 +26,7 @@ struct moon_session {
     struct moon_h1_body body;
     size_t body_used; // of `in`, behind what read_body lent
     uint64_t requests;
-    int64_t idle_ms; // that the last request's route lets the connection be silent; 0: none yet
+    int64_t idle_ms;     // that the last request's route lets the connection be silent; 0: none yet
     int64_t send_ms;     // and not read its answer; 0: none yet
     uint64_t sent_bytes; // when the time for that was set: who reads slowly still reads
     int client_minor;

@@ -25,8 +25,7 @@ static enum moon_rc h1_send(struct moon_call *call, struct moon_slice head, stru
 {
     struct moon_h1_run run;
     bool is_chunked = call->request->framing == MOON_FRAMING_CHUNKED;
-    enum moon_rc rc =
-        moon_h1_run_init(&run, head, data, is_chunked, is_last, call->trailers);
+    enum moon_rc rc = moon_h1_run_init(&run, head, data, is_chunked, is_last, call->trailers);
     if (rc == MOON_OK && run.count > 0)
         rc = moon_stream_write(call->conn->stream, run.iov, run.count);
     moon_h1_run_fini(&run);

@@ -373,8 +373,7 @@ static enum moon_rc h2_send(struct moon_call *call)
 static enum moon_rc h2_write(struct moon_call *call, struct moon_slice data, bool is_last)
 {
     struct call_stream *stream = call->stream;
-    enum moon_rc rc =
-        moon_h2c_write(&stream->h2, data, is_last, is_last ? call->trailers : NULL);
+    enum moon_rc rc = moon_h2c_write(&stream->h2, data, is_last, is_last ? call->trailers : NULL);
     moon_task_post(call->upstreams->loop, &stream->conn->flush);
     return rc;
 }

@@ -225,8 +225,8 @@ describe("an HTTP/1.1 answer that comes early", function()
 
   for what, rest in pairs { ["is malformed"] = "zz\r\n", ["is too long"] = "70\r\n" .. ("x"):rep(112) .. "\r\n" } do
     it("and has begun is cut, never followed by another one, where the rest of the body " .. what, function()
-      local got = exchange({ "POST /small HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", rest },
-        { closed = true, origin = { is_early = true,
+      local first = "POST /small HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
+      local got = exchange({ first, rest }, { closed = true, origin = { is_early = true,
           answer = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nbegun\r\n" } })
       assert.matches("^HTTP/1.1 200 .*\r\n\r\n5\r\nbegun\r\n$", got.bytes)
       assert.equal(1, select(2, got.bytes:gsub("HTTP/1%.1 ", "")), got.bytes)
