@@ -24,6 +24,8 @@ static void tally_make_folders(char *path)
 }
 
 /// tally.open(path) -> tally | nil, reason
+///
+/// Where a configuration is only checked no file is made, and the tally is good for nothing.
 static int tally_open(lua_State *L)
 {
     char path[TALLY_PATH_BYTES], error[TALLY_PATH_BYTES + 64] = "";
@@ -31,6 +33,11 @@ static int tally_open(lua_State *L)
     struct moon_tally *tally = NULL;
     luaL_argcheck(L, given.len > 0 && given.len < sizeof(path), 1, "is too long");
     memcpy(path, given.data, given.len + 1);
+    if (moon_script_of(L)
+            ->env.is_checking) { // what root made here the workers' user could not open
+        lua_pushlightuserdata(L, NULL);
+        return 1;
+    }
     tally_make_folders(path);
     if (moon_tally_open(path, error, sizeof(error), &tally) != MOON_OK) {
         lua_pushnil(L);

@@ -455,6 +455,29 @@ return {
     assert.equal(200, (process.get(gw:port("http"), "/fast")))
   end)
 
+  it("keeps the counts of quotas as the user that workers are", function()
+    if process.run("id -u"):match("%d+") ~= "0" then
+      pending("only root can become somebody else")
+      return
+    end
+    local state = process.run("mktemp -d"):match("%S+")
+    finally(function()
+      process.run("rm -r " .. state)
+    end)
+    process.run("chown nobody " .. state)
+    gw = process.start { environment = "MOONGATE_STATE_DIR=" .. state, files = { ["gateway.lua"] = [[
+local p = require("moongate.policies")
+return {
+  user = "nobody", workers = 2, listeners = { { name = "http", address = "127.0.0.1:0" } },
+  sites = { { hosts = { "*" }, routes = { { path = "/*", reply = { status = 200 }, policies = { inbound = {
+    p.quota { calls = 1, period = 0, key = "k" } } } } } } },
+}
+]] } }
+    assert.equal(200, (process.get(gw:port("http"), "/")))
+    assert.equal(403, (process.get(gw:port("http"), "/")))
+    assert.equal("nobody", process.run("stat -c %U " .. state .. "/*.tally"):match("%S+"))
+  end)
+
   it("tells systemd that it is ready, reloads and stops", function()
     local ok, unix = pcall(require, "socket.unix")
     if not ok or not unix.dgram then
