@@ -33,8 +33,8 @@ static int tally_open(lua_State *L)
     struct moon_tally *tally = NULL;
     luaL_argcheck(L, given.len > 0 && given.len < sizeof(path), 1, "is too long");
     memcpy(path, given.data, given.len + 1);
-    if (moon_script_of(L)
-            ->env.is_checking) { // what root made here the workers' user could not open
+    // What a check by root made here, the workers' user could not open.
+    if (moon_script_of(L)->env.is_checking) {
         lua_pushlightuserdata(L, NULL);
         return 1;
     }
