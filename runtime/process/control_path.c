@@ -48,17 +48,38 @@ static bool control_is_ours(const char *folder, char *error, size_t error_cap)
     return false;
 }
 
+char *moon_config_place(const char *dir)
+{
+    char text[PATH_MAX], parent[PATH_MAX];
+    size_t len = strlen(dir);
+    while (len > 1 && dir[len - 1] == '/')
+        len--;
+    (void)snprintf(text, sizeof(text), "%.*s", (int)len, dir);
+    char *slash = strrchr(text, '/');
+    const char *name = slash == NULL ? text : slash + 1;
+    if (name[0] == '\0' || strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
+        return realpath(dir, NULL);
+    if (slash != NULL)
+        *slash = '\0';
+    const char *above = slash == NULL ? "." : slash == text ? "/" : text;
+    char *place = NULL;
+    if (realpath(above, parent) == NULL ||
+        asprintf(&place, "%s/%s", strcmp(parent, "/") == 0 ? "" : parent, name) == -1)
+        return NULL;
+    return place;
+}
+
 enum moon_rc moon_control_path(const char *dir, bool makes, struct sockaddr_un *out, char *error,
                                size_t error_cap)
 {
     char folder[PATH_MAX];
-    char *real = realpath(dir, NULL);
-    if (real == NULL) {
+    char *place = access(dir, F_OK) == -1 ? NULL : moon_config_place(dir);
+    if (place == NULL) {
         (void)snprintf(error, error_cap, "%s: %m", dir);
         return MOON_ERR_CONFIG;
     }
-    uint64_t hash = control_hash(real);
-    free(real);
+    uint64_t hash = control_hash(place);
+    free(place);
     control_folder(folder, sizeof(folder));
     if (makes && mkdir(folder, 0700) == -1 && errno != EEXIST) {
         (void)snprintf(error, error_cap, "%s: %m", folder);

@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "net/digest.h"
+#include "process/control_path.h"
 #include "process/notify.h"
 #include "process/ready.h"
 #include "process/serve.h"
@@ -208,11 +209,15 @@ static bool supervisor_check(struct moon_supervisor *supervisor)
     char text[2048] = "out of memory";
     struct moon_check_result *result = supervisor->reload.result;
     struct moon_bundle *bundle;
-    if (moon_bundle_read(supervisor->cli->arguments[0], text, sizeof(text), &bundle) != MOON_OK) {
+    supervisor->dir = moon_config_place(supervisor->cli->arguments[0]);
+    if (supervisor->dir == NULL) {
+        (void)fprintf(stderr, "moongate: %s: %m\n", supervisor->cli->arguments[0]);
+        return false;
+    }
+    if (moon_bundle_read(supervisor->dir, text, sizeof(text), &bundle) != MOON_OK) {
         (void)fprintf(stderr, "moongate: %s\n", text);
         return false;
     }
-    supervisor->dir = strdup(moon_bundle_dir(bundle));
     supervisor->bundle_fd = moon_bundle_to_fd(bundle);
     int status = 0;
     pid_t pid = moon_supervisor_fork(supervisor, MOON_FORK_CHECKER, NULL);

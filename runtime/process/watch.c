@@ -25,6 +25,8 @@ struct moon_watch {
     struct moon_timer quiet;
     void (*on_change)(void *owner);
     void *owner;
+    int link_at;   // the watched directory that holds `dir`, where that is a symbolic link; else -1
+    bool is_moved; // the link points elsewhere now
     bool was_full; // the shortage has been logged
     bool is_gone;  // the directory is: another may be on its way to its place
 };
@@ -75,6 +77,28 @@ static void watch_add(struct moon_watch *watch, const char *path, int depth)
     (void)closedir(dir);
 }
 
+// A release is put in place by a symbolic link that is made anew: what happens to that shows where it lies.
+static void watch_add_link(struct moon_watch *watch)
+{
+    struct stat st;
+    watch->link_at = -1;
+    if (lstat(watch->dir, &st) == -1 || !S_ISLNK(st.st_mode))
+        return;
+    const char *name = strrchr(watch->dir, '/');
+    char *parent =
+        name == NULL ? strdup(".") : strndup(watch->dir, (size_t)(name - watch->dir) + 1);
+    if (parent != NULL)
+        watch->link_at =
+            inotify_add_watch(watch->io.fd, parent, IN_CREATE | IN_MOVED_TO | IN_ONLYDIR);
+    free(parent);
+}
+
+static bool watch_is_link(const struct moon_watch *watch, const char *name)
+{
+    const char *slash = strrchr(watch->dir, '/');
+    return strcmp(slash == NULL ? watch->dir : slash + 1, name) == 0;
+}
+
 // Reads what has come. @return whether there was a change that counts
 static bool watch_take(struct moon_watch *watch)
 {
@@ -84,11 +108,14 @@ static bool watch_take(struct moon_watch *watch)
     while ((n = read(watch->io.fd, bytes, sizeof(bytes))) > 0) {
         for (const char *at = bytes; at < bytes + n;) {
             const struct inotify_event *event = (const struct inotify_event *)(const void *)at;
-            is_changed = is_changed || event->len == 0 || !watch_is_ignored(event->name);
+            if (event->wd == watch->link_at)
+                watch->is_moved |= event->len > 0 && watch_is_link(watch, event->name);
+            else
+                is_changed |= event->len == 0 || !watch_is_ignored(event->name);
             at += sizeof(*event) + event->len;
         }
     }
-    return is_changed;
+    return is_changed || watch->is_moved;
 }
 
 static void watch_readable(struct moon_io *io, int events)
@@ -111,12 +138,27 @@ static bool watch_has_dir(struct moon_watch *watch)
     return !watch->is_gone;
 }
 
+// Watches what lies there now: new directories, and no more what the link pointed to before.
+static void watch_again(struct moon_watch *watch)
+{
+    int fd = watch->is_moved ? inotify_init1(IN_NONBLOCK | IN_CLOEXEC) : -1;
+    if (fd != -1) {
+        moon_io_stop(&watch->io);
+        (void)close(watch->io.fd);
+        moon_io_init(&watch->io, watch->io.loop, fd, watch_readable, watch);
+        moon_io_watch(&watch->io, MOON_IO_READ);
+    }
+    watch->is_moved = false;
+    watch_add_link(watch);
+    watch_add(watch, watch->dir, 0);
+}
+
 static void watch_rested(struct moon_timer *timer)
 {
     struct moon_watch *watch = timer->owner;
     if (!watch_has_dir(watch))
         return;
-    watch_add(watch, watch->dir, 0); // new directories
+    watch_again(watch);
     watch->on_change(watch->owner);
 }
 
@@ -138,7 +180,8 @@ struct moon_watch *moon_watch_new(struct moon_loop *loop, const char *dir,
     watch->owner = owner;
     moon_io_init(&watch->io, loop, fd, watch_readable, watch);
     moon_timer_init(&watch->quiet, loop, watch_rested, watch);
-    watch_add(watch, dir, 0);
+    watch_add_link(watch);
+    watch_add(watch, watch->dir, 0);
     moon_io_watch(&watch->io, MOON_IO_READ);
     return watch;
 }
@@ -150,7 +193,7 @@ void moon_watch_forget(struct moon_watch *watch)
     (void)watch_take(watch);
     moon_timer_stop(&watch->quiet);
     if (watch_has_dir(watch))
-        watch_add(watch, watch->dir, 0); // new directories
+        watch_again(watch);
 }
 
 void moon_watch_free(struct moon_watch *watch)

@@ -237,6 +237,36 @@ describe("a reload", function()
     end), own:log())
   end)
 
+  it("follows a symbolic link that is made to point to another release", function()
+    local root = process.run("mktemp -d"):match("%S+")
+    local function release(n)
+      process.run(("mkdir -p %s/%d/policies"):format(root, n))
+      process.write(("%s/%d/gateway.lua"):format(root, n), config(n))
+      process.write(("%s/%d/policies/stamp.lua"):format(root, n), stamp())
+      process.run(("ln -s %d %s/next && mv -T %s/next %s/current"):format(n, root, root, root))
+    end
+    release(1)
+    local own = process.start { dir = root .. "/current", workers = 1 }
+    finally(function()
+      own:stop()
+      process.run("rm -r " .. root)
+    end)
+    local function serves(n)
+      assert.truthy(process.eventually(function()
+        return select(2, process.get(own:port("http"), "/number")) == tostring(n)
+      end), own:log())
+    end
+    serves(1)
+    release(2)
+    serves(2)
+    release(3)
+    serves(3)
+    own:write_file("gateway.lua", config(4)) -- and what lies there is watched
+    serves(4)
+    local output, status = own:command("reload") -- by the path that it was started with
+    assert.equal(0, status, output)
+  end)
+
   it("starts and ends workers where their number changes, and fails no request by it", function()
     local echo = assert(socket.bind("127.0.0.1", 0))
     local echo_port = tonumber((select(2, echo:getsockname())))
