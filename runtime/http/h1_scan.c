@@ -66,7 +66,7 @@ static enum moon_rc scan_pause(const struct moon_h1_scan *scan, struct moon_slic
 }
 
 static enum moon_rc scan_head(struct moon_h1_scan *scan, struct moon_slice in,
-                              const struct moon_h1_limits *limits, size_t *head_len)
+                              const struct moon_h1_limits *limits)
 {
     // Bytes past the limit are not looked at, so the answer does not depend on how they arrived.
     const char *data = in.data, *end = data + moon_min_size(in.len, limits->head_bytes);
@@ -82,7 +82,6 @@ static enum moon_rc scan_head(struct moon_h1_scan *scan, struct moon_slice in,
         enum moon_rc rc = scan_line_end(scan, limits);
         scan->at += 2;
         if (rc == MOON_EOF) {
-            *head_len = scan->at;
             return MOON_OK;
         }
         if (rc != MOON_OK) {
@@ -99,13 +98,17 @@ enum moon_rc moon_h1_scan(struct moon_h1_scan *scan, struct moon_slice in,
     if (in.len == 0) {
         return MOON_AGAIN;
     }
-    enum moon_rc rc = scan_head(scan, in, limits, head_len);
+    enum moon_rc rc = scan_head(scan, in, limits);
     bool is_parsed_next = rc == MOON_OK && !scan->is_response;
-    if (scan->lines == 0 || scan->is_line_checked || is_parsed_next) {
-        return rc;
+    if (scan->lines > 0 && !scan->is_line_checked && !is_parsed_next) {
+        // Whatever else is wrong, the first line comes first.
+        struct moon_slice line = moon_slice(in.data, scan->line_len);
+        enum moon_rc line_rc = scan_first_line(scan, line, true, limits);
+        scan->is_line_checked = true;
+        rc = line_rc != MOON_OK ? line_rc : rc;
     }
-    // Whatever else is wrong, the first line comes first.
-    scan->is_line_checked = true;
-    enum moon_rc line_rc = scan_first_line(scan, moon_slice(in.data, scan->line_len), true, limits);
-    return line_rc != MOON_OK ? line_rc : rc;
+    if (rc == MOON_OK) {
+        *head_len = scan->at;
+    }
+    return rc;
 }
