@@ -52,14 +52,22 @@ local function text_of(value)
   return type(value) == "string" and value ~= "" and value or nil
 end
 
+-- Most tokens stand for themselves: one look tells, where definitions have tens of thousands of them.
 local function unescape(token)
+  if not token:find("[%%~]") then
+    return token
+  end
   return (token:gsub("%%(%x%x)", function(hex)
     return string.char(tonumber(hex, 16))
   end):gsub("~1", "/"):gsub("~0", "~"))
 end
 
 local function escape(token)
-  return (tostring(token):gsub("~", "~0"):gsub("/", "~1"):gsub("[^%w%-._~!$&'()*+,;=:@/]",
+  token = tostring(token)
+  if not token:find("[^%w_-]") then
+    return token
+  end
+  return (token:gsub("~", "~0"):gsub("/", "~1"):gsub("[^%w%-._~!$&'()*+,;=:@/]",
     function(c)
       return ("%%%02X"):format(c:byte())
     end))
@@ -137,6 +145,13 @@ end
 
 --- Where a reference leads.
 function Definition:refer(place, reference)
+  local key = place.uri .. " " .. reference
+  local target = self.referred[key] or self:find_target(place, reference)
+  self.referred[key] = target
+  return target
+end
+
+function Definition:find_target(place, reference)
   local file, fragment = reference:match("^([^#]*)#?(.*)$")
   local uri = place.uri
   if file ~= "" then
@@ -543,7 +558,8 @@ end
 ---@return string? err
 function M.read(path, read)
   local self = setmetatable({ read = read, path = path, documents = {}, texts = {}, warnings = {},
-    warned = {}, operations = {}, by_name = {}, shapes = {}, validators = {} }, Definition)
+    warned = {}, referred = {}, operations = {}, by_name = {}, shapes = {}, validators = {} },
+    Definition)
   local root = self:document(path)
   if not root then
     return nil, self.warnings[1]

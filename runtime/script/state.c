@@ -515,6 +515,7 @@ enum moon_rc moon_script_load(const struct moon_script_env *env, const struct mo
         goto fail;
     script->real_alloc = lua_getallocf(script->L, &script->real_alloc_ud);
     lua_setallocf(script->L, state_alloc_loading, script);
+    (void)lua_gc(script->L, LUA_GCSETPAUSE, 400); // what a load makes stays, for the most part
     state_open_libraries(script);
     state_set_hot(script->L, STATE_HOT_LOADING);
     moon_pace();
