@@ -16,25 +16,42 @@ local M = {
 
 M.schema = {
   type = "object", additionalProperties = false,
-  order = { "status", "content_type", "body", "json" },
+  order = { "status", "content_type", "example", "body", "json" },
   properties = {
     status = { type = "integer", minimum = 200, maximum = 599, default = 200,
       description = "Status of the answer." },
     content_type = { type = "string", description = "Media type of the example; without it the "
       .. "first in alphabetical order, JSON before others." },
+    example = { type = { "string", "integer" }, minimum = 1, description = "Which of the definition's "
+      .. "`examples`, by name, or by number in the order of their names. Where an operation has no such "
+      .. "example it answers as without." },
     body = { type = "string", description = "The example, as a text." },
     json = { type = { "object", "array" }, description = "The example, as a table sent as JSON." },
   },
 }
 
---- The answers of a definition that has no example for them: made from its schemas.
+--- The example that is asked for by name or number.
+local function example_of(content, wanted)
+  for i, one in ipairs(content.examples or {}) do
+    if one.name == wanted or i == wanted then
+      return one.value
+    end
+  end
+end
+
+--- The answers of a definition: the example that is asked for, and where there is none at all, one made
+--- from the schema.
 local function add_samples(out, api, definition, conf)
   for name, operation in pairs(definition.by_name) do
     local response = operation.responses[tostring(conf.status)] or operation.responses.default
     local media = conf.content_type or "application/json"
     local content = response and response.content[media]
-    if content and not out[api][name] then
-      local sample = content.example
+    local chosen = content and conf.example and example_of(content, conf.example)
+    if content and (chosen ~= nil or not out[api][name]) then
+      local sample = chosen
+      if sample == nil then
+        sample = content.example
+      end
       if sample == nil then
         sample = definition:sample(content.schema)
       end
@@ -82,7 +99,7 @@ function M.prepare(conf, env)
     self.media = self.media or "application/json"
   elseif not conf.body then
     self.answers = answers_of(env and env.examples, { status = self.status,
-      content_type = conf.content_type }, env and env.definitions)
+      content_type = conf.content_type, example = conf.example }, env and env.definitions)
   end
   return self
 end

@@ -292,7 +292,7 @@ function Definition:parameters(item, operation)
   return list
 end
 
---- Media types of a `content`: where the schema and the first example are.
+--- Media types of a `content`: where the schema and the examples are.
 function Definition:content(place)
   local out = {}
   local content = place and child(place, "content")
@@ -300,8 +300,9 @@ function Definition:content(place)
     or {}) do
     local one = child(content, media)
     local name = media:lower():gsub("%s*;.*", "")
-    out[name] = { schema = child(one, "schema"), example = self:example_of(one),
-      form = self:form(name, one) }
+    local examples = self:examples_of(one)
+    out[name] = { schema = child(one, "schema"), example = examples[1] and examples[1].value,
+      examples = examples, form = self:form(name, one) }
   end
   return out
 end
@@ -336,19 +337,19 @@ function Definition:form(media, place)
   return shapes
 end
 
---- The first example of a media type.
-function Definition:example_of(media)
+--- The examples of a media type, { name?, value } in order of their names; `example` has none.
+function Definition:examples_of(media)
   if media.value.example ~= nil then
-    return media.value.example
+    return { { value = media.value.example } }
   end
-  local examples = media.value.examples
+  local list, examples = {}, media.value.examples
   for _, name in ipairs(is_object(examples or 0) and sorted_names(examples) or {}) do
     local one = self:resolve(child(media, "examples", name))
     if one and is_object(one.value) and one.value.value ~= nil then
-      return one.value.value
+      list[#list + 1] = { name = name, value = one.value.value }
     end
   end
-  return nil
+  return list
 end
 
 local function list_of(...)
@@ -643,7 +644,7 @@ end
 
 local function forget_content(content)
   for _, one in pairs(content) do
-    one.schema, one.example, one.form, one.fields = nil, nil, nil, nil
+    one.schema, one.example, one.examples, one.form, one.fields = nil, nil, nil, nil, nil
   end
 end
 

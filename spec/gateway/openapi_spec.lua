@@ -74,8 +74,8 @@ Pet:
     colour: { type: string, format: colour-name }
 ]]
 
-local function start(api, answers)
-  return moongate.gateway({ files = { ["gateway.lua"] = gateway, ["openapi/pets.yaml"] = definition,
+local function start(api, answers, other)
+  return moongate.gateway({ files = { ["gateway.lua"] = gateway, ["openapi/pets.yaml"] = other or definition,
     ["openapi/models.yaml"] = models, ["apis/pets.lua"] = api }, backends = { pets = answers } })
 end
 
@@ -239,6 +239,22 @@ return { name = "pets", paths = { "/v1" }, backend = "pets", openapi = "openapi/
     local list = json.decode(gw:get("/v1/pets").body)
     assert.equal("string", type(list[1].name))
     assert.equal("cat", list[1].kind)
+  end)
+
+  it("mocks with the example that is asked for, by name or number", function()
+    local named = definition:gsub("example: { id: 7, name: \"Rex\" }",
+      'examples: { tom: { value: { id: 1, name: "Tom" } }, ada: { value: { id: 2, name: "Ada" } } }')
+    local function name_of(wanted)
+      gw = start(([[
+local p = require("moongate.policies")
+return { name = "pets", paths = { "/v1" }, backend = "pets", openapi = "openapi/pets.yaml",
+  policies = { inbound = { p.mock_response { example = %s } } } }]]):format(wanted), created, named)
+      local name = json.decode(gw:get("/v1/pets/7").body).name
+      gw:close()
+      return name
+    end
+    assert.same({ "Tom", "Ada", "Tom", "Ada" }, { name_of('"tom"'), name_of("1"), name_of("2"), name_of('"none"') })
+    gw = nil
   end)
 
   it("takes a schema in the policy", function()
