@@ -11,7 +11,7 @@ all_stages="build lint unit unit-asan integration integration-asan example fuzz 
 stages=${*:-$all_stages}
 logs=$PWD/build/test
 jobs=${JOBS:-$(nproc)}
-fuzz_seconds=${FUZZ_SECONDS:-3}
+fuzz_seconds=${FUZZ_SECONDS:-2}
 file_seconds=${SPEC_SECONDS:-300}
 # Absolute: specs may start processes elsewhere. Specs of shared data are pending where it is absent.
 MOONGATE_SHARED=$(realpath -m "${MOONGATE_SHARED:-../shared}")
@@ -201,7 +201,7 @@ stage_crs() {
 }
 
 # In a run of everything clang-tidy has a budget; what it did not reach is said, and left to `make lint`.
-[ "$stages" = "$all_stages" ] && : "${TIDY_SECONDS:=45}"
+[ "$stages" = "$all_stages" ] && : "${TIDY_SECONDS:=25}"
 
 for stage in $stages; do
   if ! declare -F "stage_$stage" >/dev/null; then
