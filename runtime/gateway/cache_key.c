@@ -81,15 +81,12 @@ struct moon_slice moon_cache_authority(struct moon_exchange *x)
         return x->request.host;
     if (authority.port == 0 || authority.port == usual)
         return x->request.host;
-    char digits[5];
-    size_t at = sizeof(digits);
-    for (unsigned left = (uint16_t)authority.port; left > 0; left /= 10)
-        digits[--at] = (char)('0' + left % 10);
+    char digits[MOON_NUMBER_TEXT_BYTES];
     // "[::1]:8080" is another host than "[::1:8080]".
     struct moon_slice open = authority.is_ip_literal ? MOON_S("[") : MOON_S("");
     struct moon_slice parts[4] = {open, x->request.host,
                                   authority.is_ip_literal ? MOON_S("]:") : MOON_S(":"),
-                                  moon_slice(digits + at, sizeof(digits) - at)};
+                                  moon_slice_of_number(digits, authority.port)};
     struct moon_slice text;
     return moon_arena_join(&x->arena, parts, 4, &text) ? text : x->request.host;
 }

@@ -77,6 +77,13 @@ static void watch_add(struct moon_watch *watch, const char *path, int depth)
     (void)closedir(dir);
 }
 
+// The last name of the directory's path.
+static const char *watch_name(const struct moon_watch *watch)
+{
+    const char *slash = strrchr(watch->dir, '/');
+    return slash == NULL ? watch->dir : slash + 1;
+}
+
 // A release is put in place by a symbolic link that is made anew: what happens to that shows where it lies.
 static void watch_add_link(struct moon_watch *watch)
 {
@@ -84,19 +91,12 @@ static void watch_add_link(struct moon_watch *watch)
     watch->link_at = -1;
     if (lstat(watch->dir, &st) == -1 || !S_ISLNK(st.st_mode))
         return;
-    const char *name = strrchr(watch->dir, '/');
-    char *parent =
-        name == NULL ? strdup(".") : strndup(watch->dir, (size_t)(name - watch->dir) + 1);
+    size_t above = (size_t)(watch_name(watch) - watch->dir);
+    char *parent = above == 0 ? strdup(".") : strndup(watch->dir, above);
     if (parent != NULL)
         watch->link_at =
             inotify_add_watch(watch->io.fd, parent, IN_CREATE | IN_MOVED_TO | IN_ONLYDIR);
     free(parent);
-}
-
-static bool watch_is_link(const struct moon_watch *watch, const char *name)
-{
-    const char *slash = strrchr(watch->dir, '/');
-    return strcmp(slash == NULL ? watch->dir : slash + 1, name) == 0;
 }
 
 // Reads what has come. @return whether there was a change that counts
@@ -109,7 +109,7 @@ static bool watch_take(struct moon_watch *watch)
         for (const char *at = bytes; at < bytes + n;) {
             const struct inotify_event *event = (const struct inotify_event *)(const void *)at;
             if (event->wd == watch->link_at)
-                watch->is_moved |= event->len > 0 && watch_is_link(watch, event->name);
+                watch->is_moved |= event->len > 0 && strcmp(event->name, watch_name(watch)) == 0;
             else
                 is_changed |= event->len == 0 || !watch_is_ignored(event->name);
             at += sizeof(*event) + event->len;

@@ -159,7 +159,6 @@ static int cookies_index(lua_State *L)
     return 0;
 }
 
-/// params[name] -> value, decoded | nil
 const struct moon_param *moon_ctx_find_param(const struct moon_ctx *x, struct moon_slice name)
 {
     for (size_t i = 0; i < x->param_count; i++) {
@@ -169,6 +168,7 @@ const struct moon_param *moon_ctx_find_param(const struct moon_ctx *x, struct mo
     return NULL;
 }
 
+/// params[name] -> value, decoded | nil
 static int params_index(lua_State *L)
 {
     const struct moon_ctx *x = moon_handle_own(L, 1, MOON_HANDLE_PARAMS);
