@@ -439,12 +439,12 @@ static void exchange_on_call_failed(void *owner, enum moon_rc rc)
 // Interim answers go on (RFC 9110 §15.2), 100 excepted, which the gateway gives itself. Without their
 // fields, as what policies will do to those of the final answer is not known yet; but Early Hints
 // (RFC 8297) are their links.
-static void exchange_on_interim(void *owner)
+static void exchange_on_interim(void *owner, const struct moon_response *response)
 {
     struct moon_exchange *x = owner;
-    const struct moon_fields *fields = &x->call.response.fields;
+    const struct moon_fields *fields = &response->fields;
     struct moon_fields links;
-    int status = x->call.response.status;
+    int status = response->status;
     if (x->is_head_sent || x->is_client_gone)
         return;
     moon_fields_init(&links, &x->arena);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "gateway/tunnel.h"
 
+#include "net/digest.h"
+
 void moon_tunnel_check_request(struct moon_exchange *x)
 {
     struct moon_request *request = &x->request;
@@ -12,6 +14,19 @@ void moon_tunnel_check_request(struct moon_exchange *x)
                              moon_slice_is_nocase(upgrade, MOON_S("websocket"));
 }
 
+// A client of HTTP/2 cannot see whether the backend has understood the handshake, of which it knows
+// nothing: the gateway has made the key, and looks at the answer to it (RFC 6455 §4.1).
+static bool tunnel_is_proven(const struct moon_exchange *x)
+{
+    char wanted[MOON_WEBSOCKET_ACCEPT_BYTES + 1];
+    const struct moon_field *key =
+        moon_fields_find(&x->request.fields, MOON_S("Sec-WebSocket-Key"));
+    const struct moon_field *accept =
+        moon_fields_find(&x->call.response.fields, MOON_S("Sec-WebSocket-Accept"));
+    return key != NULL && accept != NULL && moon_digest_websocket(key->value, wanted) &&
+           moon_slice_is(accept->value, moon_slice(wanted, MOON_WEBSOCKET_ACCEPT_BYTES));
+}
+
 enum moon_rc moon_tunnel_take_response(struct moon_exchange *x)
 {
     int status = x->call.response.status;
@@ -19,6 +34,8 @@ enum moon_rc moon_tunnel_take_response(struct moon_exchange *x)
         bool is_extended = x->request.wants_upgrade && x->request.version_major == 2;
         return is_extended && status < 300 ? MOON_ERR_UPSTREAM_PROTOCOL : MOON_OK;
     }
+    if (x->request.version_major == 2 && !tunnel_is_proven(x))
+        return MOON_ERR_UPSTREAM_PROTOCOL;
     x->is_tunnel = true;
     x->is_body_kept = false;
     x->is_body_done = false; // from here on the client's bytes are the body

@@ -8,7 +8,8 @@
 
 enum {
     H2_MOST_CONTINUATIONS = 8,
-    H2_MOST_SETTINGS = 32, // entries of one frame
+    H2_MOST_SETTINGS = 32,        // entries of one frame
+    H2_MOST_HEAD_BYTES = 1 << 20, // of an answer, whose own limit is the backend's
     H2_OUT_CEILING = 1 << 20,
 };
 
@@ -312,6 +313,7 @@ static bool h2_prepare(void)
     nghttp2_option_set_no_closed_streams(h2_option, 1);
     nghttp2_option_set_max_continuations(h2_option, H2_MOST_CONTINUATIONS);
     nghttp2_option_set_max_settings(h2_option, H2_MOST_SETTINGS);
+    nghttp2_option_set_max_send_header_block_length(h2_option, H2_MOST_HEAD_BYTES);
     // Ours comes first, and says why; this one is behind it.
     nghttp2_option_set_stream_reset_rate_limit(h2_option, 1000, 100);
     return true;

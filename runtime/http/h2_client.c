@@ -9,7 +9,9 @@ enum {
     H2C_IN_BYTES = 1 << 20,
     H2C_OUT_BYTES = 8 << 20,
     H2C_MOST_SETTINGS = 32,
-    H2C_MOST_CONTINUATIONS = 8,
+    H2C_MOST_HEAD_BYTES = 1 << 20, // of a request, whose own limit is the listener's
+    H2C_MOST_CONTINUATIONS = 40,   // of 16 KiB: more than the longest head that may be configured
+    H2C_MOST_INTERIM = 16,
 };
 
 struct moon_h2c {
@@ -104,15 +106,35 @@ static void h2c_frame_body(struct moon_h2c_stream *stream)
     }
 }
 
+// Puts an interim answer (RFC 9110 §15.2) aside for its owner.
+static enum moon_rc h2c_keep_interim(struct moon_h2c_stream *stream)
+{
+    struct moon_h2c_interim **last = &stream->interim;
+    if (++stream->interim_count > H2C_MOST_INTERIM)
+        return MOON_ERR_UPSTREAM_PROTOCOL;
+    if (stream->response->status == 100)
+        return MOON_OK;
+    while (*last != NULL)
+        last = &(*last)->next;
+    *last = moon_arena_zalloc(stream->arena, sizeof(**last));
+    if (*last == NULL)
+        return MOON_ERR_MEMORY;
+    (*last)->response = *stream->response;
+    h2c_tell(stream, MOON_H2C_INTERIM);
+    return MOON_OK;
+}
+
 static void h2c_head_is_whole(struct moon_h2c_stream *stream)
 {
     struct moon_response *response = stream->response;
+    if (response->status < 200 && stream->head_rc == MOON_OK && !stream->is_in_ended)
+        stream->head_rc = h2c_keep_interim(stream);
     if (response->status < 200 && stream->head_rc == MOON_OK && !stream->is_in_ended) {
-        stream->head_bytes = 0; // an interim answer is passed over (RFC 9110 §15.2)
+        stream->head_bytes = 0;
         moon_response_init(response, stream->arena);
         return;
     }
-    if (response->status < 200)
+    if (response->status < 200 && stream->head_rc == MOON_OK)
         stream->head_rc = MOON_ERR_UPSTREAM_PROTOCOL;
     stream->is_head_whole = true;
     h2c_frame_body(stream);
@@ -322,6 +344,15 @@ enum moon_rc moon_h2c_request(struct moon_h2c *h2, struct moon_h2c_stream *strea
     return MOON_OK;
 }
 
+const struct moon_response *moon_h2c_interim(struct moon_h2c_stream *stream)
+{
+    struct moon_h2c_interim *first = stream->interim;
+    if (first == NULL)
+        return NULL;
+    stream->interim = first->next;
+    return &first->response;
+}
+
 enum moon_rc moon_h2c_write(struct moon_h2c_stream *stream, struct moon_slice data, bool is_last,
                             const struct moon_fields *trailers)
 {
@@ -401,6 +432,7 @@ static bool h2c_prepare(void)
     nghttp2_option_set_peer_max_concurrent_streams(h2c_option, 100); // until it says
     nghttp2_option_set_max_continuations(h2c_option, H2C_MOST_CONTINUATIONS);
     nghttp2_option_set_max_settings(h2c_option, H2C_MOST_SETTINGS);
+    nghttp2_option_set_max_send_header_block_length(h2c_option, H2C_MOST_HEAD_BYTES);
     return true;
 }
 

@@ -26,6 +26,13 @@ enum moon_h2c_event {
     MOON_H2C_BODY = 2,     // moon_h2c_read has more, or the end
     MOON_H2C_WRITABLE = 4, // what was taken of the request is on its way
     MOON_H2C_CLOSED = 8,   // the stream is over; close_code says why
+    MOON_H2C_INTERIM = 16, // moon_h2c_interim has an answer before the final one
+};
+
+/// An interim answer (1xx) that was not told yet. Arena of the response.
+struct moon_h2c_interim {
+    struct moon_response response;
+    struct moon_h2c_interim *next;
 };
 
 /// One request and its answer. Lies in the owner's struct; zeroed by moon_h2c_request.
@@ -41,6 +48,8 @@ struct moon_h2c_stream {
     uint32_t close_code;  // RFC 9113 §7
     enum moon_rc head_rc; // MOON_OK, or what is wrong with the head
     size_t head_bytes;
+    struct moon_h2c_interim *interim; // those that wait, the first first
+    int interim_count;                // all that came
     bool is_head_whole;
     bool is_in_ended;    // END_STREAM has come
     bool is_out_last;    // nothing comes behind `out`
@@ -71,6 +80,9 @@ size_t moon_h2c_room(const struct moon_h2c *h2);
 
 /// True while there is a reason to keep the connection.
 bool moon_h2c_is_open(const struct moon_h2c *h2);
+
+/// The next interim answer, 100 excepted; NULL when there is none. Lives as long as the response.
+const struct moon_response *moon_h2c_interim(struct moon_h2c_stream *stream);
 
 /// Begins a stream. The head is copied. @param data  first of the body; copied
 /// @return MOON_OK, MOON_ERR_LIMIT (too many fields, or no room), MOON_ERR_MEMORY

@@ -19,6 +19,21 @@ void moon_digest_sha256(struct moon_slice bytes, uint8_t out[MOON_DIGEST_BYTES])
     MOON_ASSERT(is_done && n == MOON_DIGEST_BYTES);
 }
 
+bool moon_digest_websocket(struct moon_slice key, char accept[MOON_WEBSOCKET_ACCEPT_BYTES + 1])
+{
+    static const char guid[] = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+    uint8_t sha1[20];
+    EVP_MD_CTX *context = EVP_MD_CTX_new();
+    bool is_done = context != NULL && EVP_DigestInit_ex(context, EVP_sha1(), NULL) == 1 &&
+                   EVP_DigestUpdate(context, key.data, key.len) == 1 &&
+                   EVP_DigestUpdate(context, guid, sizeof(guid) - 1) == 1 &&
+                   EVP_DigestFinal_ex(context, sha1, NULL) == 1;
+    EVP_MD_CTX_free(context);
+    if (is_done)
+        (void)EVP_EncodeBlock((unsigned char *)accept, sha1, sizeof(sha1));
+    return is_done;
+}
+
 void moon_digest_prepare(void)
 {
     uint8_t unused[MOON_DIGEST_BYTES];

@@ -80,6 +80,18 @@ void moon_io_watch(struct moon_io *io, int events)
     ev_io_start(io->loop->ev, watcher);
 }
 
+bool moon_io_is_pending(const struct moon_io *io)
+{
+    return ev_is_pending((const struct ev_io *)(const void *)io->impl);
+}
+
+void moon_io_hasten(struct moon_io *io)
+{
+    int events = ev_clear_pending(io->loop->ev, io_watcher(io));
+    if (events != 0)
+        io_ready(io->loop->ev, io_watcher(io), events);
+}
+
 void moon_io_stop(struct moon_io *io)
 {
     if (io->loop != NULL)

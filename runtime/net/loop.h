@@ -34,6 +34,12 @@ void moon_io_init(struct moon_io *io, struct moon_loop *loop, int fd, moon_io_fn
 /// Watches for `events` (0: stops). Nothing happens where they are watched already.
 void moon_io_watch(struct moon_io *io, int events);
 
+/// Whether this turn has found it ready and its callback is still to come. Costs no system call.
+bool moon_io_is_pending(const struct moon_io *io);
+
+/// Calls back now what is pending, out of its turn.
+void moon_io_hasten(struct moon_io *io);
+
 /// Stops watching; the descriptor stays open.
 void moon_io_stop(struct moon_io *io);
 

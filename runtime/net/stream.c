@@ -522,6 +522,16 @@ void moon_stream_pause_reading(struct moon_stream *stream, bool is_paused)
     stream_watch(stream);
 }
 
+bool moon_stream_is_due(const struct moon_stream *stream)
+{
+    return moon_io_is_pending(&stream->io);
+}
+
+void moon_stream_hasten(struct moon_stream *stream)
+{
+    moon_io_hasten(&stream->io);
+}
+
 bool moon_stream_has_ended(struct moon_stream *stream)
 {
     if (stream->is_read_ended || stream->state == STREAM_FAILED)

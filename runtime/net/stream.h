@@ -99,6 +99,13 @@ void moon_stream_pause_reading(struct moon_stream *stream, bool is_paused);
 /// True while bytes wait inside the stream (TLS) although the socket is not readable.
 bool moon_stream_has_pending(const struct moon_stream *stream);
 
+/// Whether this turn of the loop has found it readable, and on_readable is still to come. Costs no
+/// system call.
+bool moon_stream_is_due(const struct moon_stream *stream);
+
+/// Has on_readable follow now instead of later in this turn, where it is due.
+void moon_stream_hasten(struct moon_stream *stream);
+
 /// Whether the peer has closed or reset the connection and all that it sent before was read.
 bool moon_stream_has_ended(struct moon_stream *stream);
 

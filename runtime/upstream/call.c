@@ -25,6 +25,21 @@ void call_arm(struct moon_call *call, int64_t after_ms, enum moon_rc meaning)
         moon_timer_set_at(&call->timer, at);
 }
 
+void call_arm_send(struct moon_call *call)
+{
+    call->unsent_bytes = call->transport->unsent(call);
+    call_arm(call, call->backend->conf->send_ms, MOON_ERR_UPSTREAM_SEND_TIMEOUT);
+}
+
+// The target has taken some of what waits for it, or all: then it is the owner that has no more yet.
+static bool call_is_sending_on(const struct moon_call *call)
+{
+    if (call->state != MOON_CALL_SENDING || call->timeout_rc != MOON_ERR_UPSTREAM_SEND_TIMEOUT)
+        return false;
+    size_t unsent = call->transport->unsent(call);
+    return unsent == 0 || unsent < call->unsent_bytes;
+}
+
 bool call_target_path(struct moon_call *call, struct moon_slice *path)
 {
     struct moon_slice parts[2] = {call->target->conf->path, call->target_path};
@@ -53,6 +68,8 @@ static void call_timeout(struct moon_timer *timer)
         call_resume_try(call);
     } else if (now >= call->try_deadline_ms) {
         call_failed(call, MOON_ERR_FIRST_BYTE_TIMEOUT);
+    } else if (call_is_sending_on(call)) {
+        call_arm_send(call);
     } else if (call->state == MOON_CALL_BODY && !call->is_awaited &&
                call->transport->unread(call) > 0) { // the owner is slow, not the target
         call_arm(call, call->backend->conf->idle_ms, call->timeout_rc);
@@ -220,7 +237,7 @@ bool moon_call_is_writable(const struct moon_call *call)
     bool is_open = call->state == MOON_CALL_SENDING || call->state == MOON_CALL_BODY ||
                    call->state == MOON_CALL_TUNNEL;
     return is_open && call->is_head_sent &&
-           (call->is_send_broken || call->transport->is_writable(call));
+           (call->is_send_broken || call->transport->unsent(call) == 0);
 }
 
 enum moon_rc moon_call_write(struct moon_call *call, struct moon_slice data, bool is_last)
@@ -242,9 +259,9 @@ enum moon_rc moon_call_write(struct moon_call *call, struct moon_slice data, boo
         call->is_body_sent = true;
         if (rc == MOON_OK)
             call_sent(call);
-    } else if (call->state == MOON_CALL_SENDING) {
-        call_arm(call, call->backend->conf->send_ms, MOON_ERR_UPSTREAM_SEND_TIMEOUT);
     }
+    if (call->state == MOON_CALL_SENDING && !(is_last && rc == MOON_OK))
+        call_arm_send(call);
     return rc;
 }
 

@@ -34,7 +34,8 @@ struct moon_call_events {
     void (*on_body)(void *owner);                    // moon_call_read has more, an end or an error
     void (*on_writable)(void *owner);                // moon_call_write may go on
     void (*on_failed)(void *owner, enum moon_rc rc); // there will be no head
-    void (*on_interim)(void *owner); // call->response is an interim (1xx) one; NULL: passed over
+    /// An interim answer (1xx, but neither 100 nor 101). NULL: passed over
+    void (*on_interim)(void *owner, const struct moon_response *response);
 };
 
 /// Moments (moon_clock_us), 0 where a stage was not reached, and what all tries together took until they
@@ -97,6 +98,7 @@ struct moon_call {
     struct moon_timer timer;
     int64_t stage_deadline_ms, try_deadline_ms, total_deadline_ms;
     enum moon_rc timeout_rc; // what the running stage's deadline means
+    size_t unsent_bytes;     // when the time to send them was set
 
     struct moon_h1_scan scan;
     struct moon_h1_body body;

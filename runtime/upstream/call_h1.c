@@ -9,13 +9,13 @@ enum {
     H1_READ_BYTES = 65536,
     H1_FAIR_READS = 4, // of full buffers, before others have their turn
     H1_MAX_INTERIM = 16,
-    H1_HEAD_BYTES = 65536,
+    H1_HEAD_BYTES = 65536, // where head_bytes is 0
 };
 
 static struct moon_h1_limits h1_limits(const struct moon_call *call)
 {
     size_t most = call->backend->conf->head_bytes;
-    most = most == 0 || most > H1_HEAD_BYTES ? H1_HEAD_BYTES : most;
+    most = most == 0 ? H1_HEAD_BYTES : most;
     return (struct moon_h1_limits){.head_bytes = most, .uri_bytes = most, .header_count = 256};
 }
 
@@ -51,10 +51,11 @@ static enum moon_rc h1_send_head(struct moon_call *call)
         call->is_head_sent = true;
         bool is_last = !call_has_body(call) || call->is_first_last;
         call->state = MOON_CALL_SENDING;
-        call_arm(call, call->backend->conf->send_ms, MOON_ERR_UPSTREAM_SEND_TIMEOUT);
         rc = h1_send(call, moon_buf_slice(&head), call->first_body, is_last);
         if (is_last && rc == MOON_OK)
             call_sent(call);
+        else
+            call_arm_send(call);
     }
     moon_buf_fini(&head);
     return rc;
@@ -102,7 +103,7 @@ static enum moon_rc h1_read_head(struct moon_call *call)
         if (call->response.status >= 200)
             return MOON_OK;
         if (call->response.status != 100 && call->events->on_interim != NULL)
-            call->events->on_interim(call->owner);
+            call->events->on_interim(call->owner, &call->response);
     }
     return MOON_ERR_UPSTREAM_PROTOCOL;
 }
@@ -240,6 +241,8 @@ void call_h1_bind(struct moon_call *call, struct moon_uconn *conn)
     call->transport = &call_h1;
     call->scan = (struct moon_h1_scan){.is_response = true};
     conn->call = call;
+    conn->in.ceiling =
+        moon_max_size(MOON_UCONN_IN_BYTES, h1_limits(call).head_bytes + MOON_BUF_BLOCK_BYTES);
     moon_stream_set_owner(conn->stream, &h1_stream_events, call);
 }
 
@@ -248,9 +251,9 @@ static enum moon_rc h1_write(struct moon_call *call, struct moon_slice data, boo
     return h1_send(call, moon_slice(NULL, 0), data, is_last);
 }
 
-static bool h1_is_writable(const struct moon_call *call)
+static size_t h1_unsent(const struct moon_call *call)
 {
-    return moon_stream_queued(call->conn->stream) == 0;
+    return moon_stream_queued(call->conn->stream);
 }
 
 static size_t h1_unread(const struct moon_call *call)
@@ -298,7 +301,7 @@ const struct call_transport call_h1 = {
     .send = h1_send_head,
     .write = h1_write,
     .read = h1_read,
-    .is_writable = h1_is_writable,
+    .unsent = h1_unsent,
     .unread = h1_unread,
     .look = h1_look,
     .keep = h1_keep,

@@ -104,6 +104,16 @@ static void stream_head(struct call_stream *stream)
         call_head_is_whole(call);
 }
 
+static void stream_interim(struct call_stream *stream)
+{
+    struct moon_call *call = stream->call;
+    const struct moon_response *interim;
+    while ((interim = moon_h2c_interim(&stream->h2)) != NULL) {
+        if (call->state == MOON_CALL_SENDING && call->events->on_interim != NULL)
+            call->events->on_interim(call->owner, interim);
+    }
+}
+
 static void stream_writable(struct call_stream *stream)
 {
     struct moon_call *call = stream->call;
@@ -137,6 +147,8 @@ static void stream_tell(struct moon_h2_conn *h, struct call_stream *stream, unsi
     h->current = stream;
     if ((events & MOON_H2C_WRITABLE) != 0)
         stream_writable(stream);
+    if (h->current == stream && (events & MOON_H2C_INTERIM) != 0)
+        stream_interim(stream);
     if (h->current == stream && (events & MOON_H2C_HEAD) != 0)
         stream_head(stream);
     bool is_body = (events & (MOON_H2C_BODY | MOON_H2C_HEAD)) == MOON_H2C_BODY;
@@ -320,6 +332,9 @@ bool call_h2_take(struct moon_call *call)
     MOON_LIST_EACH(at, after, &call->target->pool->h2)
     {
         struct moon_h2_conn *h = MOON_LIST_ENTRY(at, struct moon_h2_conn, link);
+        if (h->stream_count == 0 && !h->is_busy)
+            moon_stream_hasten(
+                h->conn->stream); // an end, or GOAWAY: before a request is lost there
         if (!h2_conn_has_room(h))
             continue;
         call->is_reused = h->conn->calls > 0 && call->tries == 1;
@@ -355,7 +370,6 @@ static enum moon_rc h2_send(struct moon_call *call)
     request.scheme = conf->is_tls ? MOON_S("https") : MOON_S("http");
     call->is_head_sent = true;
     call->state = MOON_CALL_SENDING;
-    call_arm(call, call->backend->conf->send_ms, MOON_ERR_UPSTREAM_SEND_TIMEOUT);
     enum moon_rc rc = moon_h2c_request(stream->conn->h2, &stream->h2, &call->response, call->arena,
                                        &request, host != NULL ? host->value : conf->authority, path,
                                        call->first_body, is_last);
@@ -367,6 +381,8 @@ static enum moon_rc h2_send(struct moon_call *call)
     moon_task_post(call->upstreams->loop, &stream->conn->flush);
     if (!call_has_body(call))
         call_sent(call);
+    else
+        call_arm_send(call);
     return MOON_AGAIN; // on_writable asks for more
 }
 
@@ -392,9 +408,9 @@ static enum moon_rc h2_read(struct moon_call *call, struct moon_slice *data, boo
     return rc;
 }
 
-static bool h2_is_writable(const struct moon_call *call)
+static size_t h2_unsent(const struct moon_call *call)
 {
-    return moon_buf_len(&call->stream->h2.out) == 0;
+    return moon_buf_len(&call->stream->h2.out);
 }
 
 static size_t h2_unread(const struct moon_call *call)
@@ -426,7 +442,7 @@ const struct call_transport call_h2 = {
     .send = h2_send,
     .write = h2_write,
     .read = h2_read,
-    .is_writable = h2_is_writable,
+    .unsent = h2_unsent,
     .unread = h2_unread,
     .look = h2_look,
     .keep = h2_keep,

@@ -11,7 +11,8 @@ struct call_transport {
     enum moon_rc (*send)(struct moon_call *call);
     enum moon_rc (*write)(struct moon_call *call, struct moon_slice data, bool is_last);
     enum moon_rc (*read)(struct moon_call *call, struct moon_slice *data, bool *is_done);
-    bool (*is_writable)(const struct moon_call *call);
+    /// Bytes of the request that were written here and that the target has not taken yet.
+    size_t (*unsent)(const struct moon_call *call);
     /// Bytes of the body that have come and that the owner has not taken.
     size_t (*unread)(const struct moon_call *call);
     /// moon_call_look, without its limits.
@@ -35,6 +36,9 @@ static inline struct moon_circuit_rule call_circuit_rule(const struct moon_break
 // ---- call.c ------------------------------------------------------------------------------------
 
 void call_arm(struct moon_call *call, int64_t after_ms, enum moon_rc meaning);
+
+/// The request is on its way: from here on the target may be silent for `timeout.send`.
+void call_arm_send(struct moon_call *call);
 
 /// Path and query as the target gets them: below its own path, unless it is "*", the server itself.
 /// @return false when memory is short

@@ -3,7 +3,7 @@
 #include "base/log.h"
 #include "upstream/probe.h"
 
-enum { UCONN_IN_BYTES = 65536 + 16384 };
+enum { POOL_LOOK_AFTER_MS = 1000 }; // idle for so long: the socket is worth a look
 
 static void pool_release(struct moon_pool *pool);
 
@@ -38,6 +38,15 @@ static void pool_sweep(struct moon_timer *timer)
     }
 }
 
+// Closed by its peer, or answered out of turn. The loop knows where it saw that in this turn; who has
+// been idle for long may have been left since the turn began, as most are closed for being idle.
+static bool pool_is_stale(const struct moon_pool *pool, struct moon_uconn *conn)
+{
+    int64_t idle_ms = moon_loop_now_ms(pool->upstreams->loop) - conn->idle_since_ms;
+    return moon_stream_is_due(conn->stream) ||
+           (idle_ms >= POOL_LOOK_AFTER_MS && moon_stream_has_ended(conn->stream));
+}
+
 struct moon_uconn *moon_pool_take(struct moon_pool *pool, uint64_t introduced)
 {
     MOON_LIST_EACH(at, after, &pool->idle)
@@ -45,6 +54,10 @@ struct moon_uconn *moon_pool_take(struct moon_pool *pool, uint64_t introduced)
         struct moon_uconn *conn = MOON_LIST_ENTRY(at, struct moon_uconn, link);
         if (conn->introduced != introduced)
             continue; // it speaks for somebody else
+        if (pool_is_stale(pool, conn)) {
+            moon_uconn_free(conn);
+            continue;
+        }
         moon_list_remove(&conn->link);
         pool->idle_count--;
         pool->upstreams->reuses++;
@@ -63,7 +76,7 @@ enum moon_rc moon_pool_connect(struct moon_pool *pool, const struct sockaddr *ad
     if (conn == NULL)
         return MOON_ERR_MEMORY;
     moon_list_init(&conn->link);
-    moon_buf_init(&conn->in, UCONN_IN_BYTES);
+    moon_buf_init(&conn->in, MOON_UCONN_IN_BYTES);
     enum moon_rc rc =
         moon_stream_connect(pool->upstreams->loop, address, address_len, pool->tls,
                             pool->server_name, &uconn_idle_events, conn, &conn->stream);

@@ -46,6 +46,8 @@ struct moon_waiter {
     void (*on_ready)(struct moon_waiter *waiter); // it is on the list no more
 };
 
+enum { MOON_UCONN_IN_BYTES = 65536 + 16384 }; // what one reads ahead, but for a longer head
+
 /// A connection to a target. Between calls it waits in its pool and watches for the peer's close.
 struct moon_uconn {
     struct moon_list link; // idle list of the pool

@@ -164,7 +164,7 @@ local function read_payload(frame, inflater)
   end
 end
 
---- Reads what the gateway sent. Our heads are one frame each.
+--- Reads what the gateway sent; CONTINUATION frames are joined to their HEADERS.
 function M.read(bytes)
   nghttp2 = nghttp2 or ffi.load("libnghttp2.so.14")
   local pointer = ffi.new("nghttp2_hd_inflater *[1]")
@@ -175,8 +175,16 @@ function M.read(bytes)
     local frame = { type = M.types[be(bytes, at + 3, at + 3)], flags = be(bytes, at + 4, at + 4),
       stream = be(bytes, at + 5, at + 8), payload = bytes:sub(at + 9, at + 8 + length) }
     frame.is_last = (frame.type == "DATA" or frame.type == "HEADERS") and frame.flags % 2 == 1
-    read_payload(frame, pointer[0])
-    frames[#frames + 1] = frame
+    if frame.type == "CONTINUATION" then
+      local head = frames[#frames]
+      head.payload, head.flags = head.payload .. frame.payload, bit.bor(head.flags, frame.flags)
+      frame = head
+    else
+      frames[#frames + 1] = frame
+    end
+    if frame.type ~= "HEADERS" or bit.band(frame.flags, M.END_HEADERS) ~= 0 then
+      read_payload(frame, pointer[0])
+    end
     at = at + 9 + length
   end
   nghttp2.nghttp2_hd_inflate_del(pointer[0])

@@ -41,6 +41,9 @@ function M.enum(description, values, default)
   return { enum = values, description = description, default = default }
 end
 
+--- What a head may be allowed to have at most: longer ones fit in no buffer behind the parser.
+M.MOST_HEAD_BYTES = 524288
+
 M.COMPRESSED_TYPES = { "text/*", "application/json", "application/*+json", "application/javascript",
   "application/xml", "application/*+xml", "application/graphql-response+json", "image/svg+xml" }
 

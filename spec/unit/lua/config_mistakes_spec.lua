@@ -106,10 +106,10 @@ local mistakes = {
       .. '"error", got "verbose"' },
   { GATEWAY, "16384",
     '"16k"',
-    'gateway.lua:16: limits.head_bytes: expected integer >= 0 (bytes), got "16k"' },
+    'gateway.lua:16: limits.head_bytes: expected integer from 0 to 524288 (bytes), got "16k"' },
   { GATEWAY, "16384",
     "-1",
-    "gateway.lua:16: limits.head_bytes: expected integer >= 0 (bytes), got -1" },
+    "gateway.lua:16: limits.head_bytes: expected integer from 0 to 524288 (bytes), got -1" },
   { GATEWAY, "idle_timeout = 60",
     "idle_timeot = 60",
     'gateway.lua:16: limits.idle_timeot: unknown field "idle_timeot"; did you mean '
