@@ -44,11 +44,17 @@ static void gateway_make_metrics(struct moon_gateway *gateway)
     }
 }
 
+static void gateway_errands_done(void *owner)
+{
+    moon_gateway_settle(owner);
+}
+
 void moon_gateway_init(struct moon_gateway *gateway, const struct moon_script_env *env,
                        struct moon_board *board, struct moon_tls_tickets *tickets)
 {
     memset(gateway, 0, sizeof(*gateway));
     gateway->env = *env;
+    gateway->errands = (struct moon_errands){.on_done = gateway_errands_done, .owner = gateway};
     gateway->board = board;
     gateway->tickets = tickets;
     moon_list_init(&gateway->sessions);
@@ -219,6 +225,23 @@ void moon_gateway_drain(struct moon_gateway *gateway)
     moon_proxied_clear(gateway, NULL);
     MOON_LIST_EACH(at, after, &gateway->sessions)
     moon_session_drain(MOON_LIST_ENTRY(at, struct moon_session, link));
-    if (gateway->session_count == 0 && gateway->on_drained != NULL)
+    moon_gateway_settle(gateway);
+}
+
+void moon_gateway_settle(struct moon_gateway *gateway)
+{
+    if (gateway->is_draining && gateway->session_count == 0 && gateway->errands.count == 0 &&
+        gateway->on_drained != NULL)
         gateway->on_drained(gateway);
+}
+
+void moon_gateway_warn_undrained(const struct moon_gateway *gateway)
+{
+    if (gateway->session_count > 0)
+        moon_log_warn("%zu connections are still open after drain_timeout: they are closed",
+                      gateway->session_count);
+    if (gateway->errands.count > 0)
+        moon_log_warn("%zu requests and events of policies, or copies for mirrors, have no answer "
+                      "after drain_timeout: they are dropped",
+                      gateway->errands.count);
 }

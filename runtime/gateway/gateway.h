@@ -117,8 +117,10 @@ struct moon_gateway {
     size_t mirror_count;
     uint64_t next_id;
     uint64_t id_salt;
+    struct moon_errands errands; // of policies and mirrors
     bool is_draining;
-    void (*on_drained)(struct moon_gateway *gateway); // no session is left
+    /// No session is left, and nothing is under way that was begun for one.
+    void (*on_drained)(struct moon_gateway *gateway);
     /// Asks the supervisor to reload (management API). NULL where there is none.
     void (*request_reload)(struct moon_gateway *gateway);
     void *owner;
@@ -149,6 +151,12 @@ void moon_gateway_relisten(struct moon_gateway *gateway, const struct moon_gatew
 
 /// Stops accepting; idle connections are closed, the others after their present request.
 void moon_gateway_drain(struct moon_gateway *gateway);
+
+/// A session is gone: tells `on_drained` where it was the last thing that is waited for.
+void moon_gateway_settle(struct moon_gateway *gateway);
+
+/// Says in the log what drain_timeout cuts off.
+void moon_gateway_warn_undrained(const struct moon_gateway *gateway);
 
 /// Accepts a connection that is there already (specs, socket hand-over). Takes `fd`.
 void moon_gateway_accept(struct moon_gateway_listener *listener, int fd,

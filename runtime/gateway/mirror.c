@@ -22,6 +22,7 @@ static void mirror_end(struct mirror *mirror)
     moon_call_end(&mirror->call);
     moon_list_remove(&mirror->link);
     mirror->gateway->mirror_count--;
+    moon_errand_end(&mirror->gateway->errands);
     moon_arena_reset(&mirror->arena);
     moon_generation_release(mirror->generation);
     free(mirror);
@@ -118,6 +119,7 @@ void moon_mirror_send(struct moon_exchange *x, const struct moon_mirror_conf *co
     moon_arena_init(&mirror->arena, MIRROR_ARENA_BYTES + body.len);
     moon_list_push_back(&gateway->mirrors, &mirror->link);
     gateway->mirror_count++;
+    moon_errand_begin(&gateway->errands);
     moon_call_init(&mirror->call, gateway->env.upstreams, &mirror->arena, &mirror_events, mirror);
     bool is_good =
         mirror_copy(mirror, &x->request, &target, &body) &&

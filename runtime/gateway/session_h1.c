@@ -69,8 +69,7 @@ static void session_free(struct moon_session *s)
     if (gateway->current_session == s)
         gateway->current_session = NULL;
     free(s);
-    if (gateway->is_draining && gateway->session_count == 0 && gateway->on_drained != NULL)
-        gateway->on_drained(gateway);
+    moon_gateway_settle(gateway);
 }
 
 // Ends the connection, once the client has read what waits for it. What it still sends is read for a

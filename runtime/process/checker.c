@@ -51,17 +51,21 @@ static void checker_rest(struct moon_pacer *pacer)
 }
 
 void moon_check_run(const struct moon_bundle *bundle, struct moon_check_result *result,
-                    bool is_gentle)
+                    const struct moon_user *user)
 {
     struct checker_pacer pacer = {.pacer = {.give_way = checker_rest},
                                   .began_us = moon_clock_real_us()};
     moon_log_set_process("checker");
-    if (is_gentle)
+    if (user != NULL) // others work on meanwhile
         (void)moon_pacer_set(&pacer.pacer);
     struct moon_loading *loading = NULL;
     char *error = NULL;
     (void)alarm(CHECKER_SECONDS); // nobody else may be there to end it
-    enum moon_rc rc = moon_loading_new(bundle, &loading, &error);
+    enum moon_rc rc = MOON_ERR_IO;
+    if (user != NULL && !moon_user_become(user))
+        error = strdup("the checker cannot become the user that workers are");
+    else
+        rc = moon_loading_new(bundle, &loading, &error);
     if (rc == MOON_OK) {
         const struct moon_generation *generation = loading->worker.next;
         rc = moon_facts_of(generation->plan, &result->facts);

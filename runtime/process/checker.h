@@ -7,6 +7,7 @@
 /// Process: supervisor (moon_check_new, moon_check_free), checker (moon_check_run).
 
 #include "process/facts.h"
+#include "process/privilege.h"
 
 #include <sys/types.h>
 
@@ -25,9 +26,10 @@ struct moon_check_result *moon_check_new(void);
 void moon_check_free(struct moon_check_result *result); // accepts NULL
 
 /// Does the work, writes the result, and ends the process. Process: checker.
-/// @param is_gentle  requests are served meanwhile, maybe on the same core: works in small portions
+/// @param user  for a reload: becomes what the workers are, and works in small portions, as requests are served
+///              meanwhile, maybe on the same core. NULL: at the start, when nobody serves and no user is known
 void moon_check_run(const struct moon_bundle *bundle, struct moon_check_result *result,
-                    bool is_gentle) MOON_NORETURN;
+                    const struct moon_user *user) MOON_NORETURN;
 
 /// What to tell when the checker ended with `status` (as waitpid says). Writes `error` where it
 /// could not do so itself. @return true when the configuration can be served

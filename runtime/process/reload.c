@@ -107,7 +107,7 @@ static void reload_start(struct moon_supervisor *supervisor)
     moon_timer_set(&reload->timeout, RELOAD_TIMEOUT_MS);
     pid_t pid = moon_supervisor_fork(supervisor, MOON_FORK_CHECKER, NULL);
     if (pid == 0)
-        moon_check_run(reload->bundle, reload->result, true);
+        moon_check_run(reload->bundle, reload->result, &supervisor->user);
     if (pid == -1 || reload->bundle_fd == -1) {
         reload_failed(supervisor, "no checker could be started");
         return;

@@ -138,8 +138,7 @@ static void serve_end(struct moon_gateway *gateway)
 static void serve_drain_over(struct moon_timer *timer)
 {
     struct serve *serve = timer->owner;
-    moon_log_warn("%zu connections are still open after %lld ms: they are closed",
-                  serve->worker.gateway.session_count, (long long)serve->facts.drain_timeout_ms);
+    moon_gateway_warn_undrained(&serve->worker.gateway);
     moon_loop_stop(timer->loop);
 }
 

@@ -222,7 +222,7 @@ static bool supervisor_check(struct moon_supervisor *supervisor)
     int status = 0;
     pid_t pid = moon_supervisor_fork(supervisor, MOON_FORK_CHECKER, NULL);
     if (pid == 0)
-        moon_check_run(bundle, result, false);
+        moon_check_run(bundle, result, NULL);
     moon_bundle_free(bundle);
     if (pid == -1 || waitpid(pid, &status, 0) == -1 || supervisor->bundle_fd == -1) {
         (void)fprintf(stderr, "moongate: the checker cannot be started: %m\n");

@@ -90,6 +90,7 @@ enum moon_rc moon_worker_init(struct moon_worker *worker, struct moon_state *sta
         .flights = &worker->flights,
         .metrics = state->metrics,
         .leases = state->leases,
+        .errands = &worker->gateway.errands,
         .worker = number,
         .slot = &state->board->slots[number],
     };

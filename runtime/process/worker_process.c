@@ -224,8 +224,7 @@ static void worker_end(struct moon_gateway *gateway)
 static void worker_drain_over(struct moon_timer *timer)
 {
     struct worker_process *process = timer->owner;
-    moon_log_warn("%zu connections are still open after drain_timeout: they are closed",
-                  process->worker.gateway.session_count);
+    moon_gateway_warn_undrained(&process->worker.gateway);
     moon_loop_stop(timer->loop);
 }
 

@@ -6,6 +6,7 @@
 ///
 /// Thread: one worker.
 
+#include "base/errands.h"
 #include "net/dns.h"
 #include "script/bundle.h"
 #include "script/ctx.h"
@@ -31,6 +32,7 @@ struct moon_script_env {
     struct moon_flood *flood;             // NULL in the checker
     struct moon_board_slot *slot;         // NULL in the checker
     struct moon_leases *leases;           // NULL in the checker
+    struct moon_errands *errands;         // NULL in the checker, which handles no request
     int worker;                           // number of this worker
     struct moon_cache_tier *tier;         // of the cache (upstream/cache_tier.h); NULL: none
     struct moon_flood_share *flood_share; // upstream/flood_share.h; NULL: none

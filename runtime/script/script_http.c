@@ -57,6 +57,7 @@ static void http_op_free(struct http_op *op)
     if (script == NULL)
         return;
     http_send_count--;
+    moon_errand_end(script->env.errands);
     script->keep(script->keeper, false); // its backends were the call's
 }
 
@@ -66,6 +67,7 @@ static void http_op_send(struct http_op *op, struct moon_script *script)
     moon_list_push_back(&http_sends, &op->link);
     http_send_count++;
     op->script = script;
+    moon_errand_begin(script->env.errands);
     script->keep(script->keeper, true);
 }
 

@@ -106,7 +106,7 @@ static int sink_gc(lua_State *L)
 
 static void sink_answered(void *owner, enum moon_rc rc, const struct moon_redis_reply *reply)
 {
-    (void)owner;
+    moon_errand_end(owner);
     if (rc != MOON_OK || reply->type == MOON_REDIS_ERROR)
         sink_lost++;
 }
@@ -126,7 +126,9 @@ static int sink_stream(lua_State *L)
     argv[7] = luaL_checklstring(L, 3, &lens[7]);
     bool is_queued = redis != NULL && lens[7] <= SINK_EVENT_BYTES &&
                      moon_redis_command(redis, (int)MOON_COUNT(argv), argv, lens, 1, SINK_REDIS_MS,
-                                        sink_answered, NULL, NULL) == MOON_AGAIN;
+                                        sink_answered, script->env.errands, NULL) == MOON_AGAIN;
+    if (is_queued)
+        moon_errand_begin(script->env.errands);
     lua_pushboolean(L, is_queued);
     return 1;
 }

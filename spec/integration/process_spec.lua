@@ -455,6 +455,34 @@ return {
     assert.equal(200, (process.get(gw:port("http"), "/fast")))
   end)
 
+  it("checks a new configuration as the user that workers are", function()
+    if process.run("id -u"):match("%d+") ~= "0" then
+      pending("only root can become somebody else")
+      return
+    end
+    local text = CONFIG:gsub("access_log =", "user = \"nobody\", access_log ="):format("-", 30)
+    gw = process.start { files = { ["gateway.lua"] = text, ["policies/lazy.lua"] = LAZY }, workers = 1,
+      arguments = "--no-watch" }
+    -- Long enough to be seen: in portions, with rests between them.
+    gw:write_file("gateway.lua", "local n = 0\nfor i = 1, 3e7 do n = n + i end\n" .. text)
+    local before, seen = {}, {}
+    for _, pid in ipairs(process.children(gw.pid)) do
+      before[pid] = true
+    end
+    gw:signal("HUP")
+    assert.truthy(process.eventually(function()
+      for _, pid in ipairs(process.children(gw.pid)) do
+        local uid = process.read(("/proc/%d/status"):format(pid)):match("\nUid:%s+(%d+)")
+        if not before[pid] and uid then
+          seen[#seen + 1] = uid
+        end
+      end
+      return gw:status().generation == 2
+    end))
+    assert.is_true(#seen > 0, "no checker was seen")
+    assert.equal(process.run("id -u nobody"):match("%d+"), seen[#seen])
+  end)
+
   it("keeps the counts of quotas as the user that workers are", function()
     if process.run("id -u"):match("%d+") ~= "0" then
       pending("only root can become somebody else")
