@@ -107,7 +107,9 @@ local DECLARED = { backend = "backends", network = "networks", product = "produc
 --- Reports a name that nothing defines. One whose definition is broken is reported there.
 function Load:need(known, what, name, file, path)
   local declared = DECLARED[what] and self.given[DECLARED[what]]
-  if name == nil or known[name] ~= nil or type(declared) == "table" and declared[name] ~= nil then
+  if name == nil or known[name] ~= nil or type(declared) == "table" and declared[name] ~= nil
+    or declared ~= nil and type(declared) ~= "table"
+  then
     return true
   end
   local names = near.keys(known)
@@ -119,13 +121,13 @@ function Load:need(known, what, name, file, path)
   return false
 end
 
---- Reports a field; not one that the schema has complained of already.
-function Load:fail(path, expected, got, file)
+--- Reports a field; not one that has been complained of already, nor one with such a field in it.
+function Load:fail(path, expected, got, file, hint)
   local shown = self.named:shower()(got)
-  if self.errors:has(file or "gateway.lua", path) then
+  if self.errors:has_within(file or "gateway.lua", path) then
     return
   end
-  self.errors:add({ file = file or "gateway.lua", path = path, expected = expected, got = shown,
+  self.errors:add({ file = file or "gateway.lua", path = path, expected = expected, got = shown, hint = hint,
     message = ("expected %s, got %s"):format(expected, shown) })
 end
 
@@ -192,7 +194,8 @@ function Load:listener(given, path)
   local address, expected = normalize.address(given.address or "")
   if not address then
     if given.address then
-      self:fail(path .. ".address", expected, given.address)
+      local hint = given.address:find("^%d+$") and ":" .. given.address or nil
+      self:fail(path .. ".address", expected, given.address, nil, hint)
     end
     return nil
   end
@@ -359,7 +362,11 @@ function Load:route(site, route, path)
       given[#given + 1] = name
     end
   end
-  if #given ~= 1 then
+  local is_told = false -- what is wrong with the one that is there
+  for _, name in ipairs(MARKERS) do
+    is_told = is_told or #given == 0 and self.errors:has_within("gateway.lua", path .. "." .. name)
+  end
+  if #given ~= 1 and not is_told then
     self.errors:add({ file = "gateway.lua", path = path,
       message = ("a route has exactly one of apis, backend, redirect, reply; this one has %s"):format(
         #given == 0 and "none" or table.concat(given, " and ")) })
@@ -437,7 +444,7 @@ function Load:sites()
     for j, host in ipairs(site.hosts) do
       local at, name = ("%s.hosts[%d]"):format(path, j), normalize.host(host)
       if not name then
-        self:fail(at, "a host name without port, *.name, or *", host)
+        self:fail(at, "a host name without port, *.name, or *", host, nil, host == "_" and "*" or nil)
       else
         self:own_host(owners, name, site, path, at)
       end
@@ -673,14 +680,13 @@ end
 function Load:user_policies()
   for _, name in ipairs(self.files:names("policies")) do
     local file = "policies/" .. name .. ".lua"
-    local module, err = self.files:policy(name)
+    local module, err, hint = self.files:policy(name)
     if module then
-      local ok, why = pcall(self.listings.validator, self.listings, module)
-      err = not ok and ("the schema of policy %q is not valid: %s"):format(name,
-        (tostring(why):gsub("^.-:%d+: schema: ", "")))
+      local _, why = self.listings:validator(module)
+      err = why and ("the schema of policy %q is not valid: %s"):format(name, why)
     end
     if err and not self.errors:has_file(file) then
-      self.errors:add({ file = file, message = err })
+      self.errors:add({ file = file, message = err, hint = hint })
     end
   end
 end
@@ -752,6 +758,7 @@ function M.load(source, options)
   elseif not ok then
     error(err, 0)
   end
+  files:report_unset(#errors.list > 0 and errors or warnings)
   if #errors.list > 0 then
     return nil, errors:sort()
   end

@@ -105,6 +105,10 @@ function M:define(given, report)
       end
     elseif type(value) == "string" then
       self.values[name] = value
+      local inner = value:match("{{%s*([%w_][%w_.-]*)%s*}}")
+      if inner and given[inner] ~= nil then
+        report(name, ("expected a text without other named values, got one with {{%s}}"):format(inner))
+      end
     else
       self.values[name] = ""
       report(name, ("expected a text, { env = \"NAME\" } or { file = \"path\" }, got %s"):format(
@@ -139,13 +143,14 @@ function M:expand(text)
   return out, errs
 end
 
---- Copies tables, every string in them expanded. What is no plain table stays itself.
+--- Copies tables, every string in them expanded. What is no plain table stays itself; a table that
+--- is found in two places, or within itself, is copied once.
 ---@param value any
 ---@param path string
 ---@param is_opaque fun(value: any): boolean
 ---@param report fun(path: string, message: string, hint: string?)
 function M:expand_all(value, path, is_opaque, report)
-  local join = require("moongate.schema").join
+  local join, copies = require("moongate.schema").join, {}
   local function walk(item, at, depth)
     if type(item) == "string" then
       local text, errs = self:expand(item)
@@ -155,8 +160,11 @@ function M:expand_all(value, path, is_opaque, report)
       return text
     elseif type(item) ~= "table" or is_opaque(item) or depth > 64 then
       return item
+    elseif copies[item] then
+      return copies[item]
     end
     local out = {}
+    copies[item] = out
     for key, inner in next, item do
       out[key] = walk(inner, join(at, key), depth + 1)
     end

@@ -1,6 +1,8 @@
 -- SPDX-License-Identifier: Apache-2.0
 --- Near misses: what the writer of an unknown name most likely meant.
 
+local foreign = require("moongate.foreign")
+
 local M = {}
 
 --- Edit distance with transpositions (optimal string alignment), up to a ceiling.
@@ -49,6 +51,19 @@ local function is_akin(name, candidate)
   return same >= 4 and same * 2 > #short
 end
 
+--- The candidate that other gateways call `name`.
+local function translated(name, candidates)
+  local ours = foreign[name:lower():gsub("[- ]", "_")]
+  for i = 1, ours and #ours or 0 do
+    for j = 1, #candidates do
+      if candidates[j] == ours[i] then
+        return ours[i]
+      end
+    end
+  end
+  return nil
+end
+
 --- Finds the candidate nearest to `name`, if one is near enough to be worth saying.
 ---@param name string
 ---@param candidates string[]
@@ -56,6 +71,10 @@ end
 function M.find(name, candidates)
   if #name > 64 then
     return nil
+  end
+  local known = translated(name, candidates)
+  if known then
+    return known
   end
   local ceiling = #name <= 3 and 1 or #name <= 7 and 2 or 3
   local folded = name:lower():gsub("[-_ ]", "")

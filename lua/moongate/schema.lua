@@ -7,6 +7,7 @@
 --- items, minItems, maxItems, enum, minimum, maximum, exclusiveMinimum, minLength, maxLength,
 --- pattern (a Lua pattern), oneOf/anyOf, default, secret, check, expected, description, example.
 
+local definition = require("moongate.schema_definition")
 local near = require("moongate.near")
 
 local M = {}
@@ -88,6 +89,20 @@ local function quoted(s)
   end) .. '"'
 end
 
+--- The first item that a list lacks: a name that has no value was written there. Nil for what is no list.
+local function first_hole(t)
+  for key in next, t do
+    if type(key) ~= "number" or key < 1 or key ~= math.floor(key) then
+      return nil
+    end
+  end
+  local i = 1
+  while t[i] ~= nil do
+    i = i + 1
+  end
+  return i
+end
+
 --- A value as an error shows it.
 ---@param value any
 ---@return string
@@ -107,6 +122,10 @@ function M.show(value)
     end
     if is_array(value) then
       return ("a list of %d"):format(#value)
+    end
+    local hole = first_hole(value)
+    if hole then
+      return ("a list whose item %d is nil"):format(hole)
     end
     return #value == 0 and "a table" or ("a table that has %s without a name"):format(
       #value == 1 and "an item" or #value .. " items")
@@ -408,11 +427,14 @@ local makers = {
   integer = check_number,
 }
 
--- What is said of one value where a list of such values is wanted; nil for all else.
+-- What is said of one value where a list of such values is wanted, or a table with known fields; nil for
+-- all else.
 local function unlisted(def, state, value)
+  local shown = show(state, value)
   if def.type == "array" and type(value) == "string" then
-    local shown = show(state, value)
     return ("expected %s, got %s; write { %s }"):format(M.expected(def), shown, shown)
+  elseif def.type == "object" and def.order and #def.order <= KNOWN_FIELDS and type(value) ~= "table" then
+    return ("expected %s with %s, got %s"):format(M.expected(def), list_of(def.order, "or"), shown)
   end
   return nil
 end
@@ -422,7 +444,7 @@ local function compile_typed(def)
   local names = type(def.type) == "table" and def.type or { def.type or "any" }
   local checks, tests = {}, {}
   for i, name in ipairs(names) do
-    tests[i] = types[name] or error(("schema: unknown type %q"):format(tostring(name)))
+    tests[i] = types[name] or error(("schema: unknown type %q"):format(tostring(name)), 0)
     checks[i] = (makers[name] or function()
       return identity
     end)(def)
@@ -525,7 +547,9 @@ end
 --- Compiles a schema.
 ---@param def table
 ---@return moongate.Validator
+--- @raises "schema: …" where it is none
 function M.compile(def)
+  definition.check(def)
   return setmetatable({ root = compile(def) }, Validator)
 end
 

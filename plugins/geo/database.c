@@ -80,7 +80,7 @@ static const char *load(const char *path, MMDB_s *mmdb, int *fd, struct stamp *s
 {
     struct stat st;
     char name[40];
-    int from = open(path, O_RDONLY | O_CLOEXEC);
+    int from = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); // a FIFO would be waited for
     if (from == -1 || fstat(from, &st) == -1) {
         const char *why = strerrordesc_np(errno);
         if (from != -1) {

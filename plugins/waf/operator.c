@@ -3,9 +3,12 @@
 #include "waf/out.h"
 #include "waf/waf.h"
 
-#include <stdio.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 static const struct {
     const char *name;
@@ -179,6 +182,21 @@ static const char *prepare_pm(struct waf_ruleset *rules, struct waf_op *op,
     return phrases.n == 0 ? "@pm wants phrases" : add_pm(rules, op, &phrases);
 }
 
+FILE *waf_open_file(const char *path)
+{
+    struct stat st;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd == -1) {
+        return NULL;
+    }
+    FILE *f = fstat(fd, &st) == 0 && S_ISREG(st.st_mode) ? fdopen(fd, "r") : NULL;
+    if (f == NULL) {
+        errno = EINVAL;
+        (void)close(fd);
+    }
+    return f;
+}
+
 static FILE *open_beside(const char *file, struct waf_str name)
 {
     char path[4096];
@@ -186,7 +204,7 @@ static FILE *open_beside(const char *file, struct waf_str name)
     int dir = slash == NULL || (name.n != 0 && name.p[0] == '/') ? 0 : (int)(slash + 1 - file);
     int n =
         snprintf(path, sizeof path, "%.*s%.*s", dir, file == NULL ? "" : file, (int)name.n, name.p);
-    return n < 0 || (size_t)n >= sizeof path ? NULL : fopen(path, "re");
+    return n < 0 || (size_t)n >= sizeof path ? NULL : waf_open_file(path);
 }
 
 // Lines of a data file, trimmed, without comments; files of one name follow blanks in the parameter.

@@ -355,7 +355,7 @@ static const char *beside(struct waf_compiler *c, struct waf_str path)
 static bool d_unicode_map(struct waf_compiler *c, const struct waf_str *w, unsigned n, int arg)
 {
     (void)n, (void)arg;
-    FILE *f = fopen(beside(c, w[0]), "re");
+    FILE *f = waf_open_file(beside(c, w[0]));
     if (f == NULL) {
         return waf_fail(c, "cannot open '%s': %s", w[0].p, strerror(errno));
     }
@@ -611,7 +611,7 @@ static bool read_text(struct waf_compiler *c, struct waf_str text)
 
 static bool read_whole(struct waf_compiler *c, const char *path, struct waf_str *out)
 {
-    FILE *f = fopen(path, "re");
+    FILE *f = waf_open_file(path);
     if (f == NULL) {
         return waf_fail(c, "cannot open '%s': %s", path, strerror(errno));
     }

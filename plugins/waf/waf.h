@@ -7,6 +7,7 @@
 #include "waf/transform.h"
 
 #include <pcre2.h>
+#include <stdio.h>
 
 enum { WAF_PHASES = 5, WAF_NO_BIT = 0xffff, WAF_CAPTURES = 10 };
 
@@ -544,6 +545,8 @@ bool waf_op_is_numeric(enum waf_op_kind kind);
 bool waf_re_match(struct waf_tx *tx, const pcre2_code *re, struct waf_str s);
 void waf_set_match_limit(uint32_t limit);
 struct waf_need waf_op_need(const struct waf_op *op, struct waf_arena *scratch);
+/// Opens a regular file to read: a FIFO would be waited for. @return NULL and errno
+FILE *waf_open_file(const char *path);
 const char *waf_op_prepare(struct waf_ruleset *rules, struct waf_op *op, const char *file,
                            struct waf_arena *scratch); // NULL, or what is wrong
 pcre2_code *waf_re_compile(struct waf_ruleset *rules, struct waf_str pattern, uint32_t options,

@@ -77,12 +77,20 @@ static char *bundle_read_all(int fd, size_t size, size_t *len)
     return text;
 }
 
+static bool bundle_is_lua(const char *path)
+{
+    return moon_slice_ends(moon_slice_text(path), MOON_S(".lua"));
+}
+
 static enum moon_rc bundle_add_file(struct bundle_walk *walk, const char *full,
                                     const char *relative, size_t size)
 {
     if (walk->bundle->count >= BUNDLE_FILES || walk->bundle->bytes + size > BUNDLE_BYTES)
         return bundle_error(walk, full, "the directory holds more than 64 MiB or 20,000 files");
     int fd = open(full, O_RDONLY | O_CLOEXEC);
+    // What is no Lua is read where a field names it, and complained of there.
+    if (fd == -1 && errno == EACCES && !bundle_is_lua(relative))
+        return MOON_OK;
     if (fd == -1)
         return bundle_error(walk, full, strerror(errno));
     size_t len;
@@ -104,7 +112,7 @@ static bool bundle_is_skipped(const char *name, const char *relative)
 {
     bool is_top = relative[0] == '\0';
     return name[0] == '.' || (is_top && strcmp(name, "spec") == 0) ||
-           strcmp(name, "node_modules") == 0;
+           strcmp(name, "node_modules") == 0 || strcmp(name, "lost+found") == 0;
 }
 
 // NOLINTNEXTLINE(misc-no-recursion): of bounded depth
@@ -118,12 +126,17 @@ static enum moon_rc bundle_visit(struct bundle_walk *walk, const char *relative,
     int m = snprintf(full, sizeof(full), "%s/%s", walk->bundle->dir, path);
     if (n < 0 || m < 0 || (size_t)n >= sizeof(path) || (size_t)m >= sizeof(full))
         return bundle_error(walk, name, "the path is too long");
-    if (stat(full, &st) == -1)
-        return MOON_OK; // a dangling link, or gone meanwhile
+    bool is_lua = bundle_is_lua(name);
+    if (stat(full, &st) == -1) {
+        // Gone meanwhile, or a link to nothing: without its file an API would be gone, too.
+        bool is_link = is_lua && lstat(full, &st) == 0;
+        return is_link ? bundle_error(walk, full, "is a link to nothing") : MOON_OK;
+    }
     if (S_ISDIR(st.st_mode))
         return depth >= BUNDLE_DEPTH ? MOON_OK : bundle_walk_dir(walk, path, depth + 1);
-    bool is_lua = moon_slice_ends(moon_slice_text(name), MOON_S(".lua"));
-    if (!S_ISREG(st.st_mode) || (st.st_size > BUNDLE_FILE_BYTES && !is_lua))
+    if (!S_ISREG(st.st_mode))
+        return is_lua ? bundle_error(walk, full, "is no regular file") : MOON_OK;
+    if (st.st_size > BUNDLE_FILE_BYTES && !is_lua)
         return MOON_OK;
     return bundle_add_file(walk, full, path, (size_t)st.st_size);
 }

@@ -169,11 +169,14 @@ static bool state_read_disk(const struct moon_bundle *bundle, const char *path,
     errno = ENAMETOOLONG;
     if (n < 0 || (size_t)n >= sizeof(full))
         return false;
-    int fd = open(full, O_RDONLY | O_CLOEXEC);
+    struct stat st;
+    int fd = open(full, O_RDONLY | O_CLOEXEC | O_NONBLOCK); // a FIFO would be waited for
     if (fd == -1)
         return false;
     int why = EFBIG;
-    for (;;) {
+    if (fstat(fd, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode))
+        why = EINVAL;
+    while (why == EFBIG) {
         char *room;
         size_t left;
         if (moon_buf_room(out, 65536, &room, &left) != MOON_OK)
@@ -207,7 +210,7 @@ static int source_read(lua_State *L)
         moon_buf_fini(&bytes);
         return 1;
     }
-    const char *why = strerrordesc_np(errno);
+    const char *why = errno == EINVAL ? "is no regular file" : strerrordesc_np(errno);
     moon_buf_fini(&bytes);
     lua_pushnil(L);
     lua_pushstring(L, why);

@@ -155,6 +155,28 @@ describe("moongate", function()
       assert.matches("warning: user: there is no user no%-such%-user", (select(2, moongate("check " .. dir))))
     end)
 
+    it("waits for no file that is none, and misses none that a link has lost", function()
+      local key = [[named_values = { key = { file = "key" } },]]
+      local cases = {
+        { "mkfifo key", key, "gateway.lua:2: named_values.key: file key cannot be read: is no regular file" },
+        { "ln -s /dev/zero key", key, "file key cannot be read: is no regular file" },
+        { "mkfifo geo", [[geoip = { country = "geo" },]], "geoip.country: expected an MMDB file" },
+        { "mkfifo waf.conf", [[policies = { inbound = {
+            require("moongate.policies").waf { ruleset = "waf.conf" } } },]], "waf.conf': Invalid argument" },
+        { "mkdir apis; ln -s nowhere apis/orders.lua", "", "/apis/orders.lua: is a link to nothing" },
+        { "mkdir apis; ln -s orders.lua apis/orders.lua", "", "/apis/orders.lua: is a link to nothing" },
+        { "mkdir apis; mkfifo apis/orders.lua", "", "/apis/orders.lua: is no regular file" },
+        { "mkdir lib; ln -s /dev/null lib/a.lua", "", "/lib/a.lua: is no regular file" },
+      }
+      for _, case in ipairs(cases) do
+        process.run(("rm -rf '%s'/* && cd '%s' && %s"):format(dir, dir, case[1]))
+        write("gateway.lua", CONFIG:format(case[2]))
+        local _, errors, status = moongate(("check '%s'"):format(dir))
+        assert.equal(1, status, case[1])
+        assert.truthy(errors:find(case[3], 1, true), errors)
+      end
+    end)
+
     it("says that there is nothing to check", function()
       local _, errors, status = moongate("check " .. dir)
       assert.equal(1, status)

@@ -55,7 +55,7 @@ return f.record("One API: a file of `apis/`.", {
   { "description", f.str("What it is for.") },
   { "version", f.str("Version for people.") },
   { "paths", f.list("Where it is reached, below routes that have `apis`.",
-    f.str("A path.", { pattern = "^/[^*{}?#]*$", expected = "a path without parameters" }),
+    f.str("A path.", { pattern = "^/[^*{}?#]*$", expected = "a path that starts with \"/\", without parameters" }),
     { minItems = 1 }), true },
   { "backend", f.str("Backend that serves it, unless a policy says otherwise.") },
   { "subscription", subscription },

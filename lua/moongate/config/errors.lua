@@ -56,6 +56,17 @@ function M:has(file, path)
   return false
 end
 
+--- Whether a field of a file, or one within it, has been complained of.
+function M:has_within(file, path)
+  for _, err in ipairs(self.list) do
+    local at = err.file == file and err.path
+    if at and at:sub(1, #path) == path and at:find("^[.%[]", #path + 1) or at == path then
+      return true
+    end
+  end
+  return false
+end
+
 --- Whether a file has been complained of.
 function M:has_file(file)
   for _, err in ipairs(self.list) do
@@ -74,9 +85,21 @@ function M:add_all(file, errs)
   end
 end
 
+local RAISED_BYTES = 2000
+
+--- What was raised, as a text: values of the user's may be anything, and do anything when asked.
+---@param raised any
+---@return string
+function M.text_of(raised)
+  if type(raised) ~= "string" then
+    return ("an error that is no text, but %s"):format(raised == nil and "nil" or "a " .. type(raised))
+  end
+  return #raised > RAISED_BYTES and raised:sub(1, RAISED_BYTES) .. "..." or raised
+end
+
 --- Adds an error that Lua raised: "gateway.lua:3: unexpected symbol near '}'".
-function M:add_raised(file, message)
-  message = tostring(message)
+function M:add_raised(file, raised)
+  local message = M.text_of(raised)
   local named, line, rest = message:match("^([^:\n]+):(%d+): (.*)$")
   if named and self.maps[named] then
     self:add({ file = named, line = tonumber(line), message = rest })
@@ -84,6 +107,8 @@ function M:add_raised(file, message)
     self:add({ file = file, message = message })
   end
 end
+
+local MOST = 100 -- more are counted only: the first ones are read
 
 function M:sort()
   table.sort(self.list, function(a, b)
@@ -96,6 +121,13 @@ function M:sort()
     end
     return a.message < b.message
   end)
+  local more = #self.list - MOST
+  for i = #self.list, MOST + 1, -1 do
+    self.list[i] = nil
+  end
+  if more > 0 then
+    self.list[MOST + 1] = { file = self.list[MOST].file, message = ("%d more"):format(more) }
+  end
   return self.list
 end
 

@@ -30,7 +30,45 @@ end
 ---@param source moongate.Source
 ---@param errors table
 function M.new(source, errors)
-  return setmetatable({ source = source, errors = errors, libs = {}, policies = {} }, M)
+  return setmetatable({ source = source, errors = errors, libs = {}, policies = {}, unset = {} }, M)
+end
+
+-- What names that are often left undeclared stand for.
+local DECLARATIONS = {
+  base = 'local base = require("moongate.policies").base', p = 'local p = require("moongate.policies")',
+  reply = 'local reply = require("moongate.reply")',
+}
+
+--- Notes the globals that a file reads while it runs and that nobody has set: a misspelt name is nil to
+--- Lua, and a table with nil in it is one without.
+function M:note_unset(env)
+  return setmetatable(env, { __index = function(_, name)
+    local at = debug.getinfo(2, "Sl")
+    local file, line = at.source:match("^@(.*)$"), at.currentline
+    local key = ("%s:%s:%s"):format(file, line, tostring(name))
+    if file and type(name) == "string" and not self.unset[key] then
+      self.unset[key] = true
+      self.unset[#self.unset + 1] = { file = file, line = line, name = name, message =
+        ("the name %q has no value%s"):format(name, DECLARATIONS[name] and "; write " .. DECLARATIONS[name]
+          or ""), hint = not DECLARATIONS[name] and near.find(name, near.keys(env)) or nil }
+    end
+    return nil
+  end })
+end
+
+--- Adds to `list` the names without a value that no error on the same line speaks of.
+---@param list table  the errors or the warnings of the load
+function M:report_unset(list)
+  for _, one in ipairs(self.unset) do
+    local is_told = false
+    for _, err in ipairs(self.errors.list) do
+      is_told = is_told or err.file == one.file and err.line == one.line
+        and err.message:find("'" .. one.name .. "'", 1, true) ~= nil
+    end
+    if not is_told then
+      list:add({ file = one.file, line = one.line, message = one.message, hint = one.hint })
+    end
+  end
 end
 
 --- What `require` does in user code.
@@ -94,7 +132,9 @@ function M:run(path)
   end
   local outer = self.running
   self.running = path -- and stays it where the budget ends the load
+  self:note_unset(env)
   local ok, value = pcall(chunk)
+  setmetatable(env, nil)
   if not fuel.is_spent() then
     self.running = outer
   end
@@ -172,6 +212,17 @@ end
 
 local SECTIONS = { "inbound", "backend", "outbound", "on_error", "log" }
 
+--- The section that a function of a policy was meant for, where its name comes near one.
+local function near_section(module)
+  for _, name in ipairs(near.keys(module)) do
+    local hint = type(module[name]) == "function" and near.find(name, SECTIONS)
+    if hint then
+      return hint
+    end
+  end
+  return nil
+end
+
 --- The module of a policy, or nil and the reason.
 ---@param name string
 ---@return table? module
@@ -209,13 +260,14 @@ function M:policy(name)
   if known.module then
     local acts = false
     for _, section in ipairs(SECTIONS) do
-      acts = acts or type(known.module[section]) == "function"
+      acts = acts or type(rawget(known.module, section)) == "function"
     end
     if not acts then
-      known.module = nil
       known.err = ("policy %q has no function inbound, backend, outbound, on_error or log"):format(
         name
       )
+      known.hint = near_section(known.module)
+      known.module = nil
     end
   end
   return known.module, known.err, known.hint

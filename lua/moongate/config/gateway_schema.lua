@@ -51,9 +51,9 @@ end
 
 local limits = f.record("What one client, connection or request may use.", {
   { "head_bytes", f.bytes("Longest request head; beyond it 431.",
-    { default = 32768, maximum = f.MOST_HEAD_BYTES }) },
+    { minimum = 256, default = 32768, maximum = f.MOST_HEAD_BYTES }) },
   { "header_count", f.int("Most header fields; beyond it 431.", 1, { default = 128 }) },
-  { "uri_bytes", f.bytes("Longest request target; beyond it 414.", { default = 8192 }) },
+  { "uri_bytes", f.bytes("Longest request target; beyond it 414.", { minimum = 16, default = 8192 }) },
   { "body_bytes", f.bytes("Longest request body; beyond it 413. 0: no limit.",
     { default = 0 }) },
   { "head_timeout", f.seconds("Until a request's head is complete; then 408.", { default = 10 }) },

@@ -3,6 +3,7 @@
 --- once.
 
 local chain -- moongate.chain, which requires this module
+local errors_of = require("moongate.config.errors")
 local expression = require("moongate.expression")
 local near = require("moongate.near")
 local policies = require("moongate.policies")
@@ -73,13 +74,20 @@ function M.new(files, errors, named)
   }, M)
 end
 
+--- The compiled schema of a policy; false where it has none.
+---@return moongate.Validator|false|nil
+---@return string? err  what is wrong with the schema
 function M:validator(module)
   local v = self.validators[module]
-  if not v then
-    v = module.schema and schema.compile(module.schema) or false
+  if v == nil then
+    local ok, made = true, false
+    if module.schema ~= nil then
+      ok, made = pcall(schema.compile, module.schema)
+    end
+    v = ok and { made } or { nil, (errors_of.text_of(made):gsub("^schema: ", "")) }
     self.validators[module] = v
   end
-  return v
+  return v[1], v[2]
 end
 
 --- Place of an error in a policy's options: the field's line where it can be read from the file
@@ -165,8 +173,10 @@ local function legal_sections(module)
 end
 
 function M:check_conf(module, record, scope, path, conf)
-  local validator = self:validator(module)
-  if not validator then
+  local validator, why = self:validator(module)
+  if why then
+    return nil, false -- told by its file
+  elseif not validator then
     return conf, true
   end
   local result, errs = validator:check(conf, {
@@ -474,11 +484,12 @@ function M:prepare(listing, record, scope)
       file = listing.file, line = listing.line, api = scope.api, products = scope.products,
       blocks = listing.blocks, forwards = listing.forwards,
     }, { __index = self.env })
-    local ok
-    ok, result = pcall(module.prepare, listing.conf, env)
-    if not ok then
-      local message = type(result) == "string" and result:gsub("^policies/[%w_]+%.lua:%d+: ", "")
-        or "an error that is no text"
+    local ok, why
+    ok, result, why = pcall(module.prepare, listing.conf, env)
+    if not ok or result == nil and type(why) == "string" then
+      local raised = ok and why or result
+      local message = type(raised) == "string" and raised:gsub("^policies/[%w_]+%.lua:%d+: ", "")
+        or errors_of.text_of(raised)
       self:fail(record, scope, listing.path, {
         message = ("policy %q refuses these options: %s"):format(record.name, message),
       })

@@ -200,7 +200,9 @@ end
 ---@return string?
 function M.host(host)
   host = host:lower()
-  if host == "*" or host:find("^%*%.[%w_-][%w_.-]*$") or host:find("^[%w_-][%w_.-]*$")
+  if host == "_" or #host > 253 then -- nginx's name for any host; longer than names can be
+    return nil
+  elseif host == "*" or host:find("^%*%.[%w_-][%w_.-]*$") or host:find("^[%w_-][%w_.-]*$")
     or host:find("^%[[%x:.]+%]$")
   then
     return host

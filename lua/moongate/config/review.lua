@@ -48,6 +48,12 @@ local function review_leaf(self, leaf, used, warned)
     end
   end
   local place = leaf.source.file .. leaf.source.path
+  local name = leaf.path:match("/:([%a_][%w_]*)")
+  if name and not warned[place .. ":"] then
+    warned[place .. ":"] = true
+    self:warn(leaf.source.file, leaf.source.path,
+      ("\":%s\" is taken as it is; a parameter is written {%s}"):format(name, name))
+  end
   if not answers and not warned[place] then
     warned[place] = true
     self:warn(leaf.source.file, leaf.source.path,

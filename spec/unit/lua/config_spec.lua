@@ -71,6 +71,25 @@ describe("the configuration", function()
     end
   end)
 
+  it("copies tables that are within themselves, or in many places, once", function()
+    for _, text in ipairs({
+      "local t = {} t.a, t.b, t.networks = t, t, { x = t }\nreturn t",
+      "local t = {} for _ = 1, 60 do t = { a = t, b = t } end\nreturn { backends = { x = t } }",
+      "local t = {} for _ = 1, 60 do t = { t, t } end\nreturn { networks = { x = t } }",
+    }) do
+      local plan, errors = config.load(directory.source({ ["gateway.lua"] = text }), { budget_s = 1 })
+      assert.is_nil(plan)
+      assert.not_matches("budget", text_of(errors))
+      assert.is_true(#errors < 10, text_of(errors))
+    end
+  end)
+
+  it("tells the first hundred mistakes, and counts the others", function()
+    local _, errors = load_gateway(SITE .. "networks = { x = { " .. ('"y", '):rep(1000) .. "} },\n")
+    assert.equal(101, #errors)
+    assert.equal("gateway.lua: 900 more", (text_of(errors):match("[^\n]*$")))
+  end)
+
   it("collects every error, with file, line, field and near miss", function()
     local plan, errors = load_gateway(SITE .. [[
 limit = {},
