@@ -127,8 +127,8 @@ function Load:fail(path, expected, got, file, hint)
   if self.errors:has_within(file or "gateway.lua", path) then
     return
   end
-  self.errors:add({ file = file or "gateway.lua", path = path, expected = expected, got = shown, hint = hint,
-    message = ("expected %s, got %s"):format(expected, shown) })
+  self.errors:add({ file = file or "gateway.lua", path = path, expected = expected, got = shown,
+    hint = hint, message = ("expected %s, got %s"):format(expected, shown) })
 end
 
 function Load:warn(file, path, message)

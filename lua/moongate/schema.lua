@@ -89,7 +89,7 @@ local function quoted(s)
   end) .. '"'
 end
 
---- The first item that a list lacks: a name that has no value was written there. Nil for what is no list.
+--- The first item that a list lacks: a name that has no value was written there. Nil for no list.
 local function first_hole(t)
   for key in next, t do
     if type(key) ~= "number" or key < 1 or key ~= math.floor(key) then
@@ -433,7 +433,9 @@ local function unlisted(def, state, value)
   local shown = show(state, value)
   if def.type == "array" and type(value) == "string" then
     return ("expected %s, got %s; write { %s }"):format(M.expected(def), shown, shown)
-  elseif def.type == "object" and def.order and #def.order <= KNOWN_FIELDS and type(value) ~= "table" then
+  end
+  local is_known = def.type == "object" and def.order and #def.order <= KNOWN_FIELDS
+  if is_known and type(value) ~= "table" then
     return ("expected %s with %s, got %s"):format(M.expected(def), list_of(def.order, "or"), shown)
   end
   return nil

@@ -10,14 +10,16 @@ local MAX_DEPTH = 64
 
 --- Keywords, and the types of their values. Those that are `true` say something to people only.
 local KEYWORDS = {
-  type = { "string", "table" }, properties = { "table" }, order = { "table" }, required = { "table" },
-  additionalProperties = { "boolean", "table" }, propertyNames = { "string" }, nameExpected = { "string" },
+  type = { "string", "table" }, properties = { "table" }, order = { "table" },
+  required = { "table" }, additionalProperties = { "boolean", "table" },
+  propertyNames = { "string" }, nameExpected = { "string" },
   items = { "table" }, minItems = { "number" }, maxItems = { "number" }, enum = { "table" },
   minimum = { "number" }, maximum = { "number" }, exclusiveMinimum = { "number" },
   minLength = { "number" }, maxLength = { "number" }, pattern = { "string" }, oneOf = { "table" },
   anyOf = { "table" }, secret = { "boolean" }, check = { "function" }, expected = { "string" },
-  unit = { "string" }, is_policies = true, default = true, description = true, example = true, examples = true,
-  title = true, deprecated = true, ["$comment"] = true, ["$schema"] = true, ["$id"] = true,
+  unit = { "string" }, is_policies = true, default = true, description = true, example = true,
+  examples = true, title = true, deprecated = true, ["$comment"] = true, ["$schema"] = true,
+  ["$id"] = true,
 }
 
 local function refuse(at, format, ...)

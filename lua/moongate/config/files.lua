@@ -33,6 +33,8 @@ function M.new(source, errors)
   return setmetatable({ source = source, errors = errors, libs = {}, policies = {}, unset = {} }, M)
 end
 
+local UNSET_MOST = 100
+
 -- What names that are often left undeclared stand for.
 local DECLARATIONS = {
   base = 'local base = require("moongate.policies").base', p = 'local p = require("moongate.policies")',
@@ -46,11 +48,14 @@ function M:note_unset(env)
     local at = debug.getinfo(2, "Sl")
     local file, line = at.source:match("^@(.*)$"), at.currentline
     local key = ("%s:%s:%s"):format(file, line, tostring(name))
-    if file and type(name) == "string" and not self.unset[key] then
+    if file and type(name) == "string" and not self.unset[key] and #self.unset < UNSET_MOST then
+      local remedy = DECLARATIONS[name]
       self.unset[key] = true
-      self.unset[#self.unset + 1] = { file = file, line = line, name = name, message =
-        ("the name %q has no value%s"):format(name, DECLARATIONS[name] and "; write " .. DECLARATIONS[name]
-          or ""), hint = not DECLARATIONS[name] and near.find(name, near.keys(env)) or nil }
+      self.unset[#self.unset + 1] = {
+        file = file, line = line, name = name,
+        message = ("the name %q has no value%s"):format(name, remedy and "; write " .. remedy or ""),
+        hint = not remedy and near.find(name, near.keys(env)) or nil,
+      }
     end
     return nil
   end })
