@@ -130,7 +130,7 @@ static int run(struct waf_ruleset *rules, const struct request *r, bool tell)
         }
         stop = waf_tx_response_body_end(tx, &v);
     }
-    waf_tx_logging(tx);
+    waf_tx_logging(tx, 200);
     for (size_t i = 0; tell && i < waf_tx_fired_count(tx); i++) {
         struct waf_str l = waf_tx_error_log(tx, i);
         printf("    %.*s\n", (int)(l.n > 250 ? 250 : l.n), l.p);

@@ -11,6 +11,7 @@ static struct waf_str sum(struct waf_tx *tx, struct waf_str old, struct waf_str 
     if (over) {
         v = a;
     }
+    v = v < 0 ? 0 : v; // counters do not go below
     return waf_digits(&tx->arena, v);
 }
 

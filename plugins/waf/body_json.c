@@ -137,15 +137,36 @@ static bool read_escape(struct json *j, char **d)
     return true;
 }
 
+// Steps over a byte of a string, or a character of several. What is no UTF-8 by its form is no JSON.
+static bool step(struct json *j)
+{
+    const unsigned char *p = (const unsigned char *)j->p;
+    size_t more = p[0] < 0x80 ? 0 : p[0] < 0xc0 ? SIZE_MAX : p[0] < 0xe0 ? 1 : p[0] < 0xf0 ? 2 : 3;
+    if (p[0] < 32) {
+        return fail(j, "control character in string");
+    }
+    if (p[0] >= 0xf8 || more >= (size_t)(j->end - j->p)) {
+        return fail(j, "invalid UTF-8 in string");
+    }
+    for (size_t i = 1; i <= more; i++) {
+        if ((p[i] & 0xc0) != 0x80) {
+            return fail(j, "invalid UTF-8 in string");
+        }
+    }
+    j->p += 1 + more;
+    return true;
+}
+
 // After the opening quote.
 static bool read_string(struct json *j, struct waf_str *out)
 {
     const char *start = j->p;
     while (j->p < j->end && *j->p != '"' && *j->p != '\\') {
-        if ((unsigned char)*j->p < 32) {
-            return fail(j, "control character in string");
+        if (*j->p >= 32) { // plain ASCII; other bytes are negative, or control
+            j->p++;
+        } else if (!step(j)) {
+            return false;
         }
-        j->p++;
     }
     if (j->p == j->end) {
         return fail(j, "unfinished string");
@@ -166,10 +187,12 @@ static bool read_string(struct json *j, struct waf_str *out)
             if (!read_escape(j, &d)) {
                 return false;
             }
-        } else if ((unsigned char)*j->p < 32) {
-            return fail(j, "control character in string");
         } else {
-            *d++ = *j->p++;
+            const char *from = j->p;
+            if (!step(j)) {
+                return false;
+            }
+            d = (char *)mempcpy(d, from, (size_t)(j->p - from));
         }
     }
     if (j->p == j->end) {

@@ -109,6 +109,7 @@ static bool read_boundary(struct reader *r)
     if (memcmp(ct.p + at, "boundary", 8) != 0) {
         return fail(r, "Invalid boundary in C-T (case sensitivity).");
     }
+    r->m->missing_semicolon = memchr(ct.p, ';', (size_t)at) == NULL;
     size_t i = (size_t)at + 8;
     while (i < ct.n && waf_is_space((unsigned char)ct.p[i])) {
         r->m->boundary_whitespace = true;
@@ -175,23 +176,27 @@ static const char *param_value(struct reader *r, const char *p, const char *end,
     return p;
 }
 
+// As mod_security2 has it, there are two; a third (filename*) may be the name that the application
+// takes.
 static bool read_param(struct reader *r, struct waf_str name, struct waf_str value)
 {
     struct part *part = &r->part;
-    if (waf_ieq(name, WAF_LIT("name"))) {
+    if (waf_eq(name, WAF_LIT("name"))) {
         if (part->has_name) {
             return fail(r, "Duplicate Content-Disposition name.");
         }
         part->has_name = true;
         part->name = value;
         r->m->name = value;
-    } else if (waf_ieq(name, WAF_LIT("filename"))) {
+    } else if (waf_eq(name, WAF_LIT("filename"))) {
         if (part->has_filename) {
             return fail(r, "Duplicate Content-Disposition filename.");
         }
         part->has_filename = true;
         part->filename = value;
         r->m->filename = value;
+    } else {
+        return fail(r, "Invalid Content-Disposition header (-11)");
     }
     return true;
 }
@@ -332,9 +337,10 @@ static void end_part(struct reader *r, const char *boundary_line)
     }
     if (stop > r->part.content && stop[-1] == '\n') {
         stop--;
-        if (stop > r->part.content && stop[-1] == '\r') {
-            stop--;
-        }
+        bool is_crlf = stop > r->part.content && stop[-1] == '\r';
+        r->seen_crlf |= is_crlf; // the line end is the boundary's, not the content's
+        r->seen_lf |= !is_crlf;
+        stop -= is_crlf;
     }
     struct waf_str content = {r->part.content, (size_t)(stop - r->part.content)};
     if (!r->part.has_filename) {
@@ -418,12 +424,7 @@ static bool read_line(struct reader *r, const char *start, struct waf_str line, 
 void waf_body_multipart(struct waf_tx *tx, struct waf_str body)
 {
     struct reader r = {.tx = tx, .m = &tx->multipart, .p = body.p, .end = body.p + body.n};
-    r.m->name = r.m->filename = WAF_LIT("");
-    if (!read_boundary(&r)) {
-        return;
-    }
-    if (body.n == 0) {
-        fail(&r, "Final boundary missing.");
+    if (body.n == 0 || !read_boundary(&r)) { // nothing was sent: there is nothing to read
         return;
     }
     bool ok = true;

@@ -126,7 +126,10 @@ bool waf_tx_response_headers(struct waf_tx *tx, struct waf_verdict *out);
 bool waf_tx_wants_response_body(const struct waf_tx *tx);
 bool waf_tx_response_body(struct waf_tx *tx, struct waf_str bytes, struct waf_verdict *out);
 bool waf_tx_response_body_end(struct waf_tx *tx, struct waf_verdict *out);
-void waf_tx_logging(struct waf_tx *tx);
+/// Phase 5. Runs whether the exchange was refused or not.
+///
+/// @param status  of what the client gets; 0: not known
+void waf_tx_logging(struct waf_tx *tx, int status);
 
 /// One line of the log: a rule that matched and says so. Lent until waf_tx_free.
 struct waf_fired {

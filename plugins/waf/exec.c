@@ -48,11 +48,6 @@ static void intercept(struct waf_tx *tx, const struct waf_rule *starter)
     tx->intercepted = true;
 }
 
-static bool is_denial(enum waf_disruptive d)
-{
-    return d == WAF_DISRUPT_DENY || d == WAF_DISRUPT_DROP || d == WAF_DISRUPT_REDIRECT;
-}
-
 static void allow(struct waf_tx *tx, enum waf_disruptive d)
 {
     tx->allow_phase = tx->phase;
@@ -65,7 +60,7 @@ static void conclude(struct waf_tx *tx, const struct waf_rule *rule)
 {
     const struct waf_rule *starter = rule->starter;
     bool enforce = tx->mode == WAF_MODE_PREVENTION && tx->phase != 5;
-    bool deny = enforce && is_denial(starter->disruptive) && !tx->intercepted;
+    bool deny = enforce && waf_is_denial(starter->disruptive) && !tx->intercepted;
     if (deny) {
         intercept(tx, starter);
     }
@@ -105,6 +100,12 @@ static void matched(struct waf_tx *tx, const struct waf_rule *rule, const struct
     }
 }
 
+// Whether no more values are looked at; what has been refused is logged all the same.
+static bool is_stopped(const struct waf_tx *tx)
+{
+    return tx->intercepted && tx->phase != WAF_PHASES;
+}
+
 static bool test_form(struct waf_tx *tx, const struct waf_rule *rule, const struct waf_val *v,
                       struct waf_text *text, bool cached)
 {
@@ -124,7 +125,7 @@ static bool test_every_form(struct waf_tx *tx, const struct waf_rule *rule, cons
 {
     struct waf_text *text = v->text;
     bool found = test_form(tx, rule, v, text, cached);
-    for (unsigned i = 0; i < rule->list_count && !tx->intercepted; i++) {
+    for (unsigned i = 0; i < rule->list_count && !is_stopped(tx); i++) {
         struct waf_text *before = text;
         text = waf_text_form(tx, v->text, rule->form_steps[i]);
         if (text != before) {
@@ -138,7 +139,7 @@ static bool test_values(struct waf_tx *tx, const struct waf_rule *rule, struct w
                         bool cached)
 {
     bool found = false;
-    for (uint32_t i = 0; i < span.n && !tx->intercepted; i++) {
+    for (uint32_t i = 0; i < span.n && !is_stopped(tx); i++) {
         const struct waf_val *v = &span.v[i];
         if (rule->multi_match) {
             found |= test_every_form(tx, rule, v, cached);
@@ -158,6 +159,7 @@ static bool test_count(struct waf_tx *tx, const struct waf_rule *rule, const str
     }
     struct waf_str digits = waf_digits(&tx->arena, n);
     struct waf_val v = {.var = t->var,
+                        .is_count = true,
                         .key = t->key.p != NULL ? t->key : WAF_LIT(""),
                         .text = waf_text_new(tx, digits, WAF_REQUEST)};
     return test_values(tx, rule, (struct waf_span){&v, 1}, false);
@@ -213,7 +215,7 @@ static bool test_rule(struct waf_tx *tx, const struct waf_rule *rule)
         matched(tx, rule, NULL, NULL);
         return true;
     }
-    for (unsigned i = 0; i < rule->target_count && !tx->intercepted; i++) {
+    for (unsigned i = 0; i < rule->target_count && !is_stopped(tx); i++) {
         found |= test_target(tx, rule, &rule->targets[i]);
     }
     return found;

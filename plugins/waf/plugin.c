@@ -580,7 +580,7 @@ static bool finish(const struct guard *g, struct inspection *i, int status, cons
         return false;
     }
     i->logged = true;
-    waf_tx_logging(i->tx);
+    waf_tx_logging(i->tx, status);
     if (waf_tx_fired_count(i->tx) != 0 || waf_tx_exhausted(i->tx) || waf_tx_stopped(i->tx)) {
         struct waf_report r = {.mode = g->mode == WAF_MODE_DETECTION ? "detection" : "prevention",
                                .status = status,

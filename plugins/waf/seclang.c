@@ -147,42 +147,82 @@ static void overlay_exclude(struct waf_compiler *c, uint32_t rule, const struct 
     o->exclusions[rule] = r;
 }
 
+// "ID:N": the rule N places down the chain. @return NULL when the chain is shorter
+static struct waf_rule *down_the_chain(struct waf_rule *r, struct waf_str selector)
+{
+    const char *colon = selector.n == 0 ? NULL : memchr(selector.p, ':', selector.n);
+    for (long k = colon == NULL ? 0 : strtol(colon + 1, NULL, 10); k > 0 && r != NULL; k--) {
+        r = r->chain;
+    }
+    return r;
+}
+
+static bool same_target(const struct waf_target *a, const struct waf_target *b)
+{
+    return a->var == b->var && a->is_count == b->is_count && a->key.n == b->key.n &&
+           waf_ieq(a->key, b->key);
+}
+
+// Takes out of the rule what the third word of an update names. @return whether it was there
+static bool drop_targets(struct waf_rule *r, const struct waf_vec *old)
+{
+    unsigned n = 0, had = r->target_count;
+    for (unsigned i = 0; i < had; i++) {
+        bool goes = false;
+        for (uint32_t k = 0; k < old->n; k++) {
+            goes |= same_target(&r->targets[i], WAF_AT(old, struct waf_target, k));
+        }
+        if (!goes) {
+            r->targets[n++] = r->targets[i];
+        }
+    }
+    r->target_count = n;
+    return n < had;
+}
+
 static bool d_update_target(struct waf_compiler *c, const struct waf_str *w, unsigned n, int arg)
 {
-    struct waf_vec in = {0}, out = {0};
+    struct waf_vec in = {0}, out = {0}, old = {0}, none = {0};
     struct waf_selection s = {.by = (enum waf_select)arg, .what = w[0]};
-    if (n > 2) {
-        return waf_fail(c, "replacing a target is not supported: remove and add it");
+    const char *colon = w[0].n == 0 ? NULL : memchr(w[0].p, ':', w[0].n);
+    struct waf_str place = s.by == WAF_SELECT_ID ? w[0] : WAF_LIT("");
+    bool replaces = n > 2, has_replaced = false;
+    if (s.by == WAF_SELECT_ID && colon != NULL) {
+        s.what.n = (size_t)(colon - w[0].p);
     }
-    if (!waf_parse_targets(c, w[1], &in, &out) || !waf_select_rules(c, &s)) {
+    if (!waf_parse_targets(c, w[1], &in, &out) || !waf_select_rules(c, &s) ||
+        (replaces && !waf_parse_targets(c, w[2], &old, &none))) {
         return false;
     }
-    if (c->overlay && in.n != 0) {
+    if (c->overlay && (in.n != 0 || replaces)) {
         return waf_fail(c, "only targets with '!' can be updated here");
     }
     for (uint32_t k = 0; k < s.n; k++) {
-        struct waf_rule *r = ((struct waf_rule **)c->loaded.items)[s.rules[k]];
+        struct waf_rule *r =
+            down_the_chain(((struct waf_rule **)c->loaded.items)[s.rules[k]], place);
+        if (r == NULL || (replaces && !drop_targets(r, &old))) {
+            continue;
+        }
+        has_replaced |= replaces;
         for (uint32_t i = 0; i < in.n + out.n; i++) {
             const struct waf_target *t = i < in.n ? WAF_AT(&in, struct waf_target, i)
                                                   : WAF_AT(&out, struct waf_target, i - in.n);
             if (c->overlay) {
-                overlay_exclude(c, s.rules[k], t);
+                overlay_exclude(c, r->index, t);
             } else {
                 waf_exclude_target(c, r, t);
             }
         }
     }
-    return true;
+    return !replaces || has_replaced ||
+           waf_fail(c, "no rule '%.*s' before this line has '%.*s' to replace", (int)w[0].n, w[0].p,
+                    (int)w[2].n, w[2].p);
 }
 
 static bool d_update_action(struct waf_compiler *c, const struct waf_str *w, unsigned n, int arg)
 {
     (void)n, (void)arg;
-    const char *colon = memchr(w[0].p, ':', w[0].n);
-    struct waf_rule *r = waf_rule_by_id(c, (int)waf_to_long(w[0]));
-    for (long k = colon == NULL ? 0 : strtol(colon + 1, NULL, 10); k > 0 && r != NULL; k--) {
-        r = r->chain;
-    }
+    struct waf_rule *r = down_the_chain(waf_rule_by_id(c, (int)waf_to_long(w[0])), w[0]);
     if (r == NULL) {
         return waf_fail(c, "no rule '%.*s' before this line", (int)w[0].n, w[0].p);
     }

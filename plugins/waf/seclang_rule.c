@@ -113,6 +113,10 @@ bool waf_parse_target(struct waf_compiler *c, struct waf_str s, struct waf_targe
         return true;
     }
     t->key = keep(c, key);
+    if (waf_var_table[t->var].shape == WAF_SHAPE_ONE) {
+        return waf_fail(c, "%.*s is one value and has no ':%.*s'", (int)name.n, name.p, (int)key.n,
+                        key.p);
+    }
     if (is_pattern(key)) {
         struct waf_str pattern = {key.p + 1, key.n - 2};
         t->key_re = waf_re_compile(c->rules, keep(c, pattern), PCRE2_CASELESS, &error);
@@ -523,6 +527,7 @@ static bool action_value(struct waf_compiler *c, struct waf_rule *rule, struct w
         return (rule->msg = waf_parse_macro(c, v)) != NULL;
     }
     if (IS("logdata")) {
+        rule->logdata_text = keep(c, v);
         return (rule->logdata = waf_parse_macro(c, v)) != NULL;
     }
     if (IS("redirect")) {
@@ -784,6 +789,29 @@ static void take_targets(struct waf_compiler *c, struct waf_rule *r, const struc
     r->exclude_count = out->n;
 }
 
+// What tells of one rule alone. @return NULL: nothing
+static const char *metadata_of(const struct waf_rule *r)
+{
+    bool tells = r->id != 0 || r->severity >= 0 || r->maturity != 0 || r->accuracy != 0 ||
+                 r->msg != NULL || r->logdata != NULL || r->rev.p != NULL || r->ver.p != NULL;
+    return tells ? "id, msg, logdata, severity, rev, ver, maturity or accuracy" : NULL;
+}
+
+// What only the first rule of a chain may say; in another it would do nothing.
+static const char *starters_own(const struct waf_rule *r)
+{
+    if (r->disruptive != WAF_DISRUPT_UNSET) {
+        return "a disruptive action";
+    }
+    if (r->phase != 0) {
+        return "a phase";
+    }
+    if (r->skip != 0 || r->skip_after.p != NULL) {
+        return "skip or skipAfter";
+    }
+    return metadata_of(r);
+}
+
 bool waf_compile_rule(struct waf_compiler *c, struct waf_str targets, struct waf_str op,
                       struct waf_str actions, bool has_op)
 {
@@ -802,12 +830,19 @@ bool waf_compile_rule(struct waf_compiler *c, struct waf_str targets, struct waf
         return false;
     }
     if (c->chain != NULL) {
+        const char *own = starters_own(r);
+        if (own != NULL) {
+            return waf_fail(c, "only the first rule of a chain may have %s", own);
+        }
         r->is_chained = true;
         r->starter = c->chain->starter;
         r->phase = r->starter->phase;
         c->chain->chain = r;
     } else {
         r->phase = r->phase == 0 ? 2 : r->phase;
+        if (r->phase == WAF_PHASES && waf_is_denial(r->disruptive)) {
+            return waf_fail(c, "phase 5 comes after the answer: nothing can be refused there");
+        }
         if (r->id == 0) {
             return waf_fail(c, "a rule wants an id");
         }
@@ -858,6 +893,10 @@ bool waf_compile_default(struct waf_compiler *c, struct waf_str actions)
     }
     if (r->phase == 0) {
         return waf_fail(c, "SecDefaultAction wants a phase");
+    }
+    const char *tells = metadata_of(r);
+    if (tells != NULL) {
+        return waf_fail(c, "SecDefaultAction cannot have %s", tells);
     }
     if (r->disruptive == WAF_DISRUPT_UNSET || r->disruptive == WAF_DISRUPT_BLOCK) {
         return waf_fail(c, "SecDefaultAction wants a disruptive action other than block");

@@ -192,21 +192,22 @@ static bool html_entity_decode(struct waf_arena *a, struct waf_str in, struct wa
     return decode(a, in, out, '&', html_escape);
 }
 
-static size_t octal(const char *p, size_t n, char *c)
+// Up to three octal digits, the low byte of what they say. @return how many
+static size_t octal_digits(const char *p, size_t n, char *c)
 {
     size_t i = 0;
     int v = 0;
-    while (i < n && i < 3 && p[i] >= '0' && p[i] <= '7') {
-        i++;
-    }
-    if (i == 3 && p[0] > '3') {
-        i = 2; // it would not fit a byte
-    }
-    for (size_t k = 0; k < i; k++) {
-        v = v * 8 + (p[k] - '0');
+    for (; i < n && i < 3 && p[i] >= '0' && p[i] <= '7'; i++) {
+        v = v * 8 + (p[i] - '0');
     }
     *c = (char)v;
     return i;
+}
+
+// .. of which as many count as fit a byte.
+static size_t octal(const char *p, size_t n, char *c)
+{
+    return octal_digits(p, n >= 3 && p[0] > '3' ? 2 : n, c);
 }
 
 static char control_letter(char c)
@@ -295,24 +296,23 @@ static bool css_decode(struct waf_arena *a, struct waf_str in, struct waf_str *o
     return decode(a, in, out, '\\', css_escape);
 }
 
+// What is no escape loses its backslash.
 static size_t c_escape(const char *p, size_t n, char **d)
 {
     char c = p[0];
-    size_t used = 1;
-    if (n >= 2 && p[1] != '\0' && strchr("abfnrtv", p[1]) != NULL) {
-        c = control_letter(p[1]);
-        used = 2;
-    } else if (n >= 2 && p[1] != '\0' && strchr("\\?'\"", p[1]) != NULL) {
-        c = p[1];
-        used = 2;
-    } else if (n >= 4 && (p[1] | 32) == 'x' && is_hex(p + 2, 2)) {
+    size_t used = 1, digits;
+    if (n < 2) {
+        *(*d)++ = c;
+        return used;
+    }
+    if (n >= 4 && (p[1] | 32) == 'x' && is_hex(p + 2, 2)) {
         c = (char)hex_pair(p + 2);
         used = 4;
-    } else {
-        char byte;
-        size_t digits = octal(p + 1, n - 1, &byte);
-        c = digits != 0 ? byte : c;
+    } else if ((digits = octal_digits(p + 1, n - 1, &c)) != 0) {
         used = 1 + digits;
+    } else {
+        c = control_letter(p[1]);
+        used = 2;
     }
     *(*d)++ = c;
     return used;
@@ -452,7 +452,6 @@ static bool remove_comments(struct waf_arena *a, struct waf_str in, struct waf_s
             end = WAF_LIT("-->");
             i += 4;
         } else if (at(in, i, WAF_LIT("--")) || in.p[i] == '#') {
-            *d++ = ' ';
             break;
         } else {
             *d++ = in.p[i++];
@@ -530,43 +529,42 @@ static bool uppercase(struct waf_arena *a, struct waf_str in, struct waf_str *ou
     return done(in, buf, buf + in.n, out);
 }
 
-/// Length of the UTF-8 character at `p`, its value in `code`; 0 if it is none.
-static size_t utf8_char(const unsigned char *p, size_t n, unsigned *code)
+/// Length of the UTF-8 character at `p` by its form alone, its value in `code`; 0 if it has none.
+static size_t utf8_form(const unsigned char *p, size_t n, unsigned *code)
 {
-    static const unsigned least[] = {0, 0, 0x80, 0x800, 0x10000};
-    size_t len = p[0] >= 0xf0 && p[0] < 0xf8 ? 4 : p[0] >= 0xe0 ? 3 : p[0] >= 0xc0 ? 2 : 0;
-    if (p[0] >= 0xf8 || len == 0 || len > n) {
+    size_t len = p[0] >= 0xf5 ? 0 : p[0] >= 0xf0 ? 4 : p[0] >= 0xe0 ? 3 : p[0] >= 0xc0 ? 2 : 0;
+    if (len == 0 || len > n) {
         return 0;
     }
-    unsigned v = p[0] & (0xffu >> (len + 1));
+    *code = p[0] & (0xffu >> (len + 1));
     for (size_t i = 1; i < len; i++) {
         if ((p[i] & 0xc0) != 0x80) {
             return 0;
         }
-        v = v << 6 | (p[i] & 0x3f);
+        *code = *code << 6 | (p[i] & 0x3f);
     }
-    if (v < least[len] || (v >= 0xd800 && v <= 0xdfff) || v > 0x10ffff) {
-        return 0;
-    }
-    *code = v;
     return len;
 }
 
+// As mod_security2 has it: NULs and lead bytes that nothing follows go. What is longer than it need be
+// becomes the character that it hides, with its first byte behind it, so that rules see both.
 static bool utf8_to_unicode(struct waf_arena *a, struct waf_str in, struct waf_str *out)
 {
+    static const unsigned least[] = {0, 0, 0x80, 0x800, 0x10000};
     char *buf = waf_alloc(a, in.n * 4 + 1), *d = buf;
     for (size_t i = 0; i < in.n;) {
         const unsigned char *p = (const unsigned char *)in.p + i;
         unsigned code = 0;
-        size_t len = p[0] < 0x80 ? 0 : utf8_char(p, in.n - i, &code);
-        if (len == 0) {
-            *d++ = (char)p[0];
-            i++;
-            continue;
+        size_t len = p[0] < 0x80 ? 0 : utf8_form(p, in.n - i, &code);
+        bool is_lead = p[0] >= 0xc0 && p[0] < 0xf5;
+        if (len != 0) {
+            d += snprintf(d, 9, "%%u%04x", code);
         }
-        int n = snprintf(d, 9, "%%u%04x", code);
-        d += n;
-        i += len;
+        if (len != 0 ? code < least[len] || (code >= 0xd800 && code <= 0xdfff)
+                     : p[0] != 0 && !is_lead) {
+            *d++ = (char)p[0];
+        }
+        i += len != 0 ? len : 1;
     }
     return done(in, buf, d, out);
 }
@@ -646,11 +644,18 @@ static bool hex_encode(struct waf_arena *a, struct waf_str in, struct waf_str *o
     return done(in, buf, d, out);
 }
 
+// A digit as mod_security2 reads it without a look whether it is one.
+static int loose_hex(char c)
+{
+    int v = (unsigned char)c;
+    return v >= 'A' ? (v & 0xdf) - 'A' + 10 : v - '0';
+}
+
 static bool hex_decode(struct waf_arena *a, struct waf_str in, struct waf_str *out)
 {
     char *buf = waf_alloc(a, in.n / 2 + 1), *d = buf;
     for (size_t i = 0; i + 1 < in.n; i += 2) {
-        *d++ = (char)hex_pair(in.p + i);
+        *d++ = (char)(loose_hex(in.p[i]) * 16 + loose_hex(in.p[i + 1]));
     }
     return done(in, buf, d, out);
 }
@@ -679,37 +684,46 @@ static int base64_value(unsigned char c)
     return waf_is_digit(c) ? c - '0' + 52 : c == '+' ? 62 : c == '/' ? 63 : -1;
 }
 
-static bool base64_decode_with(struct waf_arena *a, struct waf_str in, struct waf_str *out,
-                               bool skip_others)
+// One digit of base64 after another. @return the end of what was written
+static char *base64_add(char *d, unsigned *bits, unsigned *have, unsigned v)
 {
-    char *buf = waf_alloc(a, in.n + 4), *d = buf;
-    unsigned bits = 0, have = 0;
-    for (size_t i = 0; i < in.n; i++) {
-        int v = base64_value((unsigned char)in.p[i]);
-        if (v < 0) {
-            if (skip_others && in.p[i] != '=') {
-                continue;
-            }
-            break;
-        }
-        bits = bits << 6 | (unsigned)v;
-        have += 6;
-        if (have >= 8) {
-            have -= 8;
-            *d++ = (char)(bits >> have);
-        }
+    *bits = *bits << 6 | v;
+    *have += 6;
+    if (*have >= 8) {
+        *have -= 8;
+        *d++ = (char)(*bits >> *have);
     }
-    return done(in, buf, d, out);
+    return d;
 }
 
 static bool base64_decode(struct waf_arena *a, struct waf_str in, struct waf_str *out)
 {
-    return base64_decode_with(a, in, out, false);
+    char *buf = waf_alloc(a, in.n + 4), *d = buf;
+    unsigned bits = 0, have = 0;
+    for (size_t i = 0; i < in.n && base64_value((unsigned char)in.p[i]) >= 0; i++) {
+        d = base64_add(d, &bits, &have, (unsigned)base64_value((unsigned char)in.p[i]));
+    }
+    return done(in, buf, d, out);
 }
 
+// Goes over what is no base64, and over '=' but where a digit of four stands alone before it.
 static bool base64_decode_ext(struct waf_arena *a, struct waf_str in, struct waf_str *out)
 {
-    return base64_decode_with(a, in, out, true);
+    char *buf = waf_alloc(a, in.n + 4), *d = buf;
+    unsigned bits = 0, have = 0, digits = 0;
+    for (size_t i = 0; i < in.n; i++) {
+        int v = base64_value((unsigned char)in.p[i]);
+        bool is_last = i + 1 == in.n;
+        if (in.p[i] == '=' && digits % 4 == 1 && (is_last || in.p[i + 1] != '=')) {
+            d = buf; // cut off: no base64
+            break;
+        }
+        if (v >= 0) {
+            d = base64_add(d, &bits, &have, (unsigned)v);
+            digits++;
+        }
+    }
+    return done(in, buf, d, out);
 }
 
 static bool base64_encode(struct waf_arena *a, struct waf_str in, struct waf_str *out)
@@ -793,7 +807,7 @@ static bool parity_with(struct waf_arena *a, struct waf_str in, struct waf_str *
     char *buf = waf_alloc(a, in.n + 1);
     for (size_t i = 0; i < in.n; i++) {
         unsigned c = (unsigned char)in.p[i] & 0x7f;
-        bool odd = __builtin_parity(c) != 0;
+        bool odd = __builtin_parity((unsigned char)in.p[i]) != 0; // of all eight bits, as it came
         bool set = to == PARITY_EVEN ? odd : to == PARITY_ODD ? !odd : false;
         buf[i] = (char)(set ? c | 0x80 : c);
     }

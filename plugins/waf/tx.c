@@ -40,7 +40,6 @@ static void tx_begin(struct waf_tx *tx, struct waf_ruleset *rules,
     tx->request_partial = o->request_partial;
     tx->highest_severity = 255;
     tx->body_error_msg = WAF_LIT("");
-    tx->multipart.name = tx->multipart.filename = WAF_LIT("");
     tx->watched = waf_zalloc(&tx->arena, sizeof *tx->watched * rules->watch_count);
     tx->cells = waf_zalloc(&tx->arena, sizeof *tx->cells * rules->slot_count);
     waf_transform_use_map(rules->unicode_map);
@@ -564,8 +563,12 @@ bool waf_tx_response_body_end(struct waf_tx *tx, struct waf_verdict *out)
     return !before && verdict(tx, out);
 }
 
-void waf_tx_logging(struct waf_tx *tx)
+void waf_tx_logging(struct waf_tx *tx, int status)
 {
+    if (status != 0 && status != tx->response_status) {
+        tx->response_status = status;
+        waf_forget_lists(tx, WAF_PHASES);
+    }
     if (tx->mode != WAF_MODE_OFF && tx->rules->programs[5].n != 0) {
         GUARDED(tx, run(tx, 5));
     }

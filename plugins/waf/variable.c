@@ -63,6 +63,13 @@ static void add_one(struct adder *a, struct waf_str value)
     add_str(a, WAF_LIT(""), value);
 }
 
+static void add_optional(struct adder *a, struct waf_str s)
+{
+    if (s.p != NULL) {
+        add_one(a, s);
+    }
+}
+
 static void add_long(struct adder *a, long value)
 {
     add_one(a, waf_digits(&a->tx->arena, value));
@@ -240,19 +247,20 @@ static void add_multipart(struct adder *a)
         FLAG(MISSING_SEMICOLON, missing_semicolon);
 #undef FLAG
     case WAF_VAR_MULTIPART_FILENAME:
-        add_one(a, m->filename);
+        add_optional(a, m->filename);
         break;
     case WAF_VAR_MULTIPART_NAME:
-        add_one(a, m->name);
+        add_optional(a, m->name);
         break;
     case WAF_VAR_MULTIPART_UNMATCHED_BOUNDARY:
         add_long(a, m->unmatched);
         break;
     default: // MULTIPART_STRICT_ERROR
-        add_flag(a, a->tx->body_error || m->boundary_quoted || m->boundary_whitespace ||
-                        m->data_before || m->data_after || m->header_folding || m->lf_line ||
-                        m->missing_semicolon || m->invalid_quoting || m->invalid_part ||
-                        m->invalid_header_folding || m->file_limit_exceeded);
+        add_flag(a, (a->tx->body_error && a->tx->processor == WAF_PROCESSOR_MULTIPART) ||
+                        m->boundary_quoted || m->boundary_whitespace || m->data_before ||
+                        m->data_after || m->header_folding || m->lf_line || m->missing_semicolon ||
+                        m->invalid_quoting || m->invalid_part || m->invalid_header_folding ||
+                        m->file_limit_exceeded);
     }
 }
 
@@ -293,13 +301,6 @@ static struct waf_str server_name(struct waf_tx *tx)
     struct waf_str host = waf_request_header(tx, "Host");
     const char *colon = host.p == NULL ? NULL : memrchr(host.p, ':', host.n);
     return colon == NULL ? host : (struct waf_str){host.p, (size_t)(colon - host.p)};
-}
-
-static void add_optional(struct adder *a, struct waf_str s)
-{
-    if (s.p != NULL) {
-        add_one(a, s);
-    }
 }
 
 static void build_one(struct adder *a)
@@ -645,10 +646,10 @@ static struct waf_str rule_field(struct waf_tx *tx, struct waf_str key)
         return waf_printf(&tx->arena, "%d", r->id);
     }
     if (waf_ieq(key, WAF_LIT("msg"))) {
-        return r->msg != NULL ? waf_expand(tx, r->msg) : WAF_LIT("");
+        return r->msg != NULL ? r->msg_text : WAF_LIT(""); // as written: it may name itself
     }
     if (waf_ieq(key, WAF_LIT("logdata"))) {
-        return r->logdata != NULL ? waf_expand(tx, r->logdata) : WAF_LIT("");
+        return r->logdata != NULL ? r->logdata_text : WAF_LIT("");
     }
     if (waf_ieq(key, WAF_LIT("severity"))) {
         return r->severity < 0 ? (struct waf_str){NULL, 0}
@@ -682,7 +683,7 @@ static void values_time(struct adder *a)
         add_long(a, t.tm_min);
         break;
     case WAF_VAR_TIME_MON:
-        add_long(a, t.tm_mon);
+        add_long(a, t.tm_mon + 1);
         break;
     case WAF_VAR_TIME_SEC:
         add_long(a, t.tm_sec);
@@ -851,7 +852,7 @@ bool waf_target_covers(const struct waf_target *t, const struct waf_val *v)
 struct waf_str waf_val_name(struct waf_tx *tx, const struct waf_val *v)
 {
     const char *var = v->var == WAF_VAR_XML_ATTRIBUTES ? "XML" : waf_var_table[v->var].name;
-    if (v->key.n == 0 && waf_var_table[v->var].shape != WAF_SHAPE_MANY) {
+    if (v->is_count || (v->key.n == 0 && waf_var_table[v->var].shape != WAF_SHAPE_MANY)) {
         return waf_cstr(var);
     }
     if (v->var == WAF_VAR_XML || v->var == WAF_VAR_XML_ATTRIBUTES) {

@@ -155,6 +155,11 @@ enum waf_disruptive {
     WAF_DISRUPT_ALLOW_REQUEST,
 };
 
+static inline bool waf_is_denial(enum waf_disruptive d)
+{
+    return d == WAF_DISRUPT_DENY || d == WAF_DISRUPT_DROP || d == WAF_DISRUPT_REDIRECT;
+}
+
 struct waf_rule {
     int id; // 0: none
     unsigned index;
@@ -192,7 +197,7 @@ struct waf_rule {
     uint32_t jump;       // place in the phase's program to go on at, UINT32_MAX: none
     uint16_t watch, bit; // see waf_entry
     const struct waf_macro *msg, *logdata;
-    struct waf_str msg_text;
+    struct waf_str msg_text, logdata_text;
     struct waf_str ver, rev, label;
     const char **tags;
     size_t tag_count;
@@ -313,6 +318,7 @@ struct waf_text {
 
 struct waf_val {
     enum waf_var var;
+    bool is_count;      // of &VAR: how many there are
     struct waf_str key; // "" for single values
     struct waf_text *text;
 };

@@ -17,7 +17,7 @@ static void run(struct waf_ruleset *rules)
     waf_tx_request_header(tx, (struct waf_str){"Cookie", 6}, (struct waf_str){"a=b", 3});
     (void)waf_tx_request_headers(tx, &v);
     (void)waf_tx_request_body_end(tx, &v);
-    waf_tx_logging(tx);
+    waf_tx_logging(tx, 200);
     for (size_t i = 0; i < waf_tx_fired_count(tx); i++) {
         (void)waf_tx_error_log(tx, i);
     }

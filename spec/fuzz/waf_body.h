@@ -59,7 +59,7 @@ static long run(struct waf_ruleset *rules, const char *type, const uint8_t *data
     (void)waf_tx_request_headers(tx, &v);
     (void)waf_tx_request_body_whole(tx, (struct waf_str){body, size}, &v);
     (void)waf_tx_request_body_end(tx, &v);
-    waf_tx_logging(tx);
+    waf_tx_logging(tx, 200);
     for (size_t i = 0; i < waf_tx_fired_count(tx); i++) {
         if (waf_tx_fired(tx, i)->id == 99) {
             abort(); // more arguments than the limit

@@ -174,8 +174,12 @@ static void plain_js(struct plain_text s, struct plain_out *o)
 static void plain_c(struct plain_text s, struct plain_out *o)
 {
     for (size_t i = 0; i < s.n;) {
-        int byte, next = plain_at(s, i + 1);
-        size_t octal = plain_octal(s, i + 1, &byte);
+        int byte = 0, next = plain_at(s, i + 1), digit;
+        size_t octal = 0;
+        while (octal < 3 && (digit = plain_at(s, i + 1 + octal)) >= '0' && digit <= '7') {
+            byte = (byte * 8 + digit - '0') & 0xff;
+            octal++;
+        }
         if (s.p[i] != '\\' || next < 0) {
             plain_put(o, s.p[i++]);
         } else if (plain_control(next) >= 0) {
@@ -191,7 +195,8 @@ static void plain_c(struct plain_text s, struct plain_out *o)
             plain_put(o, byte);
             i += 1 + octal;
         } else {
-            plain_put(o, s.p[i++]);
+            plain_put(o, next); // what is no escape loses its backslash
+            i += 2;
         }
     }
 }

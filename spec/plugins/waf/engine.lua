@@ -38,7 +38,7 @@ bool waf_tx_response_headers(void *, struct waf_verdict *);
 bool waf_tx_wants_response_body(const void *);
 bool waf_tx_response_body(void *, struct waf_str, struct waf_verdict *);
 bool waf_tx_response_body_end(void *, struct waf_verdict *);
-void waf_tx_logging(void *);
+void waf_tx_logging(void *, int);
 size_t waf_tx_fired_count(const void *);
 const struct waf_fired *waf_tx_fired(const void *, size_t);
 struct waf_str waf_tx_error_log(void *, size_t);
@@ -151,7 +151,7 @@ function M.run(rules, req, respond, opt)
       end
     end
   end
-  lib.waf_tx_logging(tx)
+  lib.waf_tx_logging(tx, status or 0)
   local out = { status = status, rule_id = status and verdict.rule_id, ids = {}, lines = {}, fired = {} }
   for i = 0, tonumber(lib.waf_tx_fired_count(tx)) - 1 do
     local f = lib.waf_tx_fired(tx, i)

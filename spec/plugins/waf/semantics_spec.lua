@@ -1,0 +1,159 @@
+-- SPDX-License-Identifier: Apache-2.0
+-- luacheck: no max line length (a case a line)
+--- What mod_security2 2.9.7 did with the same rules and bytes, side by side; the cases are those where the two parted.
+package.path = "spec/plugins/waf/?.lua;" .. package.path
+local engine = require("engine")
+local secrules = require("secrules")
+local run, form = secrules.run, secrules.form
+
+if not engine.lib then
+  describe("semantics of SecLang", function()
+    pending("libwaf_unit.so is not built")
+  end)
+  return
+end
+
+local function escaped(bytes)
+  return (bytes:gsub(".", function(c) return ("%%%02X"):format(c:byte()) end))
+end
+
+describe("transformations", function()
+  local cases = {
+    { "escapeSeqDecode", "\\u0041\\x3c\\74\\q\\", "u0041<<q\\" }, { "escapeSeqDecode", "\\400\\8\\xg\\n", "\0" .. "8xg\n" },
+    { "utf8toUnicode", "\195\169\226\130\172\240\159\152\128", "%u00e9%u20ac%u1f600" },
+    { "utf8toUnicode", "\192\175", "%u002f\192" }, { "utf8toUnicode", "\237\160\128", "%ud800\237" },
+    { "utf8toUnicode", "a\0b\195(\255\128", "ab(\255\128" }, { "utf8toUnicode", "\244\144\128\128\245", "%u110000\245" },
+    { "removeComments", "a--b", "a" }, { "removeComments", "a#b", "a" }, { "removeComments", "a/*b", "a " },
+    { "parityEven7bit", "a\160b", "\225\32\226" }, { "parityOdd7bit", "\128\255\127", "\0\255\127" },
+    { "hexDecode", "414g", "\65\80" }, { "base64DecodeExt", "YWJ=j!k", "abc" }, { "base64DecodeExt", "A b+c&d=e/f", "" },
+  }
+  for _, case in ipairs(cases) do
+    it(("%s makes %s of %s"):format(case[1], case[3]:gsub("[^ -~]", "?"), (case[2]:gsub("[^ -~]", "?"))), function()
+      local r = run(('SecRule ARGS:v "@unconditionalMatch" "id:1,phase:1,pass,t:none,t:%s,msg:\'%%{MATCHED_VAR}\'"'):format(case[1]),
+        { uri = "/?v=" .. escaped(case[2]) })
+      assert.equal(case[3], r.fired[1].msg)
+    end)
+  end
+end)
+
+describe("counters", function()
+  it("do not go below 0", function()
+    local r = run('SecAction "id:1,phase:1,pass,nolog,setvar:tx.a=-3,setvar:tx.b=2,setvar:tx.b=-5,setvar:tx.c=+-4,setvar:tx.d=7,setvar:tx.d=-3"',
+      nil, { get = { "a", "b", "c", "d" } })
+    assert.are.same({ a = "0", b = "0", c = "0", d = "4" }, r.vars)
+  end)
+end)
+
+describe("rules that could not do what they say", function()
+  local head = 'SecRule ARGS "x" "id:1,phase:2,pass,chain"\n'
+  local cases = {
+    { head .. 'SecRule ARGS "y" "deny"', "only the first rule of a chain may have a disruptive action" },
+    { head .. 'SecRule ARGS "y" "pass"', "only the first rule of a chain may have a disruptive action" },
+    { head .. 'SecRule ARGS "y" "phase:2"', "only the first rule of a chain may have a phase" },
+    { head .. 'SecRule ARGS "y" "skipAfter:END"', "only the first rule of a chain may have skip or skipAfter" },
+    { head .. 'SecRule ARGS "y" "skip:1"', "only the first rule of a chain may have skip or skipAfter" },
+    { head .. 'SecRule ARGS "y" "msg:\'z\'"', "only the first rule of a chain may have id, msg" },
+    { head .. 'SecRule ARGS "y" "id:2"', "only the first rule of a chain may have id, msg" },
+    { 'SecRule ARGS "x" "id:1,phase:5,deny"', "phase 5 comes after the answer" },
+    { 'SecRule REMOTE_ADDR:x "y" "id:1,pass"', "REMOTE_ADDR is one value and has no ':x'" },
+    { 'SecDefaultAction "phase:2,pass,id:5"', "SecDefaultAction cannot have id, msg" },
+    { 'SecRule ARGS "x" "id:1,pass"\nSecRuleUpdateTargetById 1 "ARGS:a" "REQUEST_BODY"', "no rule '1' before this line has 'REQUEST_BODY' to replace" },
+  }
+  for _, case in ipairs(cases) do
+    it("are refused: " .. case[1]:gsub("\n", " ; "), function()
+      local rules, err = engine.load({ { name = "spec.conf", text = secrules.HEAD .. case[1] } })
+      assert.is_nil(rules)
+      assert.is_truthy(err:find(case[2], 1, true), err)
+    end)
+  end
+  it("but a chain may go on with tags, variables and captures", function()
+    assert.are.same({ 1 }, run(head .. 'SecRule ARGS "x" "tag:\'a\',capture,setvar:tx.a=1,t:lowercase"', { uri = "/?a=x" }).ids)
+  end)
+end)
+
+describe("targets", function()
+  local base = 'SecRule ARGS|REQUEST_HEADERS:X-A "x" "id:1,phase:1,pass"\n'
+    .. 'SecRule ARGS "x" "id:3,phase:1,pass,chain"\nSecRule REQUEST_METHOD "GET"\n'
+  local at = { uri = "/?a=x&b=x", headers = { { "Host", "h" }, { "X-A", "x" } } }
+
+  it("are replaced by the third word of SecRuleUpdateTargetById", function()
+    assert.are.same({ 1, 1, 1, 3 }, run(base, at).ids)
+    assert.are.same({ 1, 1, 3 }, run(base .. 'SecRuleUpdateTargetById 1 "ARGS:a" "ARGS"', at).ids)
+    assert.are.same({ 1, 1, 3 }, run(base .. 'SecRuleUpdateTargetById 1 "REQUEST_METHOD" "REQUEST_HEADERS:x-a"', at).ids)
+  end)
+
+  it("of a rule down the chain are named by its place", function()
+    assert.are.same({ 1, 1, 1 }, run(base .. 'SecRuleUpdateTargetById 3:1 "!REQUEST_METHOD"', at).ids)
+    assert.are.same({ 1, 1, 1, 3 }, run(base .. 'SecRuleUpdateTargetById 1:1 "!ARGS"', at).ids)
+  end)
+
+  it("that are counted have the name of what they count", function()
+    local r = run('SecRule &REQUEST_COOKIES|&ARGS:a|&REQUEST_HEADERS:X-A "@ge 0" "id:1,phase:1,pass,msg:\'%{MATCHED_VAR_NAME}=%{MATCHED_VAR}\'"', at)
+    assert.are.same({ "REQUEST_COOKIES=0", "ARGS=1", "REQUEST_HEADERS=1" }, { r.fired[1].msg, r.fired[2].msg, r.fired[3].msg })
+  end)
+end)
+
+describe("the logging phase", function()
+  it("sees what was refused, and with which status", function()
+    local r = run('SecRule ARGS "x" "id:1,phase:2,deny,status:409"\nSecRule RESPONSE_STATUS "@streq 409" "id:2,phase:5,pass"\n'
+      .. 'SecRule ARGS "x" "id:3,phase:5,pass"', { uri = "/?a=x" })
+    assert.equal(409, r.status)
+    assert.are.same({ 1, 2, 3 }, r.ids)
+  end)
+end)
+
+describe("a message", function()
+  it("that names its own rule's is told as it is written", function()
+    local r = run([[SecAction "id:1,phase:1,pass,msg:'%{RULE.id} %{RULE.msg}',logdata:'%{RULE.logdata}'"]])
+    assert.equal("1 %{RULE.id} %{RULE.msg}", r.fired[1].msg)
+    assert.equal("%{RULE.logdata}", r.fired[1].data)
+  end)
+end)
+
+describe("JSON", function()
+  local head = 'SecAction "id:9,phase:1,pass,nolog,ctl:requestBodyProcessor=JSON"\n'
+    .. 'SecRule REQBODY_ERROR "@eq 1" "id:1,phase:2,pass,msg:\'%{REQBODY_ERROR_MSG}\'"\n'
+    .. 'SecRule MULTIPART_STRICT_ERROR "@eq 1" "id:2,phase:2,pass"'
+
+  it("with bytes that are no UTF-8 is an error, of JSON only", function()
+    for _, bad in ipairs({ "\255", "\195", "\195(", "\128", "a\\n\226\130", "\248\136\128\128\128" }) do
+      local r = run(head, secrules.json('{"a":"' .. bad .. '"}'))
+      assert.are.same({ 1 }, r.ids, bad)
+      assert.is_truthy(r.fired[1].msg:find("UTF-8", 1, true), r.fired[1].msg)
+    end
+    for _, good in ipairs({ "\195\169", "\226\130\172", "\240\159\152\128", "x\\u0041\195\169" }) do
+      assert.are.same({}, run(head, secrules.json('{"a":"' .. good .. '"}')).ids, good)
+    end
+  end)
+end)
+
+describe("multipart bodies", function()
+  local rules = 'SecRule REQBODY_ERROR "@eq 1" "id:1,phase:2,pass"\nSecRule MULTIPART_MISSING_SEMICOLON "@eq 1" "id:2,phase:2,pass"\n'
+    .. 'SecRule MULTIPART_LF_LINE "@eq 1" "id:3,phase:2,pass"\nSecRule MULTIPART_NAME|MULTIPART_FILENAME "@unconditionalMatch" "id:4,phase:2,pass"'
+  local function ids(body, content_type)
+    return run(rules, { method = "POST", body = body,
+      headers = { { "Content-Type", content_type or "multipart/form-data; boundary=B" } } }).ids
+  end
+  local function part(disposition, stop)
+    return '--B\r\nContent-Disposition: form-data; ' .. disposition .. "\r\n\r\nv" .. (stop or "\r\n") .. "--B--\r\n"
+  end
+
+  it("tell a boundary that no semicolon stands before", function()
+    assert.are.same({ 2, 4 }, ids(part('name="f"'), "multipart/form-data boundary=B"))
+    assert.are.same({ 4 }, ids(part('name="f"')))
+  end)
+
+  it("with a parameter that only some applications read are errors", function()
+    assert.are.same({ 1, 4 }, ids(part('name="f"; filename*=UTF-8\'\'x.php')))
+    assert.are.same({ 1 }, ids(part('foo="f"')))
+  end)
+
+  it("tell a bare LF before the last boundary", function()
+    assert.are.same({ 3, 4 }, ids(part('name="f"', "\n")))
+  end)
+
+  it("that are empty are no error, and other bodies have no names of parts", function()
+    assert.are.same({}, ids(""))
+    assert.are.same({}, run(rules, form("a=b")).ids)
+  end)
+end)
