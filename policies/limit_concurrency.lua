@@ -11,7 +11,7 @@ local M = {
   description = "Most often they are a `forward_request`, which is done when the head of the answer "
     .. "has come. With no policies inside, the place is held from here until the response is out: for "
     .. "long bodies, event streams and WebSockets. What a request holds is given back when it ends, "
-    .. "and what a dead worker held when it is replaced.\n\n"
+    .. "and what a dead worker held when it is found dead, at once.\n\n"
     .. "`mode` says over what is counted: `local` over the workers of this node, `shared` over all "
     .. "nodes, by one question to Redis a request. What a dead node held comes free after three "
     .. "seconds. While Redis does not answer, each node counts for itself, and no request waits "

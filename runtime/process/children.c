@@ -238,6 +238,7 @@ void moon_child_died(struct moon_child *child, int status)
     // A line that it left half written ends here; the logger passes over what is not whole.
     (void)!write(child->log_pipe[1], "\n", 1);
     moon_reload_child_died(child);
+    moon_state_forget_worker(&supervisor->state, child->number);
     child_clear_slot(child);
     bool was_to_end = child->is_leaving;
     child->is_leaving = child->is_draining = false;

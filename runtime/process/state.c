@@ -42,6 +42,12 @@ enum moon_rc moon_state_new(int workers, size_t cache_bytes, struct moon_state *
     return MOON_OK;
 }
 
+void moon_state_forget_worker(struct moon_state *state, int number)
+{
+    moon_leases_forget(state->leases, number);
+    moon_healths_forget(state->healths, number);
+}
+
 void moon_state_free(struct moon_state *state)
 {
     moon_store_close(state->store);

@@ -31,4 +31,7 @@ struct moon_state {
 /// @param workers      at least 1
 /// @param cache_bytes  of the store; 0: as many as a configuration without `cache` has
 MUST_CHECK enum moon_rc moon_state_new(int workers, size_t cache_bytes, struct moon_state *out);
+
+/// A worker has died: the others get what it held. Takes no lock that it may have left behind.
+void moon_state_forget_worker(struct moon_state *state, int number);
 void moon_state_free(struct moon_state *state);

@@ -75,7 +75,6 @@ enum moon_rc moon_worker_init(struct moon_worker *worker, struct moon_state *sta
         return MOON_ERR_MEMORY;
     }
     moon_metrics_bind(state->metrics, number);
-    moon_leases_bind(state->leases, number);
     moon_healths_bind(state->healths, number);
     worker->seat = moon_store_seat_new(state->store, number);
     moon_flights_init(&worker->flights, worker->loop, worker->seat);

@@ -154,6 +154,29 @@ static bool ctx_push_cached(lua_State *L, const struct moon_ctx *x, enum moon_ct
     return true;
 }
 
+// Without an allocation: nothing can raise.
+static void ctx_set_hidden(struct moon_script *script, struct moon_runner *runner, bool is_hidden)
+{
+    lua_State *L = script->L;
+    if (runner->is_hidden == is_hidden)
+        return;
+    runner->is_hidden = is_hidden;
+    lua_rawgeti(L, LUA_REGISTRYINDEX, runner->ctx_ref);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, is_hidden ? runner->hidden_ref : runner->shown_ref);
+    lua_setmetatable(L, -2);
+    lua_pop(L, 1);
+}
+
+void moon_ctx_show(struct moon_script *script, struct moon_runner *runner)
+{
+    if (script->shown == runner)
+        return;
+    if (script->shown != NULL && script->shown->used_slots != 0)
+        ctx_set_hidden(script, script->shown, true);
+    ctx_set_hidden(script, runner, false);
+    script->shown = runner;
+}
+
 // Keeps the value on top of the stack, which stays there.
 static void ctx_cache(lua_State *L, struct moon_ctx *x, enum moon_ctx_slot slot)
 {
@@ -163,6 +186,8 @@ static void ctx_cache(lua_State *L, struct moon_ctx *x, enum moon_ctx_slot slot)
     lua_rawset(L, -3);
     lua_pop(L, 1);
     x->runner->used_slots |= UINT32_C(1) << slot;
+    if (x->script->shown != x->runner) // by C, outside of a section of Lua
+        ctx_set_hidden(x->script, x->runner, true);
 }
 
 void moon_ctx_forget(lua_State *L, const struct moon_script *script, struct moon_runner *runner)
@@ -415,10 +440,11 @@ static int ctx_push_key(lua_State *L, struct moon_ctx *x, enum ctx_key key)
         moon_ctx_push_part(L, MOON_HANDLE_RESPONSE);
         return 1;
     case CTX_VARS:
-        return ctx_push_vars(L, x);
-    case CTX_JWT:
+        return ctx_push_cached(L, x, MOON_SLOT_VARS) ? 1 : ctx_push_vars(L, x);
+    case CTX_JWT: // what was set is at hand, most often
+        return ctx_push_cached(L, x, MOON_SLOT_JWT) ? 1 : 0;
     case CTX_USER:
-        return 0; // what was set is at hand
+        return ctx_push_cached(L, x, MOON_SLOT_USER) ? 1 : 0;
     case CTX_GEO:
         return ctx_push_geo(L, x);
     case CTX_SUBSCRIPTION:
@@ -656,6 +682,24 @@ static void ctx_push_at_hand(lua_State *L, const struct moon_script *script,
     lua_settop(L, at_hand);
 }
 
+// With a metatable, its index function and what is at hand on the stack.
+static void ctx_ref_metatables(lua_State *L, struct moon_runner *runner)
+{
+    static const char *const same[] = {"__newindex", "__metatable"};
+    lua_pushvalue(L, -1);
+    runner->slots_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+    lua_pushvalue(L, -3);
+    runner->shown_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+    lua_createtable(L, 0, 3);
+    for (size_t i = 0; i < MOON_COUNT(same); i++) {
+        lua_getfield(L, -4, same[i]);
+        lua_setfield(L, -2, same[i]);
+    }
+    lua_pushvalue(L, -3);
+    lua_setfield(L, -2, "__index");
+    runner->hidden_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+}
+
 // Gives a handle a metatable of its own: what is at hand first, then its class's index function.
 static void ctx_give_metatable(lua_State *L, const struct moon_script *script,
                                struct moon_runner *runner, enum moon_handle_kind kind)
@@ -677,8 +721,7 @@ static void ctx_give_metatable(lua_State *L, const struct moon_script *script,
     lua_setfield(L, -2, "__index");
     lua_setmetatable(L, -2);
     if (kind == MOON_HANDLE_CTX) {
-        lua_pushvalue(L, -1);
-        runner->slots_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+        ctx_ref_metatables(L, runner);
     }
     lua_setfield(L, -3, "__index"); // handle, metatable, function
     lua_pop(L, 1);

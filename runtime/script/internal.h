@@ -42,10 +42,12 @@ struct moon_runner {
     int co_ref;                       // keeps the coroutine
     int ctx_ref;                      // the `ctx` userdata
     int part_refs[MOON_HANDLE_COUNT]; // its parts, by kind
-    int slots_ref;       // what `ctx` answers with at once: its parts, and what a request keeps
-    struct moon_ctx *x;  // NULL: the objects belong to no request now
-    uint32_t used_slots; // a bit each
-    bool is_dead;        // the coroutine raised; it is not used again
+    int slots_ref; // what `ctx` answers with at once: its parts, and what a request keeps
+    int shown_ref, hidden_ref; // metatables of `ctx`: with `slots` in front, and without
+    bool is_hidden;            // has the latter
+    struct moon_ctx *x;        // NULL: the objects belong to no request now
+    uint32_t used_slots;       // a bit each
+    bool is_dead;              // the coroutine raised; it is not used again
 };
 
 /// What every userdata of ours starts with.
@@ -82,7 +84,8 @@ struct moon_script {
     size_t idle_runner_count;
     struct moon_key_memo key_memo[MOON_KEY_MEMOS]; // subscription keys seen lately
     struct moon_name_memo name_memo[MOON_NAME_MEMOS];
-    struct moon_ctx *current;                 // whose section runs now
+    struct moon_ctx *current;  // whose section runs now
+    struct moon_runner *shown; // whose `ctx` answers at once: that of `current`, or of the last one
     int handle_metatables[MOON_HANDLE_COUNT]; // registry references
     int slot_keys[MOON_SLOT_COUNT];           // the same; ctx.c
     lua_CFunction handle_index[MOON_HANDLE_COUNT];
@@ -173,6 +176,10 @@ void moon_ctx_open(lua_State *L, struct moon_script *script);
 
 /// Forgets what a request has kept in its ctx: vars, jwt ...
 void moon_ctx_forget(lua_State *L, const struct moon_script *script, struct moon_runner *runner);
+
+/// A section of the runner's request is about to run: its `ctx` answers at once. The `ctx` of the one before
+/// does not from here on: a policy that has kept it must not read there what that request keeps.
+void moon_ctx_show(struct moon_script *script, struct moon_runner *runner);
 
 /// A parameter's first value, decoded; NULL data where there is none, or the arena is full.
 struct moon_slice moon_ctx_query_value(struct moon_ctx *x, struct moon_slice wanted);

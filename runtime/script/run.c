@@ -41,6 +41,10 @@ static void runner_free(struct moon_script *script, struct moon_runner *runner)
     luaL_unref(script->L, LUA_REGISTRYINDEX, runner->co_ref);
     luaL_unref(script->L, LUA_REGISTRYINDEX, runner->ctx_ref);
     luaL_unref(script->L, LUA_REGISTRYINDEX, runner->slots_ref);
+    luaL_unref(script->L, LUA_REGISTRYINDEX, runner->shown_ref);
+    luaL_unref(script->L, LUA_REGISTRYINDEX, runner->hidden_ref);
+    if (script->shown == runner)
+        script->shown = NULL;
     for (int kind = 0; kind < MOON_HANDLE_COUNT; kind++) {
         luaL_unref(script->L, LUA_REGISTRYINDEX, runner->part_refs[kind]);
     }

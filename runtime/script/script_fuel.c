@@ -128,6 +128,8 @@ void moon_script_open_fuel(lua_State *L)
 int64_t moon_fuel_begin(struct moon_script *script, struct moon_ctx *x)
 {
     script->current = x;
+    if (x->runner != NULL)
+        moon_ctx_show(script, x->runner);
     script->is_spent = x->is_budget_spent;
     script->is_memory_spent = false;
     script->fuel = script->is_spent ? 0 : MOON_FUEL_QUANTUM;

@@ -47,19 +47,29 @@ struct moon_circuits *moon_healths_circuits(struct moon_healths *healths)
     return healths->circuits;
 }
 
+static int health_column(int worker)
+{
+    return worker >= 0 && worker < MOON_HEALTH_WORKERS ? worker : 0;
+}
+
 void moon_healths_bind(struct moon_healths *healths, int worker)
 {
-    health_worker = worker >= 0 && worker < MOON_HEALTH_WORKERS ? worker : 0;
+    health_worker = health_column(worker);
+    moon_healths_forget(healths, worker);
+}
+
+void moon_healths_forget(struct moon_healths *healths, int worker)
+{
     size_t count = atomic_load_explicit(&healths->count, memory_order_acquire);
     for (size_t i = 0; i < count; i++) {
         struct moon_health *health = &healths->targets[healths->made[i]];
         if (atomic_load_explicit(&health->identity, memory_order_acquire) == 0)
             continue;
-        struct moon_health_share *share = &health->shares[health_worker];
+        struct moon_health_share *share = &health->shares[health_column(worker)];
         atomic_fetch_sub(&health->in_flight, atomic_exchange(&share->in_flight, 0));
         atomic_fetch_sub(&health->connections, atomic_exchange(&share->connections, 0));
     }
-    int64_t own = health_worker + 1; // a lease of the one before is free
+    int64_t own = health_column(worker) + 1; // a lease of the one before is free
     (void)atomic_compare_exchange_strong(&healths->prober, &own, 0);
 }
 

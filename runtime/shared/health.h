@@ -48,6 +48,9 @@ struct moon_healths *moon_healths_new(struct moon_region *region, size_t targets
 /// killed) is taken back.
 void moon_healths_bind(struct moon_healths *healths, int worker);
 
+/// Takes back what a worker has left that is there no more. Takes no lock.
+void moon_healths_forget(struct moon_healths *healths, int worker);
+
 /// The breakers' states.
 struct moon_circuits *moon_healths_circuits(struct moon_healths *healths);
 

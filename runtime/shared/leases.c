@@ -18,8 +18,8 @@ struct moon_lease_cell {
 
 // Reading a page of a shared mapping takes it, too: whoever looks at all cells goes by `used`.
 struct moon_leases {
-    struct moon_lock lock; // finding a cell and taking a slot of it
-    uint32_t used_count;   // under the lock
+    struct moon_lock lock;       // finding a cell and taking a slot of it
+    _Atomic uint32_t used_count; // grows under the lock
     uint32_t used[LEASE_CELLS + LEASE_RUN];
     struct moon_lease_cell cells[LEASE_CELLS + LEASE_RUN];
 };
@@ -32,16 +32,16 @@ struct moon_leases *moon_leases_new(struct moon_region *region)
     return leases;
 }
 
-void moon_leases_bind(struct moon_leases *leases, int worker)
+// Without the lock: the supervisor must not wait for a worker that has it. The column is nobody's, and
+// what the dead one has touched is listed.
+void moon_leases_forget(struct moon_leases *leases, int worker)
 {
-    if (!moon_lock_take(&leases->lock))
-        moon_log_warn("a worker died while it took a lease"); // a cell is never half made
-    for (uint32_t i = 0; i < leases->used_count; i++) {
+    uint32_t count = atomic_load(&leases->used_count);
+    for (uint32_t i = 0; i < count; i++) {
         struct moon_lease_cell *cell = &leases->cells[leases->used[i]];
         atomic_store(&cell->held[worker], 0);
         atomic_store(&cell->waiting[worker], 0);
     }
-    moon_lock_give(&leases->lock);
 }
 
 static int lease_sum(_Atomic int32_t *columns)
@@ -68,9 +68,10 @@ static struct moon_lease_cell *lease_find(struct moon_leases *leases, uint64_t k
         return NULL;
     // In this order: a cell with a key is listed, whenever its maker dies. One that is listed and has
     // no key is found again by the next who is looking here, and listed once more at worst.
-    if (idle->key == 0 && leases->used_count < MOON_COUNT(leases->used)) {
-        leases->used[leases->used_count] = (uint32_t)(idle - leases->cells);
-        leases->used_count++;
+    uint32_t used = atomic_load(&leases->used_count);
+    if (idle->key == 0 && used < MOON_COUNT(leases->used)) {
+        leases->used[used] = (uint32_t)(idle - leases->cells);
+        atomic_store(&leases->used_count, used + 1);
     }
     idle->key = key;
     return idle;

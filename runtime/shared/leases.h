@@ -3,7 +3,7 @@
 
 /// Slots that requests hold while they do something of which only so many may go on at once, counted
 /// over all workers. Each worker has its own column, so that what a dead worker held is given back by
-/// clearing it: when its successor starts.
+/// clearing it: when the supervisor is told of its death.
 ///
 /// Thread: any worker.
 
@@ -16,8 +16,9 @@ struct moon_lease_cell;
 /// @return NULL when there is no room (is logged)
 struct moon_leases *moon_leases_new(struct moon_region *region);
 
-/// Gives back whatever an earlier process with this worker's number held.
-void moon_leases_bind(struct moon_leases *leases, int worker);
+/// Gives back whatever a process with this worker's number held that is there no more. Takes no lock.
+/// Process: supervisor.
+void moon_leases_forget(struct moon_leases *leases, int worker);
 
 enum moon_lease_answer {
     MOON_LEASE_HELD,   // a slot is the caller's, until moon_lease_release

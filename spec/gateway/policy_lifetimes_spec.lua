@@ -82,6 +82,26 @@ return {
       end
       return shown(#kept, n)
     end } } },
+    { path = "/secret", backend = "a", policies = { inbound = { function(ctx)
+      kept.secret = ctx
+      ctx.vars.secret, ctx.user, ctx.jwt = "vars", { name = "user" }, { sub = "jwt" }
+      local thief = "/thief?once=" .. ctx.request.query.when
+      local stolen = ctx.http:request { url = ("http://127.0.0.1:%s%s"):format(ctx.request.query.port, thief) }.body
+      return shown(stolen, ctx.vars.secret, ctx.user.name, ctx.jwt.sub, ctx.request.query.when)
+    end } } },
+    { path = "/thief", backend = "a", policies = { inbound = { function(ctx)
+      ctx.vars.secret = "own"
+      if ctx.request.query.once == "waited" then
+        ctx:sleep(0.001)
+      end
+      local told = {}
+      for _, name in ipairs { "vars", "user", "jwt", "request" } do
+        local ok, value = pcall(function() return kept.secret[name] end)
+        told[#told + 1] = ok and "stole" or "not"
+        told[#told + 1] = pcall(function() kept.secret[name] = { name = "set" } end) and "set" or nil
+      end
+      return shown(table.concat(told, ","), ctx.vars.secret)
+    end } } },
     { path = "/hoard", backend = "a", policies = { inbound = { function(ctx)
       return shown(#json.decode("[" .. ("[1],"):rep(200000) .. "[1]]"))
     end } } },
@@ -169,6 +189,13 @@ describe("a policy", function()
     assert.equal("deepest", gw:get(("/deep?port=%d&n=%d"):format(gw:port(), n)).body)
     assert.equal("301 0", gw:get("/kept").body)
   end)
+
+  for _, when in ipairs { "quickly", "waited" } do
+    it("that kept the ctx of a request which waits reads nothing there, " .. when, function()
+      assert.equal(("not,not,not,not own vars user jwt %s"):format(when),
+        gw:get(("/secret?port=%d&when=%s"):format(gw:port(), when)).body)
+    end)
+  end
 
   it("that uses up its memory inside a C function costs its own request a 503, and the next one nothing", function()
     assert.equal(503, gw:get("/hoard").status)

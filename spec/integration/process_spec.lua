@@ -21,6 +21,10 @@ return {
     { path = "/nap", reply = { status = 200, body = "never" }, policies = { inbound = {
       p.set_header { name = "X-A", value = "a" },
       p.when("true", { p.set_header { name = "X-B", value = "b" }, p.lazy { nap = 1.5 } }) } } },
+    { path = "/held", reply = { status = 200, body = "held" }, policies = { inbound = {
+      p.limit_concurrency { max = 1, key = "${ctx.request.query.k}", function(ctx)
+        ctx:sleep(ctx.request.query.s and 60 or 0)
+      end } } } },
     { path = "/other", reply = { status = 200, body = "other" }, policies = { inbound = {
       p.set_header { name = "X-A", value = "a" } } } },
   } } },
@@ -91,6 +95,29 @@ describe("the supervisor", function()
     local _, metrics = process.get(gw:port("management"), "/metrics")
     assert.truthy(metrics:find("\nmoongate_worker_restarts_total 1\n", 1, true), metrics)
     assert.truthy(gw:log():find("died by signal 9", 1, true))
+  end)
+
+  it("gives what a killed worker held to the others, although nobody takes its place", function()
+    local port = start()
+    local held = {}
+    repeat -- by the kernel's choice it comes to one or the other
+      held[#held + 1] = begin(port, "/held?s=1&k=" .. #held)
+    until gw:await_exchanges(#held)[1] == 1
+    local path = "/held?k=" .. #held - 1
+    local victim = gw:workers()[1]
+    gw:write_file("gateway.lua", "--\n" .. process.read(gw.dir .. "/gateway.lua"):gsub("name = \"processes\"",
+      "workers = 1, %0"))
+    local said, status = gw:command("reload")
+    assert.equal(0, status, said)
+    assert.equal(429, (process.get(port, path)))
+    gw:signal("KILL", victim)
+    assert.truthy(process.eventually(function()
+      return gw:log():find("died by signal 9", 1, true)
+    end))
+    assert.equal(200, (process.get(port, path)))
+    for _, client in ipairs(held) do
+      client:close()
+    end
   end)
 
   it("keeps connections that come while a worker is replaced", function()
