@@ -43,6 +43,7 @@ class Scenario:
     connections: int = 32
     client: str = "wrk"         # wrk, h2load, full, resume, idle
     is_caching_tokens: bool = False
+    own_conf: str = ""          # Moongate's, where it is another than the peer's
     is_refused: bool = False    # the answer is to be an error status
     base_path: str = ""         # of the peer "base": Moongate itself, without the policy
     base_request: str = ""
@@ -85,6 +86,8 @@ SCENARIOS = [
              request="lua_chain"),
     Scenario("api_chain", "API chain", "api_chain", 0.65, ("nginx-lua",), LUA, path="/orders/1",
              request="api_chain"),
+    Scenario("api_chain_lua", "API chain, with functions of one's own", "api_chain", 0.65,
+             ("nginx-lua",), LUA, path="/orders/1", request="api_chain", own_conf="api_chain_lua"),
     Scenario("api_chain_cached", "API chain, nginx-lua caching verified tokens", "api_chain", 1.0,
              ("nginx-lua",), LUA, path="/orders/1", request="api_chain", is_caching_tokens=True),
     Scenario("waf_get", "CRS 3.3.4, PL1: GET with 11 fields, 5 arguments, 3 cookies", "waf", 1 / 25,

@@ -242,11 +242,11 @@ def start_varnish(kind, values, _):
             "-p", "thread_pools=1", "-p", "thread_pool_min=50", "-p", f"vsl_mask={mask}"], None
 
 
-def start_moongate(kind, values, _):
+def start_moongate(kind, values, scenario):
     program = os.environ.get("MOONGATE", os.path.join(ROOT, "build", "release", "moongate"))
     if not os.path.exists(program):
         raise Missing("is not built (make build)")
-    source = os.path.join(HERE, "conf", "moongate", kind)
+    source = os.path.join(HERE, "conf", "moongate", scenario.own_conf or kind)
     if not os.path.isdir(source):
         raise Missing(f"has no configuration {kind}")
     target = os.path.join(BUILD, "run", "moongate")

@@ -103,6 +103,22 @@ local function period_text(period)
   return (("%.3f"):format(period):gsub("%.?0+$", ""))
 end
 
+--- What the runtime does of it without Lua.
+local function acts_of(self, conf)
+  if not self.is_plain or self.takes_amount_of or self.remaining_variable then
+    return nil
+  end
+  local key = self.key
+  if self.takes_key_of then
+    key = expression.program(conf.key)
+  end
+  local teller = self.limit:teller(self.policy_field, self.limit_field)
+  return {
+    inbound = (not self.takes_key_of or key) and self.limit:gate(key, self.amount) or nil,
+    outbound = teller, on_error = teller,
+  }
+end
+
 function M.prepare(conf, env)
   local name = conf.name or ("%d-per-%ss"):format(conf.calls, period_text(conf.period))
   if conf.burst and conf.algorithm and conf.algorithm ~= "token_bucket" then
@@ -118,7 +134,7 @@ function M.prepare(conf, env)
     error((tostring(limit):gsub("^.-counters%.limiter: ", "")), 0)
   end
   local is_keyed = conf.key ~= nil and conf.key ~= "subscription" and conf.key ~= "client_ip"
-  return {
+  local self = {
     limit = limit, takes_key_of = is_keyed and key_function(conf.key),
     key = not is_keyed and conf.key ~= "client_ip" or nil,
     amount = conf.amount or 1, takes_amount_of = type(conf.amount) == "function" and conf.amount,
@@ -136,6 +152,8 @@ function M.prepare(conf, env)
     status = conf.status or 429, message = conf.message or "rate limit exceeded",
     key_var = "rate_limit." .. env.id .. ".key",
   }
+  self.native = acts_of(self, conf)
+  return self
 end
 
 local function amount_of(self, ctx)

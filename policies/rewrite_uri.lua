@@ -76,11 +76,12 @@ function M.prepare(conf)
   local parts = split(path)
   -- The runtime fills the path in; in plain Lua (specs without it) it is done here.
   local has_runtime, paths = pcall(require, "moongate.path")
-  self.template = has_runtime and paths.template(parts) or nil
+  self.template = has_runtime and paths.template(parts, self.drops_query) or nil
   self.path, self.query = parts, {}
   for name, value in query:gmatch("([^=&]+)=?([^&]*)") do
     self.query[#self.query + 1] = { name = decode(name), parts = split(decode(value)) }
   end
+  self.native = #self.query == 0 and { inbound = self.template } or nil
   return self
 end
 

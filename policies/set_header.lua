@@ -2,6 +2,7 @@
 --- Sets, appends or removes a header field of the request or the response.
 local expression = require("moongate.expression")
 
+local has_setters, setters = pcall(require, "moongate.header")
 local get, type, concat = expression.get, type, table.concat
 
 local M = {
@@ -64,6 +65,19 @@ M.schema = {
   },
 }
 
+--- What the runtime does of it without Lua.
+local function acts_of(conf, action, given)
+  local program = action ~= "delete" and expression.program(given) or nil
+  if not has_setters or action ~= "delete" and not program then
+    return nil
+  end
+  local of_request = setters.setter(conf.name, action, program, false)
+  local of_response = setters.setter(conf.name, action, program, true)
+  return {
+    inbound = of_request, backend = of_request, outbound = of_response, on_error = of_response,
+  }
+end
+
 function M.prepare(conf)
   local action = conf.exists_action or "override"
   if action ~= "delete" and conf.value == nil then
@@ -82,6 +96,7 @@ function M.prepare(conf)
       one = tostring(one)
     end
     self.value = expression.required(one, "value")
+    self.native = acts_of(conf, action, one)
   end
   return self
 end

@@ -248,6 +248,14 @@ function M.prepare(conf)
     end
   end
   prepare_keys(self, conf)
+  if header and not (self.client_ids or self.takes_issuer or self.output) then
+    self.native = { inbound = self.rules:act(header, self.strips) }
+    if self.source then
+      self.source:watch(self.rules)
+    else
+      self.rules:trust(self.keyset, math.huge)
+    end
+  end
   return self
 end
 

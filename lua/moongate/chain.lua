@@ -37,6 +37,7 @@ local M = {}
 
 ---@class moongate.ChainAct
 ---@field object userdata
+---@field product? string runs only for callers with a key of this product
 ---@field instead fun(ctx): table?, integer? the chain from this policy on, where the act declines
 
 -- By chunk name: what `describe` answers from.
@@ -260,7 +261,7 @@ end
 -- where C declines. Where a chain begins with such policies, the runtime calls them itself.
 local function act_of(entry, section)
   local listing = entry.listing
-  if entry.product or listing.when or type(listing.own) ~= "table" then
+  if listing.when or type(listing.own) ~= "table" then
     return nil
   end
   local native = rawget(listing.own, "native")
@@ -278,7 +279,10 @@ local function split(entries, section)
     if not object then
       break
     end
-    acts[i] = { object = object, instead = from(entries, i, section) }
+    acts[i] = { object = object, product = entries[i].product, instead = from(entries, i, section) }
+  end
+  if #acts == 0 then
+    return acts, entries
   end
   return acts, { unpack(entries, #acts + 1) }
 end

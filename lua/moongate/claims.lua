@@ -230,11 +230,15 @@ local function unfolded(fold)
   return fold.meta and setmetatable(claims, fold.meta) or claims
 end
 
---- The claims of what was remembered: a copy that the caller may change. What other keys vouched for
---- counts no longer.
+--- The claims of what was remembered: a copy that the caller may change.
+local function unfold(entry)
+  return unfolded(entry.fold)
+end
+
+--- The same, where the keys that vouched for it are those of now.
 local function recalled(entry, keyset)
   if entry and entry.keyset == keyset then
-    return unfolded(entry.fold)
+    return unfold(entry)
   end
   return nil
 end
@@ -256,10 +260,23 @@ function Rules:recall_field(ctx, name, keyset)
   return recalled(self.memo:field(ctx, name), keyset)
 end
 
+--- What does the same without Lua (moongate/act.h), once `trust` has said which keys count.
+---@param name string the field's
+---@param strips boolean whether the backend does not get it
+function Rules:act(name, strips)
+  return self.memo:act(name, strips)
+end
+
+--- For the act: these keys count, and nobody has to ask for others before that time.
+function Rules:trust(keyset, till)
+  self.memo:trust(keyset, till)
+end
+
 --- Remembers a token that passed.
 function Rules:remember(key, keyset, claims, from, till)
   if self.cache_entries > 0 and #key <= CACHED_TOKEN_MAX then
-    self.memo:put(key, { fold = folded(jwt.copy(claims)), keyset = keyset }, from, till)
+    local entry = { fold = folded(jwt.copy(claims)), keyset = keyset, unfold = unfold }
+    self.memo:put(key, entry, claims, from, till)
   end
 end
 

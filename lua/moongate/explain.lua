@@ -67,8 +67,9 @@ local function describe_backend(plan, leaf)
   return ("%s: %s over %s"):format(backend.name, backend.balance, table.concat(targets, ", "))
 end
 
-local function add_listing(out, section, listing, product, depth)
+local function add_listing(out, section, listing, product, depth, is_native)
   out[#out + 1] = {
+    is_native = is_native or false,
     section = section, policy = listing.policy, id = listing.id, scope = listing.scope,
     scope_name = listing.scope_name, product = product, listed_in = listing.section,
     is_conditional = listing.when ~= nil, file = listing.file, line = listing.line, depth = depth,
@@ -83,8 +84,12 @@ end
 local function policies_of(leaf)
   local out = {}
   for _, section in ipairs(listings.SECTIONS) do
+    local chain = leaf.built[section]
+    local native = chain and chain.acts and #chain.acts or 0
     for _, entry in ipairs(leaf.entries[section]) do
-      add_listing(out, section, entry.listing, entry.product, 0)
+      local runs = not entry.listing.is_marker
+      add_listing(out, section, entry.listing, entry.product, 0, runs and native > 0)
+      native = native - (runs and 1 or 0)
     end
   end
   return out
@@ -104,6 +109,9 @@ local function write_policies(lines, list)
     end
     if one.is_conditional then
       notes[#notes + 1] = "conditional"
+    end
+    if one.is_native then
+      notes[#notes + 1] = "without Lua"
     end
     if one.listed_in ~= section then
       notes[#notes + 1] = "listed in " .. one.listed_in

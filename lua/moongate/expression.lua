@@ -59,8 +59,8 @@ local function closing(text, at)
   return nil
 end
 
---- Splits "a ${b} c" into literal texts and functions.
-local function split(text, where)
+--- Splits "a ${b} c" into literal texts and what `made` gives of expressions.
+local function split(text, where, made)
   local parts, at = {}, 1
   while true do
     local from = text:find("${", at, true)
@@ -75,11 +75,11 @@ local function split(text, where)
     if from > at then
       parts[#parts + 1] = text:sub(at, from - 1)
     end
-    local f, err = M.compile(text:sub(from + 2, to - 1), where)
-    if not f then
+    local part, err = made(text:sub(from + 2, to - 1), where)
+    if not part then
       return nil, ("%s: %s %s"):format(where, text:sub(from, to), err)
     end
-    parts[#parts + 1] = f
+    parts[#parts + 1] = part
     at = to + 1
   end
 end
@@ -113,7 +113,7 @@ function M.prepare(value, where)
   if type(value) ~= "string" or not value:find("${", 1, true) then
     return value
   end
-  local parts, err = split(value, where or "template")
+  local parts, err = split(value, where or "template", M.compile)
   if not parts then
     return nil, err
   end
@@ -129,6 +129,47 @@ function M.prepare(value, where)
     end
     return concat(out)
   end
+end
+
+-- What follows `ctx`, taken apart: `.name`, or `["name"]`.
+local function next_name(text)
+  local name, rest = text:match("^%s*%.%s*([%a_][%w_]*)(.*)$")
+  if name then
+    return name, rest
+  end
+  local _, inner, after = text:match("^%s*%[%s*([\"'])([^\"'\\]*)%1%s*%](.*)$")
+  return inner, after
+end
+
+--- The place that `ctx.a.b.c` names, as moongate.text has it; nil for any other expression.
+local function place_of(code)
+  local rest = code:match("^%s*ctx(.*)$")
+  local names = {}
+  while rest and rest:find("%S") do
+    local name
+    name, rest = next_name(rest)
+    names[#names + 1] = name
+  end
+  if not rest or #names == 0 then
+    return nil, "is no place"
+  elseif #names == 1 then
+    return { of = names[1] }
+  end
+  return { of = concat(names, ".", 1, #names - 1), name = names[#names] }
+end
+
+local has_texts, texts = pcall(require, "moongate.text")
+
+--- A text that the runtime makes without Lua: it gives what `get` gives of a text with `${ctx.…}`.
+--- Nil where that cannot be: with other expressions, without the runtime.
+---@param value any
+---@return userdata? program for policies' acts
+function M.program(value)
+  if type(value) ~= "string" or not has_texts then
+    return nil
+  end
+  local parts = split(value, "", place_of)
+  return parts and texts.program(#parts > 0 and parts or { "" }) or nil
 end
 
 --- Like `prepare`, but raises: for use in a policy's own `prepare`.

@@ -112,6 +112,22 @@ function Source:refresh()
     self.error = nil
     self.next_at = now + self.ttl
   end
+  self:tell()
+end
+
+--- Tells those who watch which keys count now, and how long.
+function Source:tell()
+  if self.set then
+    for watcher in pairs(self.watchers) do
+      watcher:trust(self.set, self.next_at)
+    end
+  end
+end
+
+--- From now on `watcher:trust(keyset, till)` is called for keys that are had.
+function Source:watch(watcher)
+  self.watchers[watcher] = true
+  self:tell()
 end
 
 --- The keys of now. Fetches them where there are none or they are old.
@@ -164,6 +180,7 @@ function M.source(options)
       ttl = options.ttl or 3600, refetch_s = options.refetch or 300,
       timeout = options.timeout or 5, require_signed = options.require_signed,
       decryption_keys = options.decryption_keys, next_at = 0,
+      watchers = setmetatable({}, { __mode = "k" }),
       flight = flight.new(2 * (options.timeout or 5) + 1), -- the discovery document and the keys
     }, Source)
     if not options.decryption_keys then

@@ -3,6 +3,7 @@
 
 #include "moongate/plugin.h"
 
+#include "jwt/claims.h"
 #include "jwt/keyset.h"
 
 #include <stdlib.h>
@@ -21,7 +22,8 @@ struct memo_entry {
     size_t len;
     uint64_t hash;
     double from_ms, till_ms;
-    int value; // its place in the memo's environment table; 0: none was needed yet
+    uint32_t round; // of the memo, when it was put there
+    struct jwt_claims *claims;
 };
 
 struct memo {
@@ -30,7 +32,13 @@ struct memo {
     struct memo_entry
         *entries; // set_count * MEMO_WAYS, in each set the last used first; NULL: none yet
     size_t bytes, most_bytes;
-    int value_count;
+
+    // As an act.
+    struct moon_slice field; // that carries the token; kept by the environment; empty: it is none
+    bool strips;
+    uint32_t round;       // goes on with the keys: what other ones vouched for counts no longer
+    double trusted_until; // ms: until then the keys need not be asked for
+    const void *keys;
 };
 
 // Of the last bytes, where tokens differ: their signatures. It needs no secret: what peers send is only
@@ -88,18 +96,18 @@ static const struct memo_entry *memo_find(const struct memo *memo, struct moon_s
     return NULL;
 }
 
+static bool memo_is_good(const struct memo_entry *entry, double now_ms)
+{
+    return now_ms >= entry->from_ms && now_ms < entry->till_ms;
+}
+
 static int memo_push(lua_State *L, const struct memo *memo, struct moon_slice key)
 {
     const struct memo_entry *entry = memo_find(memo, key);
-    if (entry == NULL) {
+    if (entry == NULL || !memo_is_good(entry, (double)jwt_host()->wall_ms())) {
         return 0;
     }
-    double now_ms = (double)jwt_host()->wall_ms();
-    if (!(now_ms >= entry->from_ms && now_ms < entry->till_ms)) {
-        return 0;
-    }
-    lua_getfenv(L, 1);
-    lua_rawgeti(L, -1, entry->value);
+    jwt_claims_push_value(L, entry->claims);
     return 1;
 }
 
@@ -124,24 +132,26 @@ static int memo_field(lua_State *L)
     return memo_push(L, memo, key);
 }
 
-static void memo_drop(struct memo *memo, struct memo_entry *entry)
+static void memo_drop(lua_State *L, struct memo *memo, struct memo_entry *entry)
 {
     memo->bytes -= entry->len;
     free(entry->key);
+    moon_claims_release(L, &entry->claims->shared);
     entry->key = NULL;
+    entry->claims = NULL;
 }
 
-static void memo_clear(struct memo *memo)
+static void memo_clear(lua_State *L, struct memo *memo)
 {
     for (size_t i = 0; i < memo->set_count * MEMO_WAYS; i++) {
         if (memo->entries[i].key != NULL) {
-            memo_drop(memo, &memo->entries[i]);
+            memo_drop(L, memo, &memo->entries[i]);
         }
     }
 }
 
 // The front of the key's set, made free.
-static struct memo_entry *memo_make_room(struct memo *memo, struct moon_slice key)
+static struct memo_entry *memo_make_room(lua_State *L, struct memo *memo, struct moon_slice key)
 {
     if (memo->entries == NULL) {
         memo->entries = calloc(memo->set_count * MEMO_WAYS, sizeof(*memo->entries));
@@ -150,7 +160,7 @@ static struct memo_entry *memo_make_room(struct memo *memo, struct moon_slice ke
         }
     }
     if (memo->bytes + key.len > memo->most_bytes) {
-        memo_clear(memo);
+        memo_clear(L, memo);
     }
     const struct memo_entry *known = memo_find(memo, key); // it is in front now
     struct memo_entry *set = memo_set(memo, memo_hash(key));
@@ -158,41 +168,96 @@ static struct memo_entry *memo_make_room(struct memo *memo, struct moon_slice ke
         memo_use(set, MEMO_WAYS - 1);
     }
     if (set[0].key != NULL) {
-        memo_drop(memo, &set[0]);
+        memo_drop(L, memo, &set[0]);
     }
     return &set[0];
 }
 
-/// memo:put(key, value, from_s, till_s)
+/// memo:put(key, value, claims, from_s, till_s)
+///
+/// `claims` is what acts read of the token.
 static int memo_put(lua_State *L)
 {
     struct moon_slice key;
     struct memo *memo = memo_check(L);
     key.data = luaL_checklstring(L, 2, &key.len);
-    double from_s = luaL_checknumber(L, 4), till_s = luaL_checknumber(L, 5);
+    luaL_checktype(L, 4, LUA_TTABLE);
+    double from_s = luaL_checknumber(L, 5), till_s = luaL_checknumber(L, 6);
     if (memo->set_count == 0 || key.len == 0 || key.len > memo->most_bytes) {
         return 0;
     }
-    struct memo_entry *entry = memo_make_room(memo, key);
-    char *copy = malloc(key.len);
-    if (entry == NULL || copy == NULL) {
-        free(copy);
+    struct jwt_claims *claims = jwt_claims_new(L, 3, 4);
+    struct memo_entry *entry = claims == NULL ? NULL : memo_make_room(L, memo, key);
+    char *copy = entry == NULL ? NULL : malloc(key.len);
+    if (copy == NULL) {
+        moon_claims_release(L, claims == NULL ? NULL : &claims->shared);
         return 0; // not remembered
     }
-    if (entry->value == 0) {
-        entry->value = ++memo->value_count;
-    }
     memcpy(copy, key.data, key.len);
-    entry->key = copy;
-    entry->len = key.len;
-    entry->hash = memo_hash(key);
-    entry->from_ms = from_s * 1000;
-    entry->till_ms = till_s * 1000;
+    *entry = (struct memo_entry){.key = copy,
+                                 .len = key.len,
+                                 .hash = memo_hash(key),
+                                 .from_ms = from_s * 1000,
+                                 .till_ms = till_s * 1000,
+                                 .round = memo->round,
+                                 .claims = claims};
     memo->bytes += key.len;
-    lua_getfenv(L, 1);
-    lua_pushvalue(L, 3);
-    lua_rawseti(L, -2, entry->value);
     return 0;
+}
+
+/// memo:act(field, strips) -> memo
+///
+/// From now on it can be an act: lets a request with a token that is remembered in the field go on, with
+/// its claims as ctx.jwt; `strips`: without the field. `trust` must have said that the keys are known.
+static int memo_act_on(lua_State *L)
+{
+    struct memo *memo = memo_check(L);
+    memo->field.data = luaL_checklstring(L, 2, &memo->field.len);
+    memo->strips = lua_toboolean(L, 3);
+    lua_getfenv(L, 1);
+    lua_pushvalue(L, 2);
+    lua_setfield(L, -2, "field");
+    lua_settop(L, 1);
+    return 1;
+}
+
+/// memo:trust(keyset, until_s)
+///
+/// Which keys count, and until when nobody has to ask for other ones.
+static int memo_trust(lua_State *L)
+{
+    struct memo *memo = memo_check(L);
+    const void *keys = lua_topointer(L, 2);
+    if (keys != memo->keys) {
+        memo->round++;
+    }
+    memo->keys = keys;
+    memo->trusted_until = luaL_checknumber(L, 3) * 1000;
+    lua_getfenv(L, 1); // as long as they count, no other keys have their address
+    lua_pushvalue(L, 2);
+    lua_setfield(L, -2, "keys");
+    return 0;
+}
+
+static enum moon_act_answer memo_act(struct moon_ctx *x, const void *object)
+{
+    const struct memo *memo = object;
+    const struct moon_host *host = jwt_host();
+    double now_ms = (double)host->wall_ms();
+    struct moon_slice key;
+    if (memo->field.len == 0 || now_ms >= memo->trusted_until ||
+        !host->act_field(x, memo->field, &key)) {
+        return MOON_ACT_DECLINES;
+    }
+    const struct memo_entry *entry = memo_find(memo, key);
+    if (entry == NULL || entry->round != memo->round || !memo_is_good(entry, now_ms)) {
+        return MOON_ACT_DECLINES;
+    }
+    host->act_jwt(x, &entry->claims->shared);
+    if (memo->strips) {
+        host->act_remove_field(x, memo->field);
+    }
+    return MOON_ACT_GO_ON;
 }
 
 /// memo:count() -> entries held
@@ -211,7 +276,7 @@ static int memo_gc(lua_State *L)
 {
     struct memo *memo = memo_check(L);
     if (memo->entries != NULL) {
-        memo_clear(memo);
+        memo_clear(L, memo);
     }
     free(memo->entries);
     memo->entries = NULL;
@@ -240,11 +305,9 @@ int jwt_memo_new(lua_State *L)
 
 void jwt_memo_open(lua_State *L)
 {
-    static const luaL_Reg METHODS[] = {{"get", memo_get},
-                                       {"field", memo_field},
-                                       {"put", memo_put},
-                                       {"count", memo_count},
-                                       {NULL, NULL}};
+    static const luaL_Reg METHODS[] = {
+        {"get", memo_get},     {"field", memo_field}, {"put", memo_put}, {"act", memo_act_on},
+        {"trust", memo_trust}, {"count", memo_count}, {NULL, NULL}};
     if (luaL_newmetatable(L, MEMO_TYPE) != 0) {
         lua_newtable(L);
         for (const luaL_Reg *m = METHODS; m->name != NULL; m++) {
@@ -256,6 +319,7 @@ void jwt_memo_open(lua_State *L)
         lua_setfield(L, -2, "__gc");
         lua_pushliteral(L, "jwt.memo");
         lua_setfield(L, -2, "__metatable");
+        jwt_host()->act_register(L, memo_act);
     }
     lua_pop(L, 1);
 }

@@ -5,9 +5,11 @@
 
 /// jwt.memo(entries, bytes) -> memo: what was found out of tokens, by what carried them.
 ///
-///   memo:put(key, value, from_s, till_s)  holds between the two times, seconds since the epoch
+///   memo:put(key, value, claims, from_s, till_s)  holds between the two times, seconds since the epoch
 ///   memo:get(key) -> value | nil
 ///   memo:field(ctx, name) -> value | nil   of the request field's value, which becomes no Lua string
+///   memo:act(field, strips) -> memo       as an act (moongate/act.h), by that request field
+///   memo:trust(keyset, until_s)           for the act: which keys count, and how long
 ///   memo:count() -> entries held
 ///
 /// Holds about `entries` at most, in sets of four by a hash of the key's end; in a full set the one

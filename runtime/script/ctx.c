@@ -145,7 +145,7 @@ static void ctx_push_slot_key(lua_State *L, const struct moon_script *script,
 // A value kept with the ctx until its request ends. @return false (nothing pushed) when not there
 static bool ctx_push_cached(lua_State *L, const struct moon_ctx *x, enum moon_ctx_slot slot)
 {
-    if ((x->runner->used_slots >> slot & 1) == 0)
+    if (!moon_ctx_is_in_lua(x, slot))
         return false;
     lua_rawgeti(L, LUA_REGISTRYINDEX, x->runner->slots_ref);
     ctx_push_slot_key(L, x->script, slot);
@@ -227,29 +227,43 @@ static int ctx_push_vars(lua_State *L, struct moon_ctx *x)
     return 1;
 }
 
-void moon_ctx_note(lua_State *L, struct moon_ctx *x, const char *name, const char *text,
-                   double number)
+bool moon_ctx_keep_note(struct moon_ctx *x, const char *name, const char *text, double number)
 {
-    if (ctx_push_cached(L, x, MOON_SLOT_VARS)) {
-        ctx_set_note(L, name, text, number);
-        lua_pop(L, 1);
-        return;
-    }
     struct moon_note *note = x->notes;
     while (note != NULL && note->name != name)
         note = note->next;
     if (note == NULL) {
         note = moon_arena_alloc(x->arena, sizeof(*note));
-        if (note == NULL) {
-            moon_raise_full(L);
-            return; // not reached
-        }
+        if (note == NULL)
+            return false;
         note->next = x->notes;
         note->name = name;
         x->notes = note;
     }
     note->text = text;
     note->number = number;
+    return true;
+}
+
+void moon_ctx_note(lua_State *L, struct moon_ctx *x, const char *name, const char *text,
+                   double number)
+{
+    if (ctx_push_cached(L, x, MOON_SLOT_VARS)) {
+        ctx_set_note(L, name, text, number);
+        lua_pop(L, 1);
+    } else if (!moon_ctx_keep_note(x, name, text, number)) {
+        moon_raise_full(L);
+    }
+}
+
+// What an act has accepted becomes a table when a policy asks for it first.
+static int ctx_push_jwt(lua_State *L, struct moon_ctx *x)
+{
+    if (x->claims == NULL)
+        return 0;
+    x->claims->push(L, x->claims);
+    ctx_cache(L, x, MOON_SLOT_JWT);
+    return 1;
 }
 
 static int ctx_push_geo(lua_State *L, struct moon_ctx *x)
@@ -442,7 +456,7 @@ static int ctx_push_key(lua_State *L, struct moon_ctx *x, enum ctx_key key)
     case CTX_VARS:
         return ctx_push_cached(L, x, MOON_SLOT_VARS) ? 1 : ctx_push_vars(L, x);
     case CTX_JWT: // what was set is at hand, most often
-        return ctx_push_cached(L, x, MOON_SLOT_JWT) ? 1 : 0;
+        return ctx_push_cached(L, x, MOON_SLOT_JWT) ? 1 : ctx_push_jwt(L, x);
     case CTX_USER:
         return ctx_push_cached(L, x, MOON_SLOT_USER) ? 1 : 0;
     case CTX_GEO:

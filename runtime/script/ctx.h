@@ -142,6 +142,7 @@ struct moon_ctx {
     const struct moon_subscription *subscription;
     bool is_subscription_known; // looked up
     bool is_subscription_given; // a key came, good or not
+    struct moon_claims *claims; // of the token that an act has accepted; held; NULL: none
 
     int backend;                   // index in the plan; -1: none
     struct moon_slice backend_url; // set_backend_service with a URL; empty: `backend`

@@ -15,7 +15,7 @@ static int fields_push(lua_State *L, const struct moon_fields *fields)
     return 1;
 }
 
-static bool fields_are_fixed(enum moon_field_id id)
+bool moon_ctx_field_is_fixed(enum moon_field_id id)
 {
     switch ((int)id) {
     case MOON_FIELD_CONTENT_LENGTH:
@@ -59,7 +59,7 @@ static struct fields_name fields_check_name(lua_State *L, struct moon_ctx *x, bo
     if (!moon_field_name_is_valid(name))
         luaL_error(L, "headers: \"%s\" is no field name", name.data);
     enum moon_field_id id = moon_field_id(name);
-    if (fields_are_fixed(id))
+    if (moon_ctx_field_is_fixed(id))
         luaL_error(L, "headers: %s is the gateway's own and cannot be set", name.data);
     if (memo != NULL && memo->len == 0) {
         memo->len = (uint8_t)name.len;

@@ -49,6 +49,9 @@ int moon_ctx_fields_push_names(lua_State *L, const struct moon_fields *fields);
 int moon_ctx_fields_push_values(lua_State *L, const struct moon_fields *fields);
 enum moon_rc moon_ctx_fields_add(lua_State *L, struct moon_ctx *x, struct moon_fields *fields);
 
+/// Whether a field is the connection's own, which no policy sets.
+bool moon_ctx_field_is_fixed(enum moon_field_id id);
+
 /// Adds `json` (and `form`) to a class that has `body`.
 void moon_ctx_add_body_methods(lua_State *L, struct moon_script *script,
                                enum moon_handle_kind kind);

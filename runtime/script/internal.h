@@ -137,6 +137,8 @@ void moon_script_open_net(lua_State *L);
 void moon_script_open_dns(lua_State *L);
 void moon_script_open_flood(lua_State *L);
 void moon_script_open_path(lua_State *L);
+void moon_script_open_text(lua_State *L);
+void moon_script_open_header(lua_State *L);
 void moon_script_open_libraries(lua_State *L); // first of all
 void moon_script_open_clock(lua_State *L);
 void moon_script_open_log(lua_State *L);
@@ -193,6 +195,16 @@ MUST_CHECK bool moon_ctx_remove_query(struct moon_ctx *x, struct moon_slice want
 /// @param name, text  static
 void moon_ctx_note(lua_State *L, struct moon_ctx *x, const char *name, const char *text,
                    double number);
+
+/// The same for acts, as long as no policy has asked for ctx.vars. @return false when the arena is full
+MUST_CHECK bool moon_ctx_keep_note(struct moon_ctx *x, const char *name, const char *text,
+                                   double number);
+
+/// Whether what is kept in Lua for a slot is more than C has: a policy has asked for it, or set it.
+static inline bool moon_ctx_is_in_lua(const struct moon_ctx *x, enum moon_ctx_slot slot)
+{
+    return x->runner != NULL && (x->runner->used_slots >> slot & 1) != 0;
+}
 
 /// Pushes new userdata for a runner's ctx, with all its parts.
 void moon_ctx_push_new(lua_State *L, struct moon_script *script, struct moon_runner *runner);
@@ -263,7 +275,13 @@ int moon_ctx_forward(lua_State *L);
 int moon_ctx_drop_response(lua_State *L);
 
 /// Makes objects of a metatable, which is on top of the stack, acts of policies.
-void moon_act_register(lua_State *L, enum moon_act_answer (*run)(struct moon_ctx *x, const void *));
+void moon_act_register(lua_State *L, moon_act_fn *run);
+
+/// Makes a metatable whose objects are acts and nothing else.
+void moon_act_new_class(lua_State *L, const char *name, moon_act_fn *run);
+
+/// Keeps the values at 1 to `count` alive as long as the userdata on top of the stack.
+void moon_keep_with(lua_State *L, int count);
 
 /// What is at `index` as an act. @return false when it is none
 bool moon_act_read(lua_State *L, int index, struct moon_act *act);

@@ -6,6 +6,7 @@
 
 #include "base/arena.h"
 #include "base/ip.h"
+#include "moongate/act.h"
 #include "net/tls.h"
 #include "upstream/conf.h"
 
@@ -17,15 +18,6 @@ enum moon_section {
     MOON_SECTION_LOG,
     MOON_SECTION_MALFORMED, // of a request that the HTTP layer refuses: policies look at what came
     MOON_SECTION_COUNT,
-};
-
-struct moon_ctx;
-
-enum moon_act_answer {
-    MOON_ACT_GO_ON,    // with the next one
-    MOON_ACT_DECLINES, // and has changed nothing: the policy's Lua function does it
-    MOON_ACT_ENDS,     // the section: x->response is made
-    MOON_ACT_WAITS,    // moon_async_done follows
 };
 
 /// Names of limits are those of the configuration; sizes in bytes, durations in milliseconds.
@@ -91,8 +83,9 @@ struct moon_reply_conf {
 /// What a policy does in a section, where it is done by C alone. The object belongs to Lua, and lives as
 /// long as the plan.
 struct moon_act {
-    enum moon_act_answer (*run)(struct moon_ctx *x, const void *object);
+    moon_act_fn *run;
     const void *object;
+    struct moon_slice product; // only for callers with a key of it; empty: for all
     int instead; // registry reference of the Lua function of the chain from this policy on
 };
 

@@ -126,19 +126,35 @@ static bool host_read_file(lua_State *L, const char *path, struct moon_slice *ou
     return true;
 }
 
+static bool host_act_field(const struct moon_ctx *x, struct moon_slice name,
+                           struct moon_slice *value)
+{
+    *value = moon_fields_joined(&x->request->fields, name);
+    return value->data != NULL;
+}
+
 static bool host_request_field(lua_State *L, int index, struct moon_slice name,
                                struct moon_slice *value)
 {
     const struct moon_ctx *x = host_ctx(L, index);
-    if (x == NULL)
-        return false;
-    *value = moon_fields_joined(&x->request->fields, name);
-    return value->data != NULL;
+    return x != NULL && host_act_field(x, name, value);
 }
 
 static void host_note(lua_State *L, int index, const char *name, double number)
 {
     moon_ctx_note(L, moon_handle_check(L, index, MOON_HANDLE_CTX), name, NULL, number);
+}
+
+static void host_act_remove_field(struct moon_ctx *x, struct moon_slice name)
+{
+    (void)moon_fields_remove(&x->request->fields, name);
+}
+
+static void host_act_jwt(struct moon_ctx *x, struct moon_claims *claims)
+{
+    claims->uses++;
+    moon_claims_release(x->script->L, x->claims);
+    x->claims = claims;
 }
 
 static const struct moon_host plugins_host = {
@@ -153,6 +169,10 @@ static const struct moon_host plugins_host = {
     .pace = moon_pace,
     .request_field = host_request_field,
     .note = host_note,
+    .act_register = moon_act_register,
+    .act_field = host_act_field,
+    .act_remove_field = host_act_remove_field,
+    .act_jwt = host_act_jwt,
 };
 
 static void plugins_open_all(void)

@@ -100,6 +100,9 @@ void moon_ctx_fini(struct moon_ctx *x)
     if (x->runner != NULL)
         runner_give(x->script, x->runner);
     x->runner = NULL;
+    if (x->claims != NULL)
+        moon_claims_release(x->script->L, x->claims);
+    x->claims = NULL;
     while (x->attachments != NULL) {
         struct moon_attachment *attachment = x->attachments;
         x->attachments = attachment->next;
@@ -426,10 +429,29 @@ static enum moon_run run_go_on(struct moon_ctx *x, int args)
 
 static const char run_act_field[] = "__act";
 
-void moon_act_register(lua_State *L, enum moon_act_answer (*run)(struct moon_ctx *, const void *))
+void moon_act_register(lua_State *L, moon_act_fn *run)
 {
     lua_pushlightuserdata(L, (void *)(uintptr_t)run);
     lua_setfield(L, -2, run_act_field);
+}
+
+void moon_act_new_class(lua_State *L, const char *name, moon_act_fn *run)
+{
+    luaL_newmetatable(L, name);
+    lua_pushliteral(L, "act");
+    lua_setfield(L, -2, "__metatable");
+    moon_act_register(L, run);
+    lua_pop(L, 1);
+}
+
+void moon_keep_with(lua_State *L, int count)
+{
+    lua_createtable(L, count, 0);
+    for (int i = 1; i <= count; i++) {
+        lua_pushvalue(L, i);
+        lua_rawseti(L, -2, i);
+    }
+    lua_setfenv(L, -2);
 }
 
 bool moon_act_read(lua_State *L, int index, struct moon_act *act)
@@ -439,7 +461,7 @@ bool moon_act_read(lua_State *L, int index, struct moon_act *act)
         return false;
     uintptr_t run = (uintptr_t)lua_touserdata(L, -1);
     lua_pop(L, 1);
-    act->run = (enum moon_act_answer(*)(struct moon_ctx *, const void *))run;
+    act->run = (moon_act_fn *)run;
     act->object = object;
     return true;
 }
@@ -454,12 +476,22 @@ enum moon_act_answer moon_act_wait(struct moon_ctx *x, void (*cancel)(void *op),
 
 static enum moon_run run_chain(struct moon_ctx *x, int chain);
 
+static bool run_is_meant(const struct moon_act *act, struct moon_ctx *x)
+{
+    if (act->product.len == 0)
+        return true;
+    moon_ctx_find_subscription(x);
+    return x->subscription != NULL && moon_slice_is(x->subscription->product, act->product);
+}
+
 // The section's acts that have not been begun, and what follows them.
 static enum moon_run run_acts(struct moon_ctx *x)
 {
     const struct moon_acts *acts = &x->leaf->acts[x->section];
     while (x->acts_begun < acts->count) {
         const struct moon_act *act = &acts->list[x->acts_begun++];
+        if (!run_is_meant(act, x))
+            continue;
         switch (act->run(x, act->object)) {
         case MOON_ACT_GO_ON:
             break;

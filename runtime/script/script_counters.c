@@ -4,7 +4,7 @@
 /// store.
 
 #include "base/clock.h"
-#include "script/internal.h"
+#include "script/text.h"
 #include "upstream/limits.h"
 
 static const char counters_limiter_name[] = "moongate.counters.limiter";
@@ -262,18 +262,20 @@ static int limiter_charge(lua_State *L)
 
 enum { COUNTERS_CALLER_BYTES = 128 };
 
-// Whose limit it is, by the argument at 3: a text; true for the caller's subscription; else, and for
-// a call without one, the client's address. Keys of different kinds never meet. In `room` where it
-// fits there.
-static struct moon_slice counters_caller(lua_State *L, struct moon_ctx *x,
-                                         char room[COUNTERS_CALLER_BYTES])
+enum counters_kind { COUNTERS_BY_TEXT, COUNTERS_BY_SUBSCRIPTION, COUNTERS_BY_ADDRESS };
+
+// Whose limit it is: a text's, the subscription's; and for a call without one, the client's address.
+// Keys of different kinds never meet. In `room` where it fits there. @return NULL data when the arena
+// is full
+static struct moon_slice counters_caller(struct moon_ctx *x, enum counters_kind kind,
+                                         struct moon_slice text, char room[COUNTERS_CALLER_BYTES])
 {
     struct moon_slice parts[2] = {MOON_S("ip:"), moon_slice(x->client->ip_text, x->client->ip_len)};
     struct moon_slice whole;
-    if (lua_type(L, 3) == LUA_TSTRING) {
+    if (kind == COUNTERS_BY_TEXT) {
         parts[0] = MOON_S("k:");
-        parts[1] = moon_check_slice(L, 3);
-    } else if (lua_toboolean(L, 3)) {
+        parts[1] = text;
+    } else if (kind == COUNTERS_BY_SUBSCRIPTION) {
         moon_ctx_find_subscription(x);
         if (x->subscription != NULL) {
             parts[0] = MOON_S("s:");
@@ -281,15 +283,28 @@ static struct moon_slice counters_caller(lua_State *L, struct moon_ctx *x,
         }
     }
     size_t len = parts[0].len + parts[1].len;
-    if (len > COUNTERS_CALLER_BYTES) {
-        if (!moon_arena_join(x->arena, parts, 2, &whole))
-            moon_raise_full(L);
-        return whole;
-    }
+    if (len > COUNTERS_CALLER_BYTES)
+        return moon_arena_join(x->arena, parts, 2, &whole) ? whole : moon_slice(NULL, 0);
     memcpy(room, parts[0].data, parts[0].len);
     if (parts[1].len > 0)
         memcpy(room + parts[0].len, parts[1].data, parts[1].len);
     return moon_slice(room, len);
+}
+
+// By the argument at 3: a text; true for the caller's subscription; nil.
+static struct moon_slice counters_check_caller(lua_State *L, struct moon_ctx *x,
+                                               char room[COUNTERS_CALLER_BYTES])
+{
+    struct moon_slice text = {NULL, 0};
+    enum counters_kind kind = lua_toboolean(L, 3) ? COUNTERS_BY_SUBSCRIPTION : COUNTERS_BY_ADDRESS;
+    if (lua_type(L, 3) == LUA_TSTRING) {
+        kind = COUNTERS_BY_TEXT;
+        text = moon_check_slice(L, 3);
+    }
+    struct moon_slice caller = counters_caller(x, kind, text, room);
+    if (caller.data == NULL)
+        moon_raise_full(L);
+    return caller;
 }
 
 // Decides about the caller of the exchange at 2: ctx, key, amount.
@@ -298,8 +313,8 @@ static int counters_decide_caller(lua_State *L, enum moon_limit_how how, counter
     char text[COUNTERS_CALLER_BYTES];
     const struct counters_limiter *limiter = counters_check_limiter(L);
     struct moon_ctx *x = moon_handle_check(L, 2, MOON_HANDLE_CTX);
-    return counters_decide(L, limiter, counters_caller(L, x, text), luaL_checknumber(L, 4), how,
-                           push);
+    return counters_decide(L, limiter, counters_check_caller(L, x, text), luaL_checknumber(L, 4),
+                           how, push);
 }
 
 /// limiter:admit(ctx, key, amount) -> nothing when allowed, else retry_after_s, is_store_refusal
@@ -509,6 +524,26 @@ static int limiter_left(lua_State *L)
     return 2;
 }
 
+// Adds the fields to the response of an allowed call, once. @return false when the arena is full
+static bool counters_tell(struct moon_ctx *x, const struct counters_limiter *limiter,
+                          struct moon_slice policy, struct moon_slice limit)
+{
+    struct counters_taken *t = counters_untold(x, limiter);
+    if (t == NULL || x->response == NULL)
+        return true;
+    t->is_told = true;
+    char left[MOON_NUMBER_TEXT_BYTES], wait[MOON_NUMBER_TEXT_BYTES];
+    struct moon_slice told;
+    struct moon_slice parts[4] = {
+        limit, moon_slice_of_number(left, counters_left(t)), MOON_S(";t="),
+        moon_slice_of_number(wait, counters_seconds(t->result.decision.reset_ms))};
+    struct moon_fields *fields = &x->response->fields;
+    return moon_arena_join(x->arena, parts, MOON_COUNT(parts), &told) &&
+           moon_fields_add_known(fields, MOON_FIELD_OTHER, MOON_S("RateLimit-Policy"), policy) ==
+               MOON_OK &&
+           moon_fields_add_known(fields, MOON_FIELD_OTHER, MOON_S("RateLimit"), told) == MOON_OK;
+}
+
 /// limiter:tell(ctx, policy, limit): adds the fields of draft-ietf-httpapi-ratelimit-headers to the
 /// response of an allowed call, once: `RateLimit-Policy: <policy>`, `RateLimit: <limit>r;t=reset`.
 /// Several limits give several lines, which is one list (RFC 9651 §4.2).
@@ -516,29 +551,122 @@ static int limiter_tell(lua_State *L)
 {
     const struct counters_limiter *limiter = counters_check_limiter(L);
     struct moon_ctx *x = moon_handle_check(L, 2, MOON_HANDLE_CTX);
-    struct counters_taken *t = counters_untold(x, limiter);
-    if (t == NULL || x->response == NULL)
+    struct moon_slice policy = moon_check_copy(L, 3, x);
+    return counters_tell(x, limiter, policy, moon_check_slice(L, 4)) ? 0 : moon_raise_full(L);
+}
+
+// ---- acts --------------------------------------------------------------------------------------
+
+static const char counters_gate_name[] = "moongate.counters.gate";
+static const char counters_teller_name[] = "moongate.counters.teller";
+
+/// What lets a call in without Lua. Its environment keeps limiter and text.
+struct counters_gate {
+    const struct counters_limiter *limiter;
+    enum counters_kind kind;
+    const struct moon_text *text; // of the key; nil is the client's address
+    int64_t amount;
+};
+
+// A refusal is the policy's to make, which asks once more: a refused call is not counted.
+static enum moon_act_answer counters_gate_act(struct moon_ctx *x, const void *object)
+{
+    const struct counters_gate *gate = object;
+    const struct moon_limit_spec *spec = &gate->limiter->spec;
+    const struct moon_script_env *env = &x->script->env;
+    struct moon_slice text = {NULL, 0};
+    char room[COUNTERS_CALLER_BYTES];
+    enum counters_kind kind = gate->kind;
+    if (env->counters == NULL || moon_ctx_is_in_lua(x, MOON_SLOT_VARS))
+        return MOON_ACT_DECLINES;
+    if (kind == COUNTERS_BY_TEXT) {
+        switch (moon_text_make(gate->text, x, &text)) {
+        case MOON_TEXT_FOUND:
+            break;
+        case MOON_TEXT_NONE:
+            kind = COUNTERS_BY_ADDRESS;
+            break;
+        case MOON_TEXT_OTHER:
+            return MOON_ACT_DECLINES;
+        }
+    }
+    struct moon_slice caller = counters_caller(x, kind, text, room);
+    struct moon_limit_result result;
+    if (caller.data == NULL)
+        return MOON_ACT_DECLINES;
+    if (env->limits == NULL)
+        result = moon_limits_local(env->counters, spec, caller, gate->amount, MOON_LIMIT_TAKE);
+    else if (moon_limits_check(env->limits, spec, caller, gate->amount, MOON_LIMIT_TAKE, NULL, NULL,
+                               &result, NULL) != MOON_OK)
+        return MOON_ACT_DECLINES;
+    if (!result.decision.is_allowed ||
+        !moon_ctx_keep_note(x, "rate_limit.remaining", NULL, (double)result.decision.remaining) ||
+        !moon_ctx_keep_note(x, "rate_limit.source", moon_limit_source_name(result.source), 0))
+        return MOON_ACT_DECLINES;
+    counters_meter(x->script, gate->limiter->series, MOON_LIMIT_TAKE, &result);
+    counters_remember(x, gate->limiter, caller, gate->amount, &result);
+    return MOON_ACT_GO_ON;
+}
+
+/// limiter:gate(key, amount) -> act | nil where a call may have to wait
+///
+/// Does what `admit` does. `key` is a text program (moongate.text), true for the caller's subscription,
+/// or nil.
+static int limiter_gate(lua_State *L)
+{
+    const struct counters_limiter *limiter = counters_check_limiter(L);
+    double amount = luaL_checknumber(L, 3);
+    if (limiter->spec.mode == MOON_MODE_EXACT || !(amount >= 0 && amount <= 1e12))
         return 0;
-    t->is_told = true;
-    char left[MOON_NUMBER_TEXT_BYTES], wait[MOON_NUMBER_TEXT_BYTES];
+    const struct moon_text *text = moon_text_read(L, 2);
+    lua_settop(L, 3);
+    struct counters_gate *gate = lua_newuserdata(L, sizeof(*gate));
+    *gate = (struct counters_gate){
+        .limiter = limiter,
+        .kind = text != NULL          ? COUNTERS_BY_TEXT
+                : lua_toboolean(L, 2) ? COUNTERS_BY_SUBSCRIPTION
+                                      : COUNTERS_BY_ADDRESS,
+        .text = text,
+        .amount = (int64_t)amount,
+    };
+    moon_keep_with(L, 2);
+    luaL_getmetatable(L, counters_gate_name);
+    lua_setmetatable(L, -2);
+    return 1;
+}
+
+/// What tells the client what is left. Its environment keeps limiter and texts.
+struct counters_teller {
+    const struct counters_limiter *limiter;
     struct moon_slice policy, limit;
-    struct moon_slice parts[4] = {
-        moon_check_slice(L, 4), moon_slice_of_number(left, counters_left(t)), MOON_S(";t="),
-        moon_slice_of_number(wait, counters_seconds(t->result.decision.reset_ms))};
-    struct moon_fields *fields = &x->response->fields;
-    bool is_added =
-        moon_arena_copy(x->arena, moon_check_slice(L, 3), &policy) &&
-        moon_arena_join(x->arena, parts, MOON_COUNT(parts), &limit) &&
-        moon_fields_add_known(fields, MOON_FIELD_OTHER, MOON_S("RateLimit-Policy"), policy) ==
-            MOON_OK &&
-        moon_fields_add_known(fields, MOON_FIELD_OTHER, MOON_S("RateLimit"), limit) == MOON_OK;
-    return is_added ? 0 : moon_raise_full(L);
+};
+
+static enum moon_act_answer counters_teller_act(struct moon_ctx *x, const void *object)
+{
+    const struct counters_teller *teller = object;
+    return counters_tell(x, teller->limiter, teller->policy, teller->limit) ? MOON_ACT_GO_ON
+                                                                            : MOON_ACT_DECLINES;
+}
+
+/// limiter:teller(policy, limit) -> act that does what `tell` does
+static int limiter_teller(lua_State *L)
+{
+    const struct counters_limiter *limiter = counters_check_limiter(L);
+    struct moon_slice policy = moon_check_slice(L, 2), limit = moon_check_slice(L, 3);
+    lua_settop(L, 3);
+    struct counters_teller *teller = lua_newuserdata(L, sizeof(*teller));
+    *teller = (struct counters_teller){limiter, policy, limit};
+    moon_keep_with(L, 3);
+    luaL_getmetatable(L, counters_teller_name);
+    lua_setmetatable(L, -2);
+    return 1;
 }
 
 static const luaL_Reg limiter_methods[] = {{"check", limiter_check},   {"charge", limiter_charge},
                                            {"note", limiter_note},     {"admit", limiter_admit},
                                            {"settle", limiter_settle}, {"left", limiter_left},
-                                           {"tell", limiter_tell},     {NULL, NULL}};
+                                           {"tell", limiter_tell},     {"gate", limiter_gate},
+                                           {"teller", limiter_teller}, {NULL, NULL}};
 
 static int counters_open(lua_State *L)
 {
@@ -549,6 +677,8 @@ static int counters_open(lua_State *L)
     lua_pushliteral(L, "limiter");
     lua_setfield(L, -2, "__metatable");
     lua_pop(L, 1);
+    moon_act_new_class(L, counters_gate_name, counters_gate_act);
+    moon_act_new_class(L, counters_teller_name, counters_teller_act);
     lua_newtable(L);
     luaL_register(L, NULL, counters_functions);
     return 1;

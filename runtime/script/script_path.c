@@ -9,13 +9,20 @@ static const char path_template_name[] = "moongate.path.template";
 
 enum { PATH_PARTS = 64 };
 
+#define PATH_MARK UINT64_C(0x6d6f6f6e70617468)
+
 /// "a{b}c" as alternating literals and names; the texts are kept by the userdata's environment.
 struct path_template {
+    uint64_t mark; // PATH_MARK
+    bool drops_query;
     size_t count;
     struct moon_slice parts[PATH_PARTS];
 };
 
-/// path.template({ "/v2/orders/", "id", "" }) -> template: literals and names in turns
+/// path.template({ "/v2/orders/", "id", "" }, drops_query) -> template: literals and names in turns
+///
+/// As an act (script/plan.h) it does what `apply` does, and takes the query off the request where that
+/// is wanted.
 /// @lua-raises "path.template: at most 64 parts"
 static int path_template(lua_State *L)
 {
@@ -24,6 +31,8 @@ static int path_template(lua_State *L)
     if (n == 0 || n > PATH_PARTS)
         return luaL_error(L, "path.template: at most %d parts", PATH_PARTS);
     struct path_template *template = lua_newuserdata(L, sizeof(*template));
+    template->mark = PATH_MARK;
+    template->drops_query = lua_toboolean(L, 2);
     template->count = n;
     lua_createtable(L, (int)n, 0);
     for (size_t i = 0; i < n; i++) {
@@ -78,11 +87,9 @@ static size_t path_shorten(char *text, size_t len)
     return n > 1 && text[n - 1] == '/' ? n - 1 : n;
 }
 
-/// template:apply(ctx.request): the request to the backend gets this path
-static int path_apply(lua_State *L)
+// @return false when the arena is full
+static bool path_fill(const struct path_template *template, struct moon_ctx *x)
 {
-    const struct path_template *template = luaL_checkudata(L, 1, path_template_name);
-    struct moon_ctx *x = moon_handle_check(L, 2, MOON_HANDLE_REQUEST);
     struct moon_slice values[PATH_PARTS];
     bool is_short = false;
     size_t most = 0;
@@ -94,14 +101,33 @@ static int path_apply(lua_State *L)
     }
     char *text = moon_arena_alloc(x->arena, most + 1);
     if (text == NULL)
-        return moon_raise_full(L);
+        return false;
     char *at = text;
     for (size_t i = 0; i < template->count; i++)
         at = path_put(at, values[i], i % 2 == 1);
     size_t len = (size_t)(at - text);
     x->request->path = moon_slice(text, is_short ? path_shorten(text, len) : len);
     x->is_path_rewritten = true;
-    return 0;
+    return true;
+}
+
+/// template:apply(ctx.request): the request to the backend gets this path
+static int path_apply(lua_State *L)
+{
+    const struct path_template *template =
+        moon_check_object(L, 1, sizeof(*template), PATH_MARK, path_template_name);
+    struct moon_ctx *x = moon_handle_check(L, 2, MOON_HANDLE_REQUEST);
+    return path_fill(template, x) ? 0 : moon_raise_full(L);
+}
+
+static enum moon_act_answer path_act(struct moon_ctx *x, const void *object)
+{
+    const struct path_template *template = object;
+    if (!path_fill(template, x))
+        return MOON_ACT_DECLINES;
+    if (template->drops_query)
+        x->request->query = moon_slice("", 0);
+    return MOON_ACT_GO_ON;
 }
 
 static const luaL_Reg path_functions[] = {{"template", path_template}, {NULL, NULL}};
@@ -115,6 +141,7 @@ static int path_open(lua_State *L)
     lua_setfield(L, -2, "__index");
     lua_pushliteral(L, "path template");
     lua_setfield(L, -2, "__metatable");
+    moon_act_register(L, path_act);
     lua_pop(L, 1);
     lua_newtable(L);
     luaL_register(L, NULL, path_functions);

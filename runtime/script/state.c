@@ -335,6 +335,8 @@ static void state_open_libraries(struct moon_script *script)
     moon_script_open_dns(L);
     moon_script_open_flood(L);
     moon_script_open_path(L);
+    moon_script_open_text(L);
+    moon_script_open_header(L);
     moon_script_open_clock(L);
     moon_script_open_log(L);
     moon_script_open_http(L);

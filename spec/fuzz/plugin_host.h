@@ -33,11 +33,18 @@ static inline bool fuzz_read_file(lua_State *L, const char *path, struct moon_sl
     return false;
 }
 
+static inline void fuzz_act_register(lua_State *L, moon_act_fn *run)
+{
+    (void)L;
+    (void)run;
+}
+
 static const struct moon_host fuzz_host = {.abi = MOON_PLUGIN_ABI,
                                            .log = fuzz_log,
                                            .charge = fuzz_charge,
                                            .wall_ms = fuzz_wall_ms,
-                                           .read_file = fuzz_read_file};
+                                           .read_file = fuzz_read_file,
+                                           .act_register = fuzz_act_register};
 
 /// LuaJIT tags its pointers, so the leak checker cannot see what a state that is not closed holds;
 /// leaks are looked for where states are closed.

@@ -120,6 +120,46 @@ describe("tokens", function()
     assert.equal(503, gw:get("/down", { headers = headers }).status)
   end)
 
+  it("forgets what keys have vouched for that the issuer publishes no longer", function()
+    local published = { PUBLIC }
+    local function files(port)
+      return { ["gateway.lua"] = ([[
+local p = require("moongate.policies")
+return {
+  name = "spec", listeners = { { name = "http", address = "127.0.0.1:0" } },
+  backends = { issuer = { targets = { "http://127.0.0.1:1" } } },
+  sites = { { hosts = { "*" }, routes = {
+    { path = "/keys", backend = "issuer" },
+    { path = "/", reply = { status = 200 }, policies = { inbound = { p.validate_jwt {
+      algorithms = { "EdDSA" }, jwks_uri = "http://127.0.0.1:%d/keys", keys_ttl = 100 } } } },
+  } } },
+}]]):format(port) }
+    end
+    local own = moongate.gateway({ files = files(1), backends = { issuer = function()
+      return 200, { ["Content-Type"] = "application/json" }, json.encode({ keys = published })
+    end } })
+    assert(own:reload(files(own:port())))
+    local headers = sign({ PRIVATE }, "EdDSA", { sub = "carol", exp = jwt.now() + 1000 })
+    local function statuses()
+      local out = {}
+      for i = 1, 3 do
+        out[i] = own:get("/", { headers = headers }).status
+      end
+      return out
+    end
+    assert.same({ 200, 200, 200 }, statuses())
+    own:advance(101)
+    assert.same({ 200, 200, 200 }, statuses()) -- the same keys again
+    published = { { kty = "OKP", crv = "Ed25519", kid = "two", alg = "EdDSA", x = PUBLIC.x } }
+    assert.same({ 200, 200, 200 }, statuses())
+    own:advance(101)
+    assert.same({ 401, 401, 401 }, statuses())
+    published = { PUBLIC }
+    own:advance(101)
+    assert.same({ 200, 200, 200 }, statuses())
+    own:close()
+  end)
+
   it("reads the body for its signature, and certificates where there are any", function()
     local function post(body)
       return gw:post("/signed", { body = body, headers = { ["X-Hub-Signature-256"] =

@@ -193,6 +193,12 @@ describe("moongate", function()
     assert.truthy(output:find("gateway.lua:5", 1, true), output)
     local told = json.decode((moongate("explain --json " .. dir .. " http://t.test/")))
     assert.equal("all", told.route.site)
+    write("gateway.lua", CONFIG:format([[policies = { inbound = {
+      require("moongate.policies").set_header { name = "X-A", value = "a" }, function() end,
+      require("moongate.policies").set_header { name = "X-B", value = "b" } } },]]))
+    output = moongate("explain " .. dir .. " http://t.test/")
+    assert.matches("1%. set_header [^\n]* %(without Lua%)\n", output)
+    assert.matches("3%. set_header [^\n]*:%d+\n", output)
     for words, method in pairs({ ["GET http://t.test/"] = "GET", ["post http://t.test/"] = "POST",
       ["http://t.test/"] = "GET" })
     do

@@ -111,6 +111,13 @@ static void test_note(lua_State *L, int index, const char *name, double number)
     (void)number;
 }
 
+// Acts are called by the runtime only.
+static void test_act_register(lua_State *L, moon_act_fn *run)
+{
+    (void)L;
+    (void)run;
+}
+
 static const struct moon_host test_host = {.abi = MOON_PLUGIN_ABI,
                                            .log = test_log,
                                            .log_object = test_log_object,
@@ -120,7 +127,8 @@ static const struct moon_host test_host = {.abi = MOON_PLUGIN_ABI,
                                            .wall_ms = test_wall_ms,
                                            .read_file = test_read_file,
                                            .request_field = test_request_field,
-                                           .note = test_note};
+                                           .note = test_note,
+                                           .act_register = test_act_register};
 
 static int open_plugin(lua_State *L, const struct moon_plugin *plugin, bool *is_open)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/// The border between the runtime and native plugins. ABI version 5.
+/// The border between the runtime and native plugins. ABI version 6.
 ///
 /// A plugin is a folder with one registration. It links to nothing of the runtime: what it needs of
 /// the host comes through `struct moon_host`, given to `open`. Its functions become the Lua module
@@ -12,14 +12,16 @@
 /// Version 3: pace.
 /// Version 4: request_field.
 /// Version 5: note.
+/// Version 6: acts.
 
+#include "moongate/act.h"
 #include "moongate/plugin_log.h"
 #include "moongate/types.h"
 
 #include <lauxlib.h>
 #include <lua.h>
 
-#define MOON_PLUGIN_ABI 5
+#define MOON_PLUGIN_ABI 6
 
 /// One request and its response as a plugin sees them. Lent: valid until the calling Lua function
 /// returns. Slices lie in the exchange's arena.
@@ -94,6 +96,16 @@ struct moon_host {
     /// Sets ctx.vars[name] of the `ctx` at `index` to a number, and builds nothing that nobody asks for.
     /// `name` is static. Raises a Lua error when the value is no ctx of a live exchange.
     void (*note)(lua_State *L, int index, const char *name, double number);
+
+    /// Makes userdata of the metatable on top of the stack acts: `native` in what a policy prepares may
+    /// name them.
+    void (*act_register)(lua_State *L, moon_act_fn *run);
+
+    /// For acts: as request_field; taking a field out of the request; and `ctx.jwt`, which holds on to
+    /// the claims until the exchange ends.
+    bool (*act_field)(const struct moon_ctx *x, struct moon_slice name, struct moon_slice *value);
+    void (*act_remove_field)(struct moon_ctx *x, struct moon_slice name);
+    void (*act_jwt)(struct moon_ctx *x, struct moon_claims *claims);
 };
 
 struct moon_plugin {

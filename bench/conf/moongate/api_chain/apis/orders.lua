@@ -23,21 +23,14 @@ return {
         calls = 1000000000,
         period = 60,
         mode = "local",
-        key = function(ctx)
-          return ctx.jwt.sub
-        end,
+        key = "${ctx.jwt.sub}",
       },
-      function(ctx)
-        ctx.request.headers["X-User"] = ctx.jwt.sub
-        ctx.request.headers["X-Product"] = ctx.product.name
-        ctx.request.headers["Ocp-Apim-Subscription-Key"] = nil
-      end,
+      p.set_header { name = "X-User", value = "${ctx.jwt.sub}" },
+      p.set_header { name = "X-Product", value = "${ctx.product.name}" },
       p.rewrite_uri { template = "/v2/orders/{id}" },
     },
     outbound = {
-      function(ctx)
-        ctx.response.headers["X-Content-Type-Options"] = "nosniff"
-      end,
+      p.set_header { name = "X-Content-Type-Options", value = "nosniff" },
     },
   },
 }
