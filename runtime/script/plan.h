@@ -4,9 +4,10 @@
 /// One loaded configuration as C structs, read once out of the tables that lua/moongate/config.lua
 /// returns (script/plan.c). Immutable; strings lie in the plan's arena and are NUL-terminated.
 
+#include "moongate/act.h"
+
 #include "base/arena.h"
 #include "base/ip.h"
-#include "moongate/act.h"
 #include "net/tls.h"
 #include "upstream/conf.h"
 
