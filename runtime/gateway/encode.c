@@ -51,7 +51,8 @@ static bool encode_is_fit(const struct moon_exchange *x, const struct moon_compr
         status == 304)
         return false;
     if (encode_has(fields, "Content-Encoding") || encode_has(fields, "Content-Range") ||
-        encode_has(fields, "Content-Digest") || encode_has(fields, "Digest"))
+        encode_has(fields, "Content-Digest") || encode_has(fields, "Repr-Digest") ||
+        encode_has(fields, "Digest"))
         return false;
     if (response->content_length >= 0 && response->content_length < (int64_t)conf->min_bytes)
         return false;
@@ -104,6 +105,30 @@ static enum moon_coding encode_choose(const struct moon_exchange *x,
     return moon_coding_choose(accept, offered, n);
 }
 
+static enum moon_rc encode_tell(struct moon_exchange *x, enum moon_coding coding)
+{
+    enum moon_rc rc = encode_weaken(x);
+    return rc != MOON_OK ? rc : moon_fields_set(&x->response.fields, MOON_S("Content-Encoding"),
+                                                moon_coding_name(coding));
+}
+
+// What held of the bytes before they were compressed.
+static void encode_forget(struct moon_exchange *x)
+{
+    (void)moon_fields_remove(&x->response.fields, MOON_S("Accept-Ranges"));
+    (void)moon_fields_remove(&x->response.fields, MOON_S("Content-MD5"));
+}
+
+// HEAD is told what GET would be (RFC 9110 §9.3.2), but no length: nobody has compressed it, and that
+// of the origin would not be true (§8.6). Without one, GET may be too short to be compressed.
+static void encode_tell_head(struct moon_exchange *x, enum moon_coding coding)
+{
+    if (x->response.content_length < 0 || encode_tell(x, coding) != MOON_OK)
+        return;
+    encode_forget(x);
+    x->response.content_length = -1;
+}
+
 // A body that is here whole is compressed whole, so that its length can be told.
 static enum moon_rc encode_kept(struct moon_exchange *x)
 {
@@ -127,15 +152,17 @@ void moon_encode_start(struct moon_exchange *x)
     if (conf == NULL || !conf->is_on || !encode_is_fit(x, conf) || encode_add_vary(x) != MOON_OK)
         return;
     enum moon_coding coding = encode_choose(x, conf);
-    if (coding == MOON_CODING_NONE || x->request.method == MOON_METHOD_HEAD)
+    if (coding == MOON_CODING_NONE)
         return;
+    if (x->request.method == MOON_METHOD_HEAD) {
+        encode_tell_head(x, coding);
+        return;
+    }
     moon_encode_end(x); // of an answer that was given up
     x->compress = moon_compress_new(coding, coding == MOON_CODING_GZIP ? conf->gzip_level
                                                                        : conf->brotli_quality);
     moon_buf_init(&x->encoded, ENCODE_CEILING_BYTES);
-    if (x->compress == NULL || encode_weaken(x) != MOON_OK ||
-        moon_fields_set(&x->response.fields, MOON_S("Content-Encoding"),
-                        moon_coding_name(coding)) != MOON_OK) {
+    if (x->compress == NULL || encode_tell(x, coding) != MOON_OK) {
         moon_encode_end(x);
         return;
     }
@@ -144,8 +171,7 @@ void moon_encode_start(struct moon_exchange *x)
         moon_encode_end(x);
         return;
     }
-    (void)moon_fields_remove(&x->response.fields, MOON_S("Accept-Ranges"));
-    (void)moon_fields_remove(&x->response.fields, MOON_S("Content-MD5"));
+    encode_forget(x);
     if (!x->is_response_kept) {
         x->response.framing = MOON_FRAMING_CHUNKED;
         x->response.content_length = -1;

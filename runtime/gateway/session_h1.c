@@ -380,6 +380,8 @@ static void session_start_exchange(struct moon_session *s, enum moon_rc scanned,
     } else {
         if (scanned != MOON_OK)
             head = session_refused_head(s, x);
+        if (moon_slice_starts(head, MOON_S("HEAD ")))
+            x->request.method = MOON_METHOD_HEAD; // its answer has no body, whatever is wrong
         moon_buf_clear(&s->in);
         moon_h1_body_init(&s->body, MOON_FRAMING_NONE, 0, NULL, false);
         moon_exchange_refuse(x, rc, head);

@@ -214,6 +214,7 @@ enum moon_rc moon_call_start(struct moon_call *call, struct moon_backend *backen
     call->trailers = &request->trailers;
     call->target_path = path;
     call->first_body = first_body;
+    call->interims = 0;
     call->is_first_last = is_first_last;
     call->times.started_us = call->times.unconnected_us = moon_clock_us();
     call->total_deadline_ms =

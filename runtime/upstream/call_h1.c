@@ -87,7 +87,7 @@ static bool h1_is_switch_asked(const struct moon_call *call)
 static enum moon_rc h1_read_head(struct moon_call *call)
 {
     struct moon_h1_limits limits = h1_limits(call);
-    for (int interim = 0; interim < H1_MAX_INTERIM; interim++) {
+    while (call->interims <= H1_MAX_INTERIM) {
         size_t head_len;
         enum moon_rc rc =
             moon_h1_scan(&call->scan, moon_buf_slice(&call->conn->in), &limits, &head_len);
@@ -102,6 +102,7 @@ static enum moon_rc h1_read_head(struct moon_call *call)
             return h1_is_switch_asked(call) ? MOON_OK : MOON_ERR_UPSTREAM_PROTOCOL;
         if (call->response.status >= 200)
             return MOON_OK;
+        call->interims++;
         if (call->response.status != 100 && call->events->on_interim != NULL)
             call->events->on_interim(call->owner, &call->response);
     }

@@ -271,6 +271,7 @@ static void try_reset(struct moon_call *call)
     call_leave_target(call);
     call->is_head_sent = call->is_body_sent = call->is_send_broken = false;
     call->is_closed = call->has_response_bytes = call->is_answer_good = false;
+    call->interims = 0;
     call->try_deadline_ms = INT64_MAX;
     if (call->times.unconnected_us == 0)
         call->times.unconnected_us = moon_clock_us();

@@ -107,6 +107,8 @@ describe("compression", function()
       ["Cache-Control"] = "public, no-transform" } },
     { "what a digest was made of", { ["Content-Type"] = "text/plain",
       ["Content-Digest"] = "sha-256=:AAAA:" } },
+    { "what a digest of the representation was made of", { ["Content-Type"] = "text/plain",
+      ["Repr-Digest"] = "sha-256=:AAAA:" } },
   } do
     it("leaves " .. case[1], function()
       answer_headers = case[2]
@@ -139,6 +141,18 @@ describe("compression", function()
     assert.matches("^HTTP/1.1 200 ", bytes)
     assert.matches("\r\nVary: Accept%-Encoding\r\n", bytes)
     assert.matches("\r\n\r\n$", bytes)
+  end)
+
+  it("tells HEAD of the representation that GET would get, and no length that is not its own", function()
+    for _, path in ipairs { "/x", "/reply" } do
+      local bytes = gw:raw(("HEAD %s HTTP/1.1\r\nHost: a\r\nAccept-Encoding: gzip\r\n\r\n"):format(path))
+      assert.matches("\r\nContent%-Encoding: gzip\r\n", bytes)
+      assert.not_matches("Content%-Length", bytes)
+      assert.equal(path == "/x" and 'W/"one"' or nil, bytes:match("\r\nETag: ([^\r]+)"))
+    end
+    local plain = gw:raw("HEAD /x HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert.matches("\r\nContent%-Length: " .. #TEXT .. "\r\n", plain)
+    assert.not_matches("Content%-Encoding", plain)
   end)
 
   it("leaves parts of a representation, and does not offer parts of what it has changed", function()

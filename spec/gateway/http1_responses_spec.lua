@@ -146,6 +146,13 @@ local refused = {
   { "that is interim and malformed", "HTTP/1.1 103 Early Hints\r\nX : a\nb\r\n\r\n" .. ok("Content-Length: 0") },
 }
 
+local pieces = {} -- each is read by itself
+for i = 1, 17 do
+  pieces[i] = ok(nil, "", "102 Processing")
+end
+pieces[18] = FINE
+refused[#refused + 1] = { "behind more interim ones than 16, one by one", pieces }
+
 describe("HTTP/1.1 turns into 502 an answer", function()
   for _, case in ipairs(refused) do
     it(case[1], function()
