@@ -265,6 +265,24 @@ bool moon_management_is(const struct moon_exchange *x)
     return listener >= 0 && x->generation->plan->listeners[listener].is_management;
 }
 
+static void management_refuse_method(struct moon_exchange *x, const char *allowed)
+{
+    bool is_get = strcmp(allowed, "GET") == 0;
+    management_reply(x, 405, MOON_S("text/plain"), MOON_S("method not allowed\n"));
+    if (moon_fields_add(&x->ctx.reply.fields, MOON_S("Allow"),
+                        is_get ? MOON_S("GET, HEAD") : moon_slice_text(allowed)) != MOON_OK)
+        x->ctx.reply.status = 503;
+}
+
+// A page that somebody reads beside the gateway can have the browser send a POST here, blindly: what
+// changes something is not for browsers, which name the page (Fetch, "Origin").
+static bool management_is_for_page(const struct moon_exchange *x)
+{
+    return x->request.method != MOON_METHOD_GET && x->request.method != MOON_METHOD_HEAD &&
+           (moon_fields_find(&x->request.fields, MOON_S("Origin")) != NULL ||
+            moon_fields_find(&x->request.fields, MOON_S("Sec-Fetch-Site")) != NULL);
+}
+
 bool moon_management_answer(struct moon_exchange *x)
 {
     struct moon_slice method =
@@ -273,10 +291,12 @@ bool moon_management_answer(struct moon_exchange *x)
         const struct management_route *route = &management_routes[i];
         if (!moon_slice_is(x->request.path, moon_slice_text(route->path)))
             continue;
-        if (moon_slice_is(method, moon_slice_text(route->method)))
-            route->answer(x);
+        if (!moon_slice_is(method, moon_slice_text(route->method)))
+            management_refuse_method(x, route->method);
+        else if (management_is_for_page(x))
+            management_reply(x, 403, MOON_S("text/plain"), MOON_S("not for web pages\n"));
         else
-            management_reply(x, 405, MOON_S("text/plain"), MOON_S("method not allowed\n"));
+            route->answer(x);
         return true;
     }
     management_reply(x, 404, MOON_S("text/plain"), MOON_S("not found\n"));

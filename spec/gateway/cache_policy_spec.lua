@@ -350,6 +350,13 @@ describe("purging", function()
     get("/key/a", { ["X-Key"] = "1" })
     assert.equal(7, count)
     assert.equal(400, post("/cache/purge").status)
+    for name, value in pairs({ Origin = "http://page.test", ["Sec-Fetch-Site"] = "cross-site" }) do
+      assert.equal(403, gw:post("/cache/purge?all", { listener = "management", headers = { [name] = value } }).status)
+    end
+    local wrong = gw:get("/cache/purge?all", { listener = "management" })
+    assert.equal(405, wrong.status)
+    assert.equal("POST", wrong.headers.allow)
+    assert.equal("GET, HEAD", post("/health").headers.allow)
     assert.equal(400, post("/cache/purge?url=nonsense").status)
     assert.equal(400, post("/cache/purge?what=1").status)
     local status = json.decode(gw:get("/status", { listener = "management" }).body)
