@@ -108,8 +108,9 @@ static enum moon_coding encode_choose(const struct moon_exchange *x,
 static enum moon_rc encode_tell(struct moon_exchange *x, enum moon_coding coding)
 {
     enum moon_rc rc = encode_weaken(x);
-    return rc != MOON_OK ? rc : moon_fields_set(&x->response.fields, MOON_S("Content-Encoding"),
-                                                moon_coding_name(coding));
+    return rc != MOON_OK ? rc
+                         : moon_fields_set(&x->response.fields, MOON_S("Content-Encoding"),
+                                           moon_coding_name(coding));
 }
 
 // What held of the bytes before they were compressed.

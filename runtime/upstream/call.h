@@ -88,7 +88,7 @@ struct moon_call {
     bool has_response_bytes;
     bool is_answer_good; // its head was; the target is credited when the body has not failed
     bool is_upgrade_asked;
-    unsigned interims; // answers of this try before the final one
+    unsigned interims;      // answers of this try before the final one
     bool is_retry_allowed;  // by the owner, for methods that are not idempotent
     bool is_awaited;        // the owner waits for more than what has come
     bool is_closed;         // the connection or stream ended; what came before is read first
