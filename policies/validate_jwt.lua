@@ -249,7 +249,8 @@ function M.prepare(conf)
   end
   prepare_keys(self, conf)
   if header and not (self.client_ids or self.takes_issuer or self.output) then
-    self.native = { inbound = self.rules:act(header, self.strips) }
+    self.act = self.rules:act(header, self.strips)
+    self.native = { inbound = self.act }
     if self.source then
       self.source:watch(self.rules)
     else
@@ -344,6 +345,9 @@ local function judge(self, ctx, keyset, raw)
 end
 
 function M.inbound(self, ctx)
+  if self.act and self.act:pass(ctx) then
+    return
+  end
   local keyset, raw = self.keyset, nil
   if not keyset then
     raw = find(self, ctx)

@@ -250,14 +250,27 @@ static enum moon_act_answer memo_act(struct moon_ctx *x, const void *object)
         return MOON_ACT_DECLINES;
     }
     const struct memo_entry *entry = memo_find(memo, key);
-    if (entry == NULL || entry->round != memo->round || !memo_is_good(entry, now_ms)) {
+    if (entry == NULL || entry->round != memo->round || !memo_is_good(entry, now_ms) ||
+        !host->act_jwt(x, &entry->claims->shared)) {
         return MOON_ACT_DECLINES;
     }
-    host->act_jwt(x, &entry->claims->shared);
     if (memo->strips) {
         host->act_remove_field(x, memo->field);
     }
     return MOON_ACT_GO_ON;
+}
+
+/// memo:pass(ctx) -> true | nil: what the act does, called from Lua; nil where it declines
+static int memo_pass(lua_State *L)
+{
+    const struct memo *memo = memo_check(L);
+    const struct moon_host *host = jwt_host();
+    struct moon_ctx *x = host->act_ctx == NULL ? NULL : host->act_ctx(L, 2);
+    if (x == NULL || memo_act(x, memo) != MOON_ACT_GO_ON) {
+        return 0;
+    }
+    lua_pushboolean(L, 1);
+    return 1;
 }
 
 /// memo:count() -> entries held
@@ -306,8 +319,8 @@ int jwt_memo_new(lua_State *L)
 void jwt_memo_open(lua_State *L)
 {
     static const luaL_Reg METHODS[] = {
-        {"get", memo_get},     {"field", memo_field}, {"put", memo_put}, {"act", memo_act_on},
-        {"trust", memo_trust}, {"count", memo_count}, {NULL, NULL}};
+        {"get", memo_get},     {"field", memo_field}, {"put", memo_put},     {"act", memo_act_on},
+        {"trust", memo_trust}, {"pass", memo_pass},   {"count", memo_count}, {NULL, NULL}};
     if (luaL_newmetatable(L, MEMO_TYPE) != 0) {
         lua_newtable(L);
         for (const luaL_Reg *m = METHODS; m->name != NULL; m++) {

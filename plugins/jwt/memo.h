@@ -10,6 +10,7 @@
 ///   memo:field(ctx, name) -> value | nil   of the request field's value, which becomes no Lua string
 ///   memo:act(field, strips) -> memo       as an act (moongate/act.h), by that request field
 ///   memo:trust(keyset, until_s)           for the act: which keys count, and how long
+///   memo:pass(ctx) -> true | nil          does what the act does; nil where that declines
 ///   memo:count() -> entries held
 ///
 /// Holds about `entries` at most, in sets of four by a hash of the key's end; in a full set the one

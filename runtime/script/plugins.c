@@ -150,11 +150,14 @@ static void host_act_remove_field(struct moon_ctx *x, struct moon_slice name)
     (void)moon_fields_remove(&x->request->fields, name);
 }
 
-static void host_act_jwt(struct moon_ctx *x, struct moon_claims *claims)
+static bool host_act_jwt(struct moon_ctx *x, struct moon_claims *claims)
 {
+    if (moon_ctx_is_in_lua(x, MOON_SLOT_JWT))
+        return false;
     claims->uses++;
     moon_claims_release(x->script->L, x->claims);
     x->claims = claims;
+    return true;
 }
 
 static const struct moon_host plugins_host = {
@@ -170,6 +173,7 @@ static const struct moon_host plugins_host = {
     .request_field = host_request_field,
     .note = host_note,
     .act_register = moon_act_register,
+    .act_ctx = host_ctx,
     .act_field = host_act_field,
     .act_remove_field = host_act_remove_field,
     .act_jwt = host_act_jwt,

@@ -101,11 +101,13 @@ struct moon_host {
     /// name them.
     void (*act_register)(lua_State *L, moon_act_fn *run);
 
-    /// For acts: as request_field; taking a field out of the request; and `ctx.jwt`, which holds on to
-    /// the claims until the exchange ends.
+    /// For acts: the exchange behind the `ctx` at `index`, or NULL; as request_field; taking a field out
+    /// of the request; and `ctx.jwt`, which holds on to the claims until the exchange ends. That fails
+    /// where a policy has set it, or has had it in its hands.
+    struct moon_ctx *(*act_ctx)(lua_State *L, int index);
     bool (*act_field)(const struct moon_ctx *x, struct moon_slice name, struct moon_slice *value);
     void (*act_remove_field)(struct moon_ctx *x, struct moon_slice name);
-    void (*act_jwt)(struct moon_ctx *x, struct moon_claims *claims);
+    bool (*act_jwt)(struct moon_ctx *x, struct moon_claims *claims);
 };
 
 struct moon_plugin {
