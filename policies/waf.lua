@@ -23,7 +23,15 @@ local M = {
     .. "Gateway counts by listener; over all nodes where `redis` is configured. `p.rate_limit` "
     .. "counts what several sites share.\n\n"
     .. "`@geoLookup` looks in the MMDB file that `SecGeoLookupDb` names, else in `geoip.country` of "
-    .. "the gateway; `GEO` then has `COUNTRY_CODE`, `COUNTRY_CONTINENT` and `CITY`.",
+    .. "the gateway; `GEO` then has `COUNTRY_CODE`, `COUNTRY_CONTINENT` and `CITY`.\n\n"
+    .. "Collections that rules open (`initcol`) are shared by the workers of a node and by its rule "
+    .. "sets (`SecWebAppId` parts them), and kept over reloads, not over restarts: 32,768 records of at "
+    .. "most 992 bytes, those used last. As in ModSecurity, what a request changes is seen when it "
+    .. "ends.\n\n"
+    .. "What of ModSecurity has no counterpart here is read and does nothing: where it logs and keeps "
+    .. "files (`SecAudit…`, `SecDebug…`, `SecDataDir`, `SecTmpDir`, `SecUpload…`), `ctl:auditEngine`, "
+    .. "`setenv`; `drop` answers as `deny`; `@rbl` asks no DNS and never matches. Everything else that "
+    .. "is not known is an error at load.",
   sections = { "inbound" },
   azure = "web application firewall of Application Gateway",
   differences = "ModSecurity's own rule language and verdicts; exclusions may name ranges, tags "

@@ -108,58 +108,55 @@ static void set_tx(struct waf_tx *tx, const struct waf_action *a)
     waf_cell_set(tx, c, value);
 }
 
-static struct waf_record *record_of(struct waf_tx *tx, enum waf_var collection, bool make)
+// The collection that a rule has opened; NULL: none has.
+static struct waf_record *record_of(struct waf_tx *tx, enum waf_var collection)
 {
     int at = waf_store_index(collection);
-    if (at < 0 || !tx->stores[at].open) {
-        return NULL;
-    }
-    if (tx->stores[at].record == NULL && make) {
-        tx->stores[at].record =
-            waf_store_find(tx->rules->store, collection, tx->stores[at].key, tx->now_s, true,
-                           tx->rules->options.collection_timeout);
-    }
-    return tx->stores[at].record;
+    return at < 0 ? NULL : tx->stores[at].record;
 }
 
 static void set_stored(struct waf_tx *tx, const struct waf_action *a)
 {
-    struct waf_record *r = record_of(tx, a->collection, true);
-    struct waf_str name = waf_expand(tx, a->name), old = WAF_LIT("0"), value;
+    struct waf_record *r = record_of(tx, a->collection);
     if (r == NULL) {
         return;
     }
+    struct waf_str name = waf_expand(tx, a->name), value = waf_expand(tx, a->value);
     if (a->assign == WAF_ASSIGN_UNSET) {
         waf_record_unset(r, name);
-        return;
+    } else if (a->assign == WAF_ASSIGN_SET) {
+        waf_record_set(tx, r, name, value);
+    } else {
+        long by = waf_to_long(value);
+        waf_record_add(tx, r, name, a->assign == WAF_ASSIGN_ADD ? by : -by);
     }
-    value = waf_expand(tx, a->value);
-    if (a->assign != WAF_ASSIGN_SET) {
-        (void)waf_record_get(r, name, tx->now_s, &old);
-        value = sum(tx, old, value, a->assign == WAF_ASSIGN_ADD);
-    }
-    waf_record_set(r, name, value);
 }
 
 static void expire(struct waf_tx *tx, const struct waf_action *a)
 {
-    struct waf_record *r = record_of(tx, a->collection, true);
+    struct waf_record *r = record_of(tx, a->collection);
     if (r != NULL) {
         waf_record_expire(r, waf_expand(tx, a->name),
                           tx->now_s + waf_to_long(waf_expand(tx, a->value)));
     }
 }
 
+static void deprecate(struct waf_tx *tx, const struct waf_action *a)
+{
+    struct waf_record *r = record_of(tx, a->collection);
+    if (r != NULL) {
+        waf_record_deprecate(tx, r, waf_expand(tx, a->name), waf_expand(tx, a->value));
+    }
+}
+
 static void init_collection(struct waf_tx *tx, const struct waf_action *a)
 {
     int at = waf_store_index(a->collection);
-    if (at < 0 || tx->stores[at].open) {
+    if (at < 0 || tx->stores[at].record != NULL) {
         return;
     }
-    tx->stores[at].open = true;
     tx->stores[at].key = waf_expand(tx, a->value);
-    tx->stores[at].record =
-        waf_store_find(tx->rules->store, a->collection, tx->stores[at].key, tx->now_s, false, 0);
+    tx->stores[at].record = waf_record_open(tx, a->collection, tx->stores[at].key);
 }
 
 static void remove_rules(struct waf_tx *tx, const struct waf_action *a)
@@ -249,6 +246,8 @@ static void act_one(struct waf_tx *tx, const struct waf_action *a)
         tx->response_limit = (size_t)a->number;
         break;
     case WAF_ACTION_DEPRECATEVAR:
+        deprecate(tx, a);
+        break;
     case WAF_ACTION_SETENV:
         break; // a gateway has no environment per request
     }

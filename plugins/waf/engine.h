@@ -90,6 +90,25 @@ void waf_tx_set_var(struct waf_tx *tx, struct waf_str name, struct waf_str value
 /// inspected in part; else it is refused with 413.
 void waf_tx_set_limits(struct waf_tx *tx, size_t request_bytes, bool partial,
                        size_t response_bytes);
+enum { WAF_RECORD_BYTES = 992 }; ///< of a persistent collection, as mod_security2 has it
+
+/// Makes of what a record holds what it is to hold, in place; never waits, allocates or asks for another.
+///
+/// @param n          bytes that are there; 0: none
+/// @param expires_s  to be set
+/// @return bytes that are to stay
+typedef size_t waf_change_fn(void *arg, char *bytes, size_t n, int64_t *expires_s);
+
+/// Where persistent collections are kept between exchanges.
+struct waf_keeper {
+    /// @param into  WAF_RECORD_BYTES. @return bytes of the record; 0: there is none
+    size_t (*read)(void *arg, struct waf_str name, int64_t now_s, char *into);
+    void (*change)(void *arg, struct waf_str name, int64_t now_s, waf_change_fn *change,
+                   void *change_arg);
+};
+/// In the memory of this process: what a transaction has that is told of no other.
+extern const struct waf_keeper waf_process_keeper;
+void waf_tx_set_keeper(struct waf_tx *tx, const struct waf_keeper *keeper, void *arg);
 /// Without it `@geoLookup` never matches.
 void waf_tx_set_geo(struct waf_tx *tx, waf_geo_fn fn, void *arg);
 /// The server's address is copied.
@@ -126,7 +145,7 @@ bool waf_tx_response_headers(struct waf_tx *tx, struct waf_verdict *out);
 bool waf_tx_wants_response_body(const struct waf_tx *tx);
 bool waf_tx_response_body(struct waf_tx *tx, struct waf_str bytes, struct waf_verdict *out);
 bool waf_tx_response_body_end(struct waf_tx *tx, struct waf_verdict *out);
-/// Phase 5. Runs whether the exchange was refused or not.
+/// Phase 5, whether the exchange was refused or not; then collections are given to their keeper.
 ///
 /// @param status  of what the client gets; 0: not known
 void waf_tx_logging(struct waf_tx *tx, int status);

@@ -358,6 +358,23 @@ static void tell_request(struct waf_tx *tx, const struct moon_exchange_view *x)
     }
 }
 
+// Collections are kept by the host; `arg` is the inspection.
+static size_t keeper_read(void *arg, struct waf_str name, int64_t now_s, char *into)
+{
+    const struct inspection *i = arg;
+    return host->record_read(i->L, (struct moon_slice){name.p, name.n}, now_s, into);
+}
+
+static void keeper_change(void *arg, struct waf_str name, int64_t now_s, waf_change_fn *change,
+                          void *change_arg)
+{
+    const struct inspection *i = arg;
+    host->record_change(i->L, (struct moon_slice){name.p, name.n}, now_s, change, change_arg);
+}
+
+static const struct waf_keeper host_keeper = {keeper_read, keeper_change};
+_Static_assert((int)WAF_RECORD_BYTES == (int)MOON_PLUGIN_RECORD_BYTES, "one size");
+
 // `first`: of the exchange, NULL if there is none.
 static struct inspection *inspect(lua_State *L, const struct guard *g,
                                   const struct moon_exchange_view *x, struct inspection *first)
@@ -387,6 +404,7 @@ static struct inspection *inspect(lua_State *L, const struct guard *g,
     if (g->knows_places) {
         waf_tx_set_geo(tx, find_place, i);
     }
+    waf_tx_set_keeper(tx, &host_keeper, i);
     tell_request(tx, x);
     return i;
 }

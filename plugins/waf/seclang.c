@@ -97,6 +97,13 @@ static bool d_accept(struct waf_compiler *c, const struct waf_str *w, unsigned n
     return true;
 }
 
+static bool d_web_app(struct waf_compiler *c, const struct waf_str *w, unsigned n, int arg)
+{
+    (void)n, (void)arg;
+    c->rules->options.web_app = waf_dup(&c->rules->arena, w[0]);
+    return true;
+}
+
 static bool d_geo_database(struct waf_compiler *c, const struct waf_str *w, unsigned n, int arg)
 {
     (void)n, (void)arg;
@@ -491,6 +498,7 @@ static const struct directive {
     {"SecArgumentSeparator", d_option, OPT_SEPARATOR, 1, 1, false},
     {"SecCookieFormat", d_option, OPT_COOKIES, 1, 1, false},
     {"SecUnicodeMapFile", d_unicode_map, 0, 2, 2, false},
+    {"SecWebAppId", d_web_app, 0, 1, 1, false},
     {"SecGeoLookupDb", d_geo_database, 0, 1, 1, false},
     {"Include", d_include, 0, 1, 1, false},
     {"IncludeOptional", d_include, 1, 1, 1, false},
@@ -517,7 +525,6 @@ static const struct directive {
     {"SecTmpSaveUploadedFiles", d_accept, 0, 1, 1, false},
     {"SecStatusEngine", d_accept, 0, 1, 1, false},
     {"SecConnEngine", d_accept, 0, 1, 1, false},
-    {"SecWebAppId", d_accept, 0, 1, 1, false},
     {"SecSensorId", d_accept, 0, 1, 1, false},
     {"SecHttpBlKey", d_accept, 0, 1, 1, false},
     {"SecInterceptOnError", d_accept, 0, 1, 1, false},
@@ -713,6 +720,7 @@ static void set_defaults(struct waf_options *o)
                               .match_limit = 20000,
                               .argument_separator = '&',
                               .collection_timeout = 3600,
+                              .web_app = {"default", 7},
                               .mime_types = types,
                               .mime_count = 2};
 }
@@ -737,9 +745,8 @@ static struct waf_ruleset *ruleset_new(void)
         (void)waf_slot_intern(r, (struct waf_str){&d, 1});
     }
     r->steps = calloc(1, sizeof *r->steps);
-    r->store = waf_store_new();
     r->step_count = 1;
-    if (r->steps == NULL || r->store == NULL) {
+    if (r->steps == NULL) {
         ruleset_free(r);
         return NULL;
     }
@@ -796,7 +803,6 @@ static void ruleset_free(struct waf_ruleset *r)
     for (int f = 0; f < WAF_FAMILIES; f++) {
         waf_filter_free(r->filters[f]);
     }
-    waf_store_free(r->store);
     free(r->codes);
     free(r->pms);
     free(r->steps);

@@ -39,6 +39,7 @@ static void tx_begin(struct waf_tx *tx, struct waf_ruleset *rules,
     tx->nofiles_limit = o->request_nofiles_limit;
     tx->request_partial = o->request_partial;
     tx->highest_severity = 255;
+    tx->keeper = &waf_process_keeper;
     tx->body_error_msg = WAF_LIT("");
     tx->watched = waf_zalloc(&tx->arena, sizeof *tx->watched * rules->watch_count);
     tx->cells = waf_zalloc(&tx->arena, sizeof *tx->cells * rules->slot_count);
@@ -201,6 +202,12 @@ void waf_tx_set_geo(struct waf_tx *tx, waf_geo_fn fn, void *arg)
 {
     tx->geo = fn;
     tx->geo_arg = arg;
+}
+
+void waf_tx_set_keeper(struct waf_tx *tx, const struct waf_keeper *keeper, void *arg)
+{
+    tx->keeper = keeper;
+    tx->keeper_arg = arg;
 }
 
 bool waf_tx_is_allowed(const struct waf_tx *tx)
@@ -571,5 +578,10 @@ void waf_tx_logging(struct waf_tx *tx, int status)
     }
     if (tx->mode != WAF_MODE_OFF && tx->rules->programs[5].n != 0) {
         GUARDED(tx, run(tx, 5));
+    }
+    for (int i = 0; i < WAF_STORES; i++) {
+        if (tx->stores[i].record != NULL) {
+            waf_record_close(tx, tx->stores[i].record);
+        }
     }
 }

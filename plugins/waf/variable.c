@@ -589,16 +589,21 @@ static void values_store(struct adder *a, const struct waf_target *t)
 {
     struct waf_tx *tx = a->tx;
     int which = waf_store_index(t->var);
-    if (!tx->stores[which].open) {
+    struct waf_record *r = tx->stores[which].record;
+    long fact;
+    if (r == NULL) { // no rule has opened it
         return;
     }
     if (t->key.p != NULL && waf_ieq(t->key, WAF_LIT("KEY"))) {
         add_str(a, t->key, tx->stores[which].key);
         return;
     }
-    struct waf_record *r = tx->stores[which].record;
+    if (t->key.p != NULL && t->key_re == NULL && waf_record_fact(r, t->key, tx, &fact)) {
+        add_str(a, t->key, waf_digits(&tx->arena, fact));
+        return;
+    }
     struct waf_str name, value;
-    for (size_t i = 0; r != NULL && i < waf_record_count(r); i++) {
+    for (size_t i = 0; i < waf_record_count(r); i++) {
         if (!waf_record_at(r, i, tx->now_s, &name, &value)) {
             continue;
         }
@@ -749,10 +754,12 @@ static void values_dynamic(struct adder *a, const struct waf_target *t)
             add_str(a, t->key, rule_field(tx, t->key));
         }
         break;
+    case WAF_VAR_WEBAPPID:
+        add_one(a, tx->rules->options.web_app);
+        break;
     case WAF_VAR_ENV:
     case WAF_VAR_SESSIONID:
     case WAF_VAR_USERID:
-    case WAF_VAR_WEBAPPID:
         break;
     default:
         values_time(a);

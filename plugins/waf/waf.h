@@ -231,8 +231,6 @@ struct waf_program {
     uint32_t n;
 };
 
-struct waf_store;
-
 enum { WAF_WEAK_MAX = 8 };
 
 // Rules from `first` to `last` that add at most `most` to a score, at most `told` for what they find
@@ -254,6 +252,7 @@ struct waf_options {
     char argument_separator;
     int cookie_format;
     long collection_timeout;
+    struct waf_str web_app; // whose collections they are
     struct waf_str *mime_types;
     unsigned mime_count;
     bool mime_set;
@@ -285,7 +284,6 @@ struct waf_ruleset {
     uint32_t slot_map_size;
     int inbound_scores[2], outbound_scores[2]; // slots: CRS 4's name, CRS 3's
     unsigned char *unicode_map;
-    struct waf_store *store;
     const char *geo_database, *geo_where; // of SecGeoLookupDb; NULL: not said
     pcre2_code **codes;                   // all compiled patterns, to free
     uint32_t code_count, code_cap;
@@ -455,10 +453,11 @@ struct waf_tx {
     struct waf_cell *cells; // TX, by slot
     struct waf_vec extra;   // TX names not known at load: struct waf_cell
     struct {
-        bool open;
         struct waf_str key;
         struct waf_record *record;
     } stores[WAF_STORES];
+    const struct waf_keeper *keeper;
+    void *keeper_arg;
     waf_geo_fn geo;
     void *geo_arg;
     struct waf_place *place; // what @geoLookup found last; NULL: nothing yet
@@ -663,16 +662,24 @@ static inline int waf_store_index(enum waf_var v)
            : v == WAF_VAR_USER     ? 4
                                    : -1;
 }
-struct waf_store *waf_store_new(void);
-void waf_store_free(struct waf_store *s);
-struct waf_record *waf_store_find(struct waf_store *s, enum waf_var collection, struct waf_str key,
-                                  int64_t now_s, bool make, long timeout_s);
+/// What is kept of a key, as it is now. Arena.
+struct waf_record *waf_record_open(struct waf_tx *tx, enum waf_var collection, struct waf_str key);
+/// Gives what has changed to the keeper; what others have added meanwhile stays.
+void waf_record_close(struct waf_tx *tx, struct waf_record *r);
 bool waf_record_get(struct waf_record *r, struct waf_str name, int64_t now_s, struct waf_str *out);
-void waf_record_set(struct waf_record *r, struct waf_str name, struct waf_str value);
+void waf_record_set(struct waf_tx *tx, struct waf_record *r, struct waf_str name,
+                    struct waf_str value);
+void waf_record_add(struct waf_tx *tx, struct waf_record *r, struct waf_str name, long by);
 void waf_record_unset(struct waf_record *r, struct waf_str name);
 void waf_record_expire(struct waf_record *r, struct waf_str name, int64_t at_s);
+/// Takes off "AMOUNT/SECONDS" for each period since the record was changed last.
+void waf_record_deprecate(struct waf_tx *tx, struct waf_record *r, struct waf_str name,
+                          struct waf_str by);
+/// CREATE_TIME, IS_NEW and the like. @return false: it has no such thing
+bool waf_record_fact(const struct waf_record *r, struct waf_str name, const struct waf_tx *tx,
+                     long *out);
 size_t waf_record_count(const struct waf_record *r);
-bool waf_record_at(struct waf_record *r, size_t i, int64_t now_s, struct waf_str *name,
+bool waf_record_at(const struct waf_record *r, size_t i, int64_t now_s, struct waf_str *name,
                    struct waf_str *value);
 
 // log.c

@@ -16,8 +16,9 @@ enum moon_rc moon_state_new(int workers, size_t cache_bytes, struct moon_state *
 {
     cache_bytes = cache_bytes == 0 ? STATE_CACHE_BYTES : cache_bytes;
     struct moon_state state = {
-        .region = moon_region_new(STATE_REGION_BYTES + moon_metrics_bytes(workers, STATE_SERIES) +
-                                  moon_store_region_bytes(cache_bytes, workers))};
+        .region =
+            moon_region_new(STATE_REGION_BYTES + moon_metrics_bytes(workers, STATE_SERIES) +
+                            moon_records_bytes() + moon_store_region_bytes(cache_bytes, workers))};
     if (state.region == NULL)
         return MOON_ERR_MEMORY;
     moon_hash_seed();
@@ -27,12 +28,14 @@ enum moon_rc moon_state_new(int workers, size_t cache_bytes, struct moon_state *
     state.healths = moon_healths_new(state.region, STATE_TARGETS);
     state.tickets = moon_region_carve(state.region, "tls tickets", sizeof(struct moon_tls_tickets));
     state.flood = moon_flood_new(state.region);
+    state.records = moon_records_new(state.region);
     state.leases = moon_leases_new(state.region);
     state.limits_board = moon_limits_board_new(state.region);
     state.store = moon_store_new(state.region, cache_bytes, workers);
-    bool is_whole = state.flood != NULL && state.leases != NULL && state.store != NULL &&
-                    state.limits_board != NULL && state.board != NULL && state.counters != NULL &&
-                    state.metrics != NULL && state.healths != NULL && state.tickets != NULL;
+    bool is_whole = state.flood != NULL && state.records != NULL && state.leases != NULL &&
+                    state.store != NULL && state.limits_board != NULL && state.board != NULL &&
+                    state.counters != NULL && state.metrics != NULL && state.healths != NULL &&
+                    state.tickets != NULL;
     if (!is_whole) {
         moon_state_free(&state);
         return MOON_ERR_MEMORY;

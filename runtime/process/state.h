@@ -12,6 +12,7 @@
 #include "shared/health.h"
 #include "shared/leases.h"
 #include "shared/metrics.h"
+#include "shared/records.h"
 #include "shared/store.h"
 #include "upstream/limits.h"
 
@@ -24,6 +25,7 @@ struct moon_state {
     struct moon_healths *healths;
     struct moon_tls_tickets *tickets;
     struct moon_flood *flood;
+    struct moon_records *records;
     struct moon_store *store;
     struct moon_limits_board *limits_board; // which worker talks to the store for this node
 };

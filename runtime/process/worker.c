@@ -86,6 +86,7 @@ enum moon_rc moon_worker_init(struct moon_worker *worker, struct moon_state *sta
         .dns = worker->dns,
         .counters = state->counters,
         .flood = state->flood,
+        .records = state->records,
         .flights = &worker->flights,
         .metrics = state->metrics,
         .leases = state->leases,

@@ -160,6 +160,28 @@ static bool host_act_jwt(struct moon_ctx *x, struct moon_claims *claims)
     return true;
 }
 
+_Static_assert((int)MOON_PLUGIN_RECORD_BYTES == (int)MOON_RECORD_BYTES, "one size");
+
+static struct moon_records *host_records(lua_State *L)
+{
+    struct moon_script *script = moon_script_of(L);
+    return script == NULL ? NULL : script->env.records;
+}
+
+static size_t host_record_read(lua_State *L, struct moon_slice name, int64_t now_s, char *into)
+{
+    struct moon_records *records = host_records(L);
+    return records == NULL ? 0 : moon_records_read(records, name, now_s, into);
+}
+
+static void host_record_change(lua_State *L, struct moon_slice name, int64_t now_s,
+                               moon_record_change_fn *change, void *arg)
+{
+    struct moon_records *records = host_records(L);
+    if (records != NULL)
+        moon_records_change(records, name, now_s, change, arg);
+}
+
 static const struct moon_host plugins_host = {
     .abi = MOON_PLUGIN_ABI,
     .log = moon_log,
@@ -177,6 +199,8 @@ static const struct moon_host plugins_host = {
     .act_field = host_act_field,
     .act_remove_field = host_act_remove_field,
     .act_jwt = host_act_jwt,
+    .record_read = host_record_read,
+    .record_change = host_record_change,
 };
 
 static void plugins_open_all(void)

@@ -17,6 +17,7 @@
 #include "shared/flood.h"
 #include "shared/leases.h"
 #include "shared/metrics.h"
+#include "shared/records.h"
 #include "upstream/upstream.h"
 
 struct lua_State;
@@ -30,6 +31,7 @@ struct moon_script_env {
     struct moon_flights *flights; // with the worker's seat at the store; NULL in the checker
     struct moon_metrics *metrics;
     struct moon_flood *flood;             // NULL in the checker
+    struct moon_records *records;         // NULL in the checker
     struct moon_board_slot *slot;         // NULL in the checker
     struct moon_leases *leases;           // NULL in the checker
     struct moon_errands *errands;         // NULL in the checker, which handles no request

@@ -118,6 +118,27 @@ static void test_act_register(lua_State *L, moon_act_fn *run)
     (void)run;
 }
 
+static size_t test_record_read(lua_State *L, struct moon_slice name, int64_t now_s, char *into)
+{
+    (void)L;
+    (void)name;
+    (void)now_s;
+    (void)into;
+    return 0;
+}
+
+static void test_record_change(lua_State *L, struct moon_slice name, int64_t now_s,
+                               size_t (*change)(void *arg, char *bytes, size_t len,
+                                                int64_t *expires_s),
+                               void *arg)
+{
+    (void)L;
+    (void)name;
+    (void)now_s;
+    (void)change;
+    (void)arg;
+}
+
 static const struct moon_host test_host = {.abi = MOON_PLUGIN_ABI,
                                            .log = test_log,
                                            .log_object = test_log_object,
@@ -128,7 +149,9 @@ static const struct moon_host test_host = {.abi = MOON_PLUGIN_ABI,
                                            .read_file = test_read_file,
                                            .request_field = test_request_field,
                                            .note = test_note,
-                                           .act_register = test_act_register};
+                                           .act_register = test_act_register,
+                                           .record_read = test_record_read,
+                                           .record_change = test_record_change};
 
 static int open_plugin(lua_State *L, const struct moon_plugin *plugin, bool *is_open)
 {

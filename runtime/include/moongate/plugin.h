@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/// The border between the runtime and native plugins. ABI version 6.
+/// The border between the runtime and native plugins. ABI version 7.
 ///
 /// A plugin is a folder with one registration. It links to nothing of the runtime: what it needs of
 /// the host comes through `struct moon_host`, given to `open`. Its functions become the Lua module
@@ -13,6 +13,7 @@
 /// Version 4: request_field.
 /// Version 5: note.
 /// Version 6: acts.
+/// Version 7: record_read, record_change.
 
 #include "moongate/act.h"
 #include "moongate/plugin_log.h"
@@ -21,7 +22,9 @@
 #include <lauxlib.h>
 #include <lua.h>
 
-#define MOON_PLUGIN_ABI 6
+#define MOON_PLUGIN_ABI 7
+
+enum { MOON_PLUGIN_RECORD_BYTES = 992 };
 
 /// One request and its response as a plugin sees them. Lent: valid until the calling Lua function
 /// returns. Slices lie in the exchange's arena.
@@ -108,6 +111,17 @@ struct moon_host {
     bool (*act_field)(const struct moon_ctx *x, struct moon_slice name, struct moon_slice *value);
     void (*act_remove_field)(struct moon_ctx *x, struct moon_slice name);
     bool (*act_jwt)(struct moon_ctx *x, struct moon_claims *claims);
+
+    /// Small records by name, which all workers of the node share and reloads keep. `into` has room for
+    /// MOON_PLUGIN_RECORD_BYTES. @return the record's length; 0: there is none
+    size_t (*record_read)(lua_State *L, struct moon_slice name, int64_t now_s, char *into);
+
+    /// Has `change` make of a record (`len` 0: of nothing) what it is to hold, in place, and say when it is
+    /// worthless; 0 takes it out. Nobody else changes it meanwhile: nothing is allocated, waited for or
+    /// asked of Lua in it. Does nothing where the configuration is only checked.
+    void (*record_change)(lua_State *L, struct moon_slice name, int64_t now_s,
+                          size_t (*change)(void *arg, char *bytes, size_t len, int64_t *expires_s),
+                          void *arg);
 };
 
 struct moon_plugin {

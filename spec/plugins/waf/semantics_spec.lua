@@ -157,3 +157,44 @@ describe("multipart bodies", function()
     assert.are.same({}, run(rules, form("a=b")).ids)
   end)
 end)
+
+describe("collections", function()
+  local seen = 'SecAction "id:9,phase:2,pass,msg:\'%{ip.a} %{ip.b} %{ip.key} %{ip.is_new} %{ip.update_counter} %{ip.timeout}\'"'
+  local function after(actions, key)
+    local text = ('SecCollectionTimeout 77\nSecAction "id:1,phase:1,pass,nolog,initcol:ip=%s%s"\n%s'):format(key, actions, seen)
+    return run(text).fired[1].msg
+  end
+
+  it("tell of themselves, and count what changed them", function()
+    local key = "facts"
+    assert.equal("  " .. key .. " 1 0 77", after("", key))
+    assert.equal("1  " .. key .. " 1 0 77", after(",setvar:ip.a=+1", key))
+    assert.equal("1  " .. key .. "  1 77", after("", key))
+    assert.equal("3 x " .. key .. "  1 77", after(",setvar:ip.a=+2,setvar:ip.b=x", key))
+    assert.equal("3  " .. key .. "  2 77", after(",setvar:!ip.b", key))
+    assert.equal("0  " .. key .. "  3 77", after(",setvar:ip.a=-9", key))
+  end)
+
+  it("keep the time that a variable has when it is set again, and lose it when it is taken out", function()
+    local key = "expiry"
+    after(",setvar:ip.a=1,expirevar:ip.a=0,setvar:ip.b=1,expirevar:ip.b=900,setvar:ip.b=2", key)
+    assert.equal(" 2 " .. key .. "  1 77", after("", key))
+  end)
+
+  it("are those of a SecWebAppId, and of no other key, with a NUL or without", function()
+    local key = "apps"
+    after(",setvar:ip.a=1", key)
+    local other = run(('SecWebAppId other\nSecAction "id:1,phase:1,pass,nolog,initcol:ip=%s"\nSecAction "id:9,phase:2,pass,msg:\'%%{ip.a} %%{WEBAPPID}\'"'):format(key))
+    assert.equal(" other", other.fired[1].msg)
+    local nul = run('SecAction "id:1,phase:1,pass,nolog,initcol:ip=%{ARGS.k},setvar:ip.a=+1"\nSecAction "id:9,phase:2,pass,msg:\'%{ip.a}\'"',
+      { uri = "/?k=" .. key .. "%00x" })
+    assert.equal("1", nul.fired[1].msg)
+    assert.equal("1", after("", key):match("^%d"))
+  end)
+
+  it("hold no more than a record has room for", function()
+    local key = "room"
+    after((",setvar:ip.a=1,setvar:ip.b=%s"):format(("x"):rep(2000)), key)
+    assert.equal("1  " .. key .. "  1 77", after("", key))
+  end)
+end)
