@@ -69,20 +69,44 @@ function M:shower()
   end
 end
 
---- Removes secrets from a text that goes to people: the message of an error, say.
+-- A short secret is one only where it stands by itself: gaps in the words around it would tell what it is.
+local SHORT_BYTES = 4
+
+local function stands_alone(text, first, last)
+  return not text:sub(first - 1, first - 1):find("[%w_]") and not text:sub(last + 1, last + 1):find("[%w_]")
+end
+
+-- Where a secret is next.
+local function find_secret(text, secret, from)
+  local first, last = text:find(secret, from, true)
+  while first and #secret < SHORT_BYTES and not stands_alone(text, first, last) do
+    first, last = text:find(secret, first + 1, true)
+  end
+  return first
+end
+
+--- Removes secrets from a text that goes to people: the message of an error, say. Where one begins with
+--- another, the longer one goes.
 ---@param text string
 ---@return string
 function M:redact(text)
-  for secret, original in pairs(self.originals) do
-    if #secret >= 4 then
-      local at = text:find(secret, 1, true)
-      while at do
-        text = text:sub(1, at - 1) .. original .. text:sub(at + #secret)
-        at = text:find(secret, at + #original, true)
+  local parts, at = {}, 1
+  while true do
+    local first, found
+    for secret in pairs(self.originals) do
+      local here = secret ~= "" and find_secret(text, secret, at)
+      if here and (not first or here < first or here == first and #secret > #found) then
+        first, found = here, secret
       end
     end
+    if not first then
+      break
+    end
+    parts[#parts + 1] = text:sub(at, first - 1)
+    parts[#parts + 1] = self.originals[found]
+    at = first + #found
   end
-  return text
+  return #parts == 0 and text or table.concat(parts) .. text:sub(at)
 end
 
 --- Takes the `named_values` of the configuration.

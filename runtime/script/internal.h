@@ -225,6 +225,9 @@ struct moon_ctx *moon_handle_check(lua_State *L, int index, enum moon_handle_kin
 struct moon_ctx *moon_handle_own(lua_State *L, int index, enum moon_handle_kind kind);
 bool moon_handle_is(lua_State *L, int index, enum moon_handle_kind kind);
 
+/// Ends what a loop's scripts have on its way to Redis without waiting for it (script_sink.c).
+void moon_script_end_entries(const struct moon_loop *loop);
+
 /// Reads the reply table at `index` into x->reply. @return false with a message pushed
 bool moon_reply_read(lua_State *L, int index, struct moon_ctx *x);
 

@@ -71,7 +71,7 @@ size_t moon_script_memory(const struct moon_script *script);
 void moon_script_set_keeper(struct moon_script *script, void (*keep)(void *keeper, bool is_kept),
                             void *keeper);
 
-/// Ends the requests of a loop's scripts that no exchange waits for.
+/// Ends the requests and events of a loop's scripts that no exchange waits for.
 void moon_script_end_sends(const struct moon_loop *loop);
 
 /// The generation's backends, for requests of policies. Borrowed: as long as the script.

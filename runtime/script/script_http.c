@@ -79,6 +79,7 @@ void moon_script_end_sends(const struct moon_loop *loop)
         if (op->deadline.loop == loop)
             http_op_free(op);
     }
+    moon_script_end_entries(loop);
 }
 
 static void http_push_headers(lua_State *L, const struct moon_fields *fields)

@@ -104,11 +104,41 @@ static int sink_gc(lua_State *L)
     return 0;
 }
 
+/// An entry on its way to Redis. It keeps its script, and so the connection, until it is answered.
+struct sink_entry {
+    struct moon_list link; // in sink_entries
+    struct moon_script *script;
+    struct moon_redis_command *command;
+};
+
+static struct moon_list sink_entries = {&sink_entries, &sink_entries}; // of this process
+
+static void sink_entry_end(struct sink_entry *entry)
+{
+    struct moon_script *script = entry->script;
+    moon_list_remove(&entry->link);
+    free(entry);
+    moon_errand_end(script->env.errands);
+    script->keep(script->keeper, false);
+}
+
+void moon_script_end_entries(const struct moon_loop *loop)
+{
+    MOON_LIST_EACH(at, after, &sink_entries)
+    {
+        struct sink_entry *entry = MOON_LIST_ENTRY(at, struct sink_entry, link);
+        if (entry->script->env.loop != loop)
+            continue;
+        moon_redis_cancel(entry->command);
+        sink_entry_end(entry);
+    }
+}
+
 static void sink_answered(void *owner, enum moon_rc rc, const struct moon_redis_reply *reply)
 {
-    moon_errand_end(owner);
     if (rc != MOON_OK || reply->type == MOON_REDIS_ERROR)
         sink_lost++;
+    sink_entry_end(owner);
 }
 
 /// sink.stream(name, max_entries, text) -> whether it was queued for Redis
@@ -124,11 +154,19 @@ static int sink_stream(lua_State *L)
     argv[1] = luaL_checklstring(L, 1, &lens[1]);
     argv[4] = luaL_checklstring(L, 2, &lens[4]);
     argv[7] = luaL_checklstring(L, 3, &lens[7]);
-    bool is_queued = redis != NULL && lens[7] <= SINK_EVENT_BYTES &&
+    struct sink_entry *entry =
+        redis != NULL && lens[7] <= SINK_EVENT_BYTES ? calloc(1, sizeof(*entry)) : NULL;
+    bool is_queued = entry != NULL &&
                      moon_redis_command(redis, (int)MOON_COUNT(argv), argv, lens, 1, SINK_REDIS_MS,
-                                        sink_answered, script->env.errands, NULL) == MOON_AGAIN;
-    if (is_queued)
+                                        sink_answered, entry, &entry->command) == MOON_AGAIN;
+    if (is_queued) {
+        entry->script = script;
+        moon_list_push_back(&sink_entries, &entry->link);
         moon_errand_begin(script->env.errands);
+        script->keep(script->keeper, true);
+    } else {
+        free(entry);
+    }
     lua_pushboolean(L, is_queued);
     return 1;
 }

@@ -132,6 +132,9 @@ struct moon_limits_query {
     moon_limits_fn *callback; // NULL: nobody waits
     void *owner;
     struct moon_redis_command *command;
+    struct moon_limit_result given; // what was decided without the store, whose answer is late
+    size_t key_len;
+    char key[];
 };
 
 static void query_free(struct moon_limits_query *q)
@@ -162,6 +165,23 @@ static bool exact_read(const struct moon_redis_reply *reply, struct moon_limit_d
     return true;
 }
 
+// The store has decided after all. Where it has counted, the call counts there and nowhere else; where the call
+// was refused meanwhile, not there either.
+static void exact_late(void *owner, enum moon_rc rc, const struct moon_redis_reply *reply)
+{
+    struct moon_limits_query *q = owner;
+    struct moon_limit_decision late;
+    struct moon_slice key = moon_slice(q->key, q->key_len);
+    bool is_charge = q->how == MOON_LIMIT_CHARGE;
+    if (rc == MOON_OK && exact_read(reply, &late) && (late.is_allowed || is_charge)) {
+        if (q->given.decision.is_allowed || is_charge)
+            moon_limits_give_back(q->limits, &q->spec, key, q->amount, &q->given);
+        else
+            limits_exact_give_back(q->limits, &q->spec, key, q->amount, late.mark);
+    }
+    query_free(q);
+}
+
 static void exact_decided(void *owner, enum moon_rc rc, const struct moon_redis_reply *reply)
 {
     struct moon_limits_query *q = owner;
@@ -184,7 +204,12 @@ static void exact_decided(void *owner, enum moon_rc rc, const struct moon_redis_
     }
     moon_limits_fn *callback = q->callback;
     void *callback_owner = q->owner;
-    query_free(q);
+    if (rc == MOON_ERR_TIMEOUT && q->amount > 0) {
+        q->given = result;
+        moon_redis_hear_late(q->command, exact_late, q);
+    } else {
+        query_free(q);
+    }
     if (callback != NULL)
         callback(callback_owner, &result);
 }
@@ -245,7 +270,7 @@ enum moon_rc limits_exact(struct moon_limits *limits, const struct moon_limit_sp
     exact_arguments_write(&a, values, MOON_COUNT(values));
     size_t len = exact_key(limits, spec, key, name);
 
-    struct moon_limits_query *q = calloc(1, sizeof(*q));
+    struct moon_limits_query *q = calloc(1, sizeof(*q) + key.len);
     if (q == NULL)
         return MOON_ERR_STORE;
     *q = (struct moon_limits_query){.limits = limits,
@@ -256,7 +281,10 @@ enum moon_rc limits_exact(struct moon_limits *limits, const struct moon_limit_sp
                                     .amount = amount,
                                     .how = how,
                                     .callback = callback,
-                                    .owner = owner};
+                                    .owner = owner,
+                                    .key_len = key.len};
+    if (key.len > 0)
+        memcpy(q->key, key.data, key.len);
     enum moon_rc rc =
         moon_redis_eval(limits->redis, is_bucket ? &exact_bucket_script : &exact_window_script,
                         moon_slice(name, len), (int)MOON_COUNT(values), a.argv, a.lens,
@@ -294,7 +322,7 @@ void limits_exact_give_back(struct moon_limits *limits, const struct moon_limit_
     size_t len = exact_key(limits, spec, key, name);
     if (moon_redis_eval(limits->redis, is_bucket ? &bucket_back_script : &window_back_script,
                         moon_slice(name, len), (int)MOON_COUNT(values), a.argv, a.lens,
-                        limits->conf.deadline_ms, exact_ignore, NULL, NULL) != MOON_AGAIN)
+                        MOON_REDIS_UNHURRIED, exact_ignore, NULL, NULL) != MOON_AGAIN)
         moon_log_debug("limits: a call was not given back, the store is down");
     moon_counters_block(limits->counters, moon_counter_key_seeded(spec->hash, key), 0, 0,
                         moon_clock_us());

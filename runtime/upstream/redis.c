@@ -124,7 +124,7 @@ static bool command_follow(struct moon_redis_command *c, struct moon_slice error
 void redis_command_done(struct moon_redis_command *c, enum moon_rc rc,
                         const struct moon_redis_reply *reply)
 {
-    if (rc == MOON_OK && reply->type == MOON_REDIS_ERROR && c->callback != NULL) {
+    if (rc == MOON_OK && reply->type == MOON_REDIS_ERROR && c->callback != NULL && !c->is_late) {
         if (command_follow(c, reply->text))
             return;
         if (!c->is_internal && redis_is_unserved(reply)) {
@@ -135,6 +135,14 @@ void redis_command_done(struct moon_redis_command *c, enum moon_rc rc,
         }
     }
     command_answer(c, rc, rc == MOON_OK ? reply : NULL);
+}
+
+void moon_redis_hear_late(struct moon_redis_command *command, moon_redis_fn *callback, void *owner)
+{
+    MOON_ASSERT(command->is_sent && command->callback == NULL);
+    command->callback = callback;
+    command->owner = owner;
+    command->is_late = true;
 }
 
 void moon_redis_cancel(struct moon_redis_command *c)
@@ -228,6 +236,7 @@ static enum moon_rc redis_dispatch(struct moon_redis *redis, struct moon_redis_c
     struct redis_conn *conn =
         redis->cluster != NULL ? redis_cluster_conn(redis->cluster, c->slot) : redis->conn;
     // From now, not from the start of this turn: what the turn has done so far is not Redis' fault.
+    c->is_unhurried = deadline_ms == MOON_REDIS_UNHURRIED;
     c->deadline_ms = moon_clock_ms() + (deadline_ms > 0 ? deadline_ms : redis->conf.deadline_ms);
     enum moon_rc rc = conn == NULL ? MOON_ERR_STORE : redis_conn_send(conn, c);
     if (rc != MOON_AGAIN) {

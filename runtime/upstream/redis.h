@@ -92,11 +92,14 @@ struct moon_redis *moon_redis_new(struct moon_loop *loop, struct moon_dns *dns,
 /// Accepts NULL. Commands under way are not called back. May be called from a callback.
 void moon_redis_free(struct moon_redis *redis);
 
+enum { MOON_REDIS_UNHURRIED = -1 };
+
 /// Starts a command. What is started in one turn of the loop goes out in one write.
 ///
 /// @param argv, lens   borrowed
 /// @param key          which of argv is the key, for a Cluster; 0: none
-/// @param deadline_ms  0: the configuration's
+/// @param deadline_ms  0: the configuration's. MOON_REDIS_UNHURRIED: the same, and nobody waits: goes out to a
+///                     store that is late as well
 /// @param command      for moon_redis_cancel; may be NULL
 /// @return MOON_AGAIN (`callback` runs later, once), MOON_ERR_STORE (the breaker is open or the
 ///         queue full), MOON_ERR_MEMORY
@@ -122,6 +125,11 @@ MUST_CHECK enum moon_rc moon_redis_eval(struct moon_redis *redis, struct moon_re
 
 /// The callback will not be called; a reply is dropped in its place. Not from inside the callback.
 void moon_redis_cancel(struct moon_redis_command *command);
+
+/// For a callback that is told MOON_ERR_TIMEOUT: the command is on its way all the same, and what comes of it
+/// is told to `callback`, once: the reply, an error's too, or MOON_ERR_... when the connection ends before.
+/// moon_redis_cancel still ends it.
+void moon_redis_hear_late(struct moon_redis_command *command, moon_redis_fn *callback, void *owner);
 
 /// Would a command be taken now? (For a Cluster: by any of its nodes.)
 bool moon_redis_is_up(const struct moon_redis *redis);

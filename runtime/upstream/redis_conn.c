@@ -10,7 +10,7 @@
 enum { REDIS_IOVECS = 64, REDIS_PROBES_MOST = 3, REDIS_BROKEN_BACKOFF_MS = 1000 };
 
 static void conn_start(struct redis_conn *conn);
-static void conn_fail(struct redis_conn *conn, enum moon_rc rc, const char *why);
+static void conn_fail(struct redis_conn *conn, const char *why);
 
 // A connection is destroyed by the outermost conn_leave only, which the analyser does not see.
 // NOLINTBEGIN(clang-analyzer-unix.Malloc)
@@ -100,7 +100,7 @@ static void conn_probe(struct moon_timer *timer)
     if (conn->state != REDIS_READY || conn->is_probing)
         return; // a new connection's handshake is a probe too
     if (conn->probe_failures >= REDIS_PROBES_MOST) {
-        conn_fail(conn, MOON_ERR_IO, "does not answer; connecting anew");
+        conn_fail(conn, "does not answer; connecting anew");
         return;
     }
     static const char *const ping[] = {"PING"};
@@ -124,7 +124,7 @@ static void conn_expire_sent(struct redis_conn *conn, int64_t now_ms, int64_t *n
     MOON_LIST_EACH(link, after, &conn->sent)
     {
         struct moon_redis_command *c = MOON_LIST_ENTRY(link, struct moon_redis_command, link);
-        if (c->callback == NULL)
+        if (c->callback == NULL || c->is_late)
             continue;
         if (c->deadline_ms > now_ms) {
             *next_ms = c->deadline_ms < *next_ms ? c->deadline_ms : *next_ms;
@@ -246,7 +246,7 @@ static bool conn_write_batch(struct redis_conn *conn, struct moon_list *from)
         return false;
     }
     if (rc != MOON_OK) {
-        conn_fail(conn, MOON_ERR_IO, moon_rc_text(rc));
+        conn_fail(conn, moon_rc_text(rc));
         return false;
     }
     return true;
@@ -271,9 +271,16 @@ bool redis_conn_takes(const struct redis_conn *conn)
            conn->waiting_count + conn->sent_count < conn->redis->conf.queue_commands;
 }
 
+// The breaker spares whoever would wait in vain.
+static bool conn_takes_unhurried(const struct redis_conn *conn)
+{
+    return conn->state == REDIS_READY && !conn->is_dead &&
+           conn->waiting_count + conn->sent_count < conn->redis->conf.queue_commands;
+}
+
 enum moon_rc redis_conn_send(struct redis_conn *conn, struct moon_redis_command *command)
 {
-    if (!redis_conn_takes(conn)) {
+    if (!redis_conn_takes(conn) && !(command->is_unhurried && conn_takes_unhurried(conn))) {
         conn->redis->stats.refused++;
         return MOON_ERR_STORE;
     }
@@ -295,7 +302,7 @@ static void conn_take_reply(struct redis_conn *conn, const struct moon_redis_rep
         if (conn->is_subscriber)
             conn->events->on_push(conn->redis, conn, reply);
         else
-            conn_fail(conn, MOON_ERR_IO, "sent a reply that nobody asked for");
+            conn_fail(conn, "sent a reply that nobody asked for");
         return;
     }
     struct moon_redis_command *c =
@@ -303,12 +310,11 @@ static void conn_take_reply(struct redis_conn *conn, const struct moon_redis_rep
     moon_list_remove(&c->link);
     conn->sent_count--;
     conn->redis->stats.replies++;
-    if (c->callback == NULL) {
+    if (c->callback == NULL || c->is_late)
         conn->redis->stats.late_replies += !c->is_internal;
+    if (c->callback == NULL) {
         redis_command_free(c);
-        return;
-    }
-    if (c->is_internal) {
+    } else if (c->is_internal || c->is_late) {
         redis_command_done(c, MOON_OK, reply);
     } else if (redis_is_unserved(reply)) {
         redis_command_done(c, MOON_OK, reply);
@@ -329,7 +335,7 @@ static void conn_take_replies(struct redis_conn *conn, const struct moon_stream 
         if (rc == MOON_AGAIN)
             return;
         if (rc != MOON_OK) {
-            conn_fail(conn, rc, "sent what is no RESP2, or too large a reply");
+            conn_fail(conn, "sent what is no RESP2, or too large a reply");
             return;
         }
         conn_take_reply(conn, reply);
@@ -354,7 +360,7 @@ static void conn_readable(void *owner)
         if (rc == MOON_OK)
             rc = redis_inbox_feed(&conn->inbox, moon_buf_slice(&conn->in));
         if (rc != MOON_OK) {
-            conn_fail(conn, MOON_ERR_IO, moon_rc_text(rc));
+            conn_fail(conn, moon_rc_text(rc));
             break;
         }
         moon_buf_clear(&conn->in);
@@ -405,14 +411,14 @@ static void conn_greeted(void *owner, enum moon_rc rc, const struct moon_redis_r
     if (conn->state != REDIS_HANDSHAKE)
         return;
     if (rc != MOON_OK) {
-        conn_fail(conn, rc, "does not answer the handshake");
+        conn_fail(conn, "does not answer the handshake");
     } else if (reply->type == MOON_REDIS_ERROR) {
         (void)snprintf(why, sizeof(why), "refuses us: " MOON_SLICE_FMT,
                        (int)moon_min_size(reply->text.len, 120), reply->text.data);
-        conn_fail(conn, MOON_ERR_IO, why);
+        conn_fail(conn, why);
     } else if (reply->type == MOON_REDIS_ARRAY && // ROLE
                (reply->count == 0 || !moon_slice_is(reply->elements[0]->text, MOON_S("master")))) {
-        conn_fail(conn, MOON_ERR_IO, "is not the master");
+        conn_fail(conn, "is not the master");
         if (conn->redis->sentinel != NULL)
             redis_sentinel_doubt(conn->redis->sentinel);
     } else if (moon_slice_is(reply->text, MOON_S("PONG"))) {
@@ -455,7 +461,7 @@ static void conn_connected(struct redis_conn *conn)
     if (rc == MOON_AGAIN)
         return;
     if (rc != MOON_OK) {
-        conn_fail(conn, rc, moon_rc_text(rc));
+        conn_fail(conn, moon_rc_text(rc));
         return;
     }
     conn->redis->stats.connects++;
@@ -474,7 +480,7 @@ static void conn_connected(struct redis_conn *conn)
         redis_command_free(c);
     }
     if (!ok)
-        conn_fail(conn, MOON_ERR_MEMORY, moon_rc_text(MOON_ERR_MEMORY));
+        conn_fail(conn, moon_rc_text(MOON_ERR_MEMORY));
     conn_leave(conn);
 }
 
@@ -536,7 +542,7 @@ static void conn_back_off(struct redis_conn *conn)
     moon_timer_set(&conn->retry, wait_ms);
 }
 
-static void conn_fail(struct redis_conn *conn, enum moon_rc rc, const char *why)
+static void conn_fail(struct redis_conn *conn, const char *why)
 {
     struct moon_list sent;
     conn_enter(conn);
@@ -550,7 +556,7 @@ static void conn_fail(struct redis_conn *conn, enum moon_rc rc, const char *why)
     conn_back_off(conn);
     conn_take_list(&sent, &conn->sent, &conn->sent_count);
     conn_failed_once(conn, why);
-    conn_answer_list(conn, &sent, rc == MOON_ERR_TIMEOUT ? rc : MOON_ERR_IO);
+    conn_answer_list(conn, &sent, MOON_ERR_IO); // MOON_ERR_TIMEOUT: its answer may still come
     conn_answer_waiting(conn);
     if (!conn->is_dead && conn->events->on_down != NULL)
         conn->events->on_down(conn->redis, conn);
@@ -583,7 +589,7 @@ static void conn_connect(struct redis_conn *conn, const struct sockaddr *address
                             conn->address.host, &conn_stream_events, conn, &conn->stream);
     if (rc != MOON_OK) {
         conn->stream = NULL;
-        conn_fail(conn, rc, moon_rc_text(rc));
+        conn_fail(conn, moon_rc_text(rc));
     }
 }
 
@@ -593,7 +599,7 @@ static void conn_resolved(void *owner, const struct moon_dns_answer *answer)
     struct sockaddr_storage address;
     conn->query = NULL;
     if (answer->rc != MOON_OK || answer->count == 0) {
-        conn_fail(conn, MOON_ERR_DNS, moon_rc_text(MOON_ERR_DNS));
+        conn_fail(conn, moon_rc_text(MOON_ERR_DNS));
         return;
     }
     const struct moon_ip *ip = &answer->addresses[conn->next_address++ % answer->count];
@@ -606,7 +612,7 @@ static void conn_start_unix(struct redis_conn *conn)
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     if (!moon_slice_copy_text(moon_slice_text(conn->address.host), address.sun_path,
                               sizeof(address.sun_path))) {
-        conn_fail(conn, MOON_ERR_CONFIG, "the socket's path is too long");
+        conn_fail(conn, "the socket's path is too long");
         return;
     }
     conn_connect(conn, (struct sockaddr *)&address, sizeof(address));
@@ -637,7 +643,7 @@ static void conn_retry(struct moon_timer *timer)
     if (conn->state == REDIS_DOWN)
         conn_start(conn);
     else
-        conn_fail(conn, MOON_ERR_TIMEOUT, "cannot be connected to in time");
+        conn_fail(conn, "cannot be connected to in time");
 }
 
 struct redis_conn *redis_conn_new(struct moon_redis *redis,
@@ -710,7 +716,7 @@ void redis_conn_move(struct redis_conn *conn, const struct moon_redis_address *a
     conn->address = *address;
     conn->next_address = 0;
     if (conn->state != REDIS_DOWN)
-        conn_fail(conn, MOON_ERR_IO, "is not used any more: another one leads");
+        conn_fail(conn, "is not used any more: another one leads");
     redis_conn_wake(conn);
 }
 

@@ -53,6 +53,8 @@ struct moon_redis_command {
     bool is_internal;
     bool is_waiting; // on its connection's list `waiting`, and counted there
     bool is_sent;
+    bool is_unhurried; // nobody waits: MOON_REDIS_UNHURRIED
+    bool is_late;      // past its deadline: `callback` only hears what came of it
 };
 
 /// Makes a command that is on no list yet. @return NULL when out of memory

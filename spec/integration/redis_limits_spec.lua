@@ -148,6 +148,67 @@ describe("limits shared by nodes", function()
       end)
   end)
 
+  describe("in exact mode, when the store's answer comes too late", function()
+    local function late_answers(n)
+      return support.spin_until(function()
+        return tonumber(nodes[1].redis:stats().late_replies) >= n
+      end)
+    end
+
+    local function check_again(spec)
+      local d
+      assert.is_true(support.spin_until(function() -- an answer may be late again
+        d = nodes[1]:check(spec, "key", 0)
+        return d.source == "exact"
+      end))
+      return d
+    end
+
+    for _, algorithm in ipairs { "token_bucket", "sliding_window", "fixed_window" } do
+      it("counts a call there and not here: " .. algorithm, function()
+        start(1)
+        local spec = support.limit { id = "late", calls = 10, period_s = 36000, mode = "exact",
+          algorithm = algorithm }
+        nodes[1]:check(spec, "other")
+        server:pause()
+        local d = nodes[1]:check(spec, "key", 4)
+        assert.same({ true, "store_down" }, { d.allowed, d.source })
+        server:resume()
+        assert.is_true(late_answers(1))
+        assert.equal(6, check_again(spec).remaining)
+        server:pause()
+        d = nodes[1]:check(spec, "key", 1)
+        assert.same({ "store_down", 9 }, { d.source, d.remaining })
+        server:resume()
+      end)
+    end
+
+    it("does not count a call there that was refused here", function()
+      start(1)
+      local spec = support.limit { id = "late", calls = 10, period_s = 36000, mode = "exact", store_down = "deny" }
+      nodes[1]:check(spec, "other")
+      server:pause()
+      assert.is_false(nodes[1]:check(spec, "key", 4).allowed)
+      server:resume()
+      local left
+      assert.is_true(support.spin_until(function() -- it is given back behind its answer
+        left = check_again(spec).remaining
+        return left == 10
+      end, 5000), left)
+    end)
+
+    it("is forgotten with the store", function()
+      start(1)
+      local spec = support.limit { id = "late", calls = 10, period_s = 36000, mode = "exact" }
+      nodes[1]:check(spec, "other")
+      server:pause()
+      nodes[1]:check(spec, "key", 4)
+      nodes[1]:close()
+      table.remove(nodes, 1)
+      server:resume()
+    end)
+  end)
+
   describe("in shared mode", function()
     -- Offers `rate` calls a second, spread over all nodes, from the start of a window on; gives how
     -- many each window admitted, and for how long the machine left this process or the store standing,

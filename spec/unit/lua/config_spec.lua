@@ -201,6 +201,24 @@ policies = { inbound = {
     assert.equal("x-x", good.name)
   end)
 
+  it("never shows a short secret, nor what of a longer one is not in a shorter one", function()
+    local function shown(text, secrets)
+      local named = require("moongate.named_values").new({ env = function(name) return secrets[name] end })
+      for name in pairs(secrets) do
+        named:define({ [name] = { env = name } }, error)
+      end
+      return named:redact(text)
+    end
+    assert.equal('PIN {{pin}} is "{{pin}}", 1427 and a142b are not', shown('PIN 142 is "142", 1427 and a142b are not',
+      { pin = "142" }))
+    assert.equal("({{x}}) a boxy fox={{x}}", shown("(x) a boxy fox=x", { x = "x" }))
+    for _ = 1, 3 do
+      assert.equal("<{{long}}> <{{base}}>", shown("<secret-and-more> <secret>",
+        { base = "secret", long = "secret-and-more" }))
+    end
+    assert.equal("{{a}}{{a}}", shown("aaaaaaaa", { a = "aaaa" }))
+  end)
+
   it("names the mistake in a file that breaks off, and comes to an end", function()
     for _, text in ipairs({ "return {", "return { {", "return { ) }", "return { a = { ] }", "return f(" }) do
       local plan, errors = config.load(directory.source({ ["gateway.lua"] = text }))
