@@ -69,11 +69,12 @@ function M:shower()
   end
 end
 
--- A short secret is one only where it stands by itself: gaps in the words around it would tell what it is.
+-- A short secret is hidden only where it stands by itself: gaps in the words around it would tell it.
 local SHORT_BYTES = 4
 
 local function stands_alone(text, first, last)
-  return not text:sub(first - 1, first - 1):find("[%w_]") and not text:sub(last + 1, last + 1):find("[%w_]")
+  return not text:sub(first - 1, first - 1):find("[%w_]")
+    and not text:sub(last + 1, last + 1):find("[%w_]")
 end
 
 -- Where a secret is next.
@@ -85,8 +86,8 @@ local function find_secret(text, secret, from)
   return first
 end
 
---- Removes secrets from a text that goes to people: the message of an error, say. Where one begins with
---- another, the longer one goes.
+--- Removes secrets from a text that goes to people: the message of an error, say. Where one begins
+--- with another, the longer one goes.
 ---@param text string
 ---@return string
 function M:redact(text)

@@ -168,7 +168,12 @@ const char *moon_ctx_push_unknown(lua_State *L, const char *what, int name, int 
 /// A section ended without a reply though one was made: says so, once for each place in the sources.
 void moon_reply_warn_lost(struct moon_ctx *x);
 
-/// A section is run, or goes on after it waited. @return what moon_place_end gives back
+/// Lua of the request's section is run, or goes on after it waited: by its budget, and the supervisor is told.
+/// @return what moon_section_leave gives back
+struct moon_script *moon_section_enter(struct moon_ctx *x);
+void moon_section_leave(struct moon_ctx *x, struct moon_script *outer, bool is_waiting);
+
+/// The part of that which says what policy runs. @return what moon_place_end gives back
 struct moon_script *moon_place_begin(struct moon_script *script, const struct moon_ctx *x);
 void moon_place_end(struct moon_script *script, struct moon_ctx *x, struct moon_script *outer,
                     bool is_waiting);

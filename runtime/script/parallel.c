@@ -101,8 +101,7 @@ static void parallel_run(struct parallel *p, size_t i, int args)
     struct moon_script *script = p->x->script;
     struct moon_ctx *outer = script->current;
     // While ctx:parallel itself starts the branches, the section's budget is running already.
-    if (outer == NULL)
-        (void)moon_fuel_begin(script, p->x);
+    struct moon_script *outer_script = outer == NULL ? moon_section_enter(p->x) : NULL;
     int status = moon_fuel_resume(script, p->branches[i].co, args);
     if (status == LUA_YIELD && script->is_spent) {
         lua_settop(p->branches[i].co, 0);
@@ -110,7 +109,7 @@ static void parallel_run(struct parallel *p, size_t i, int args)
         status = LUA_ERRRUN;
     }
     if (outer == NULL)
-        moon_fuel_end(script, p->x);
+        moon_section_leave(p->x, outer_script, true);
     parallel_ran(p, i, status);
 }
 

@@ -390,13 +390,25 @@ static enum moon_run run_result(struct moon_ctx *x, lua_State *co)
     return MOON_RUN_REPLY;
 }
 
+struct moon_script *moon_section_enter(struct moon_ctx *x)
+{
+    run_publish(x, moon_fuel_begin(x->script, x));
+    return moon_place_begin(x->script, x);
+}
+
+void moon_section_leave(struct moon_ctx *x, struct moon_script *outer, bool is_waiting)
+{
+    moon_place_end(x->script, x, outer, is_waiting);
+    moon_fuel_end(x->script, x);
+    run_publish(x, 0);
+}
+
 static enum moon_run run_go_on(struct moon_ctx *x, int args)
 {
     struct moon_script *script = x->script;
     struct moon_runner *runner = x->runner;
     struct moon_ctx *outer = script->current; // sections do not nest, but a spec's may
-    run_publish(x, moon_fuel_begin(script, x));
-    struct moon_script *outer_script = moon_place_begin(script, x);
+    struct moon_script *outer_script = moon_section_enter(x);
     int status = moon_fuel_resume(script, runner->co, args);
     enum moon_run result;
     if (status == LUA_YIELD && script->is_spent) {
@@ -418,10 +430,8 @@ static enum moon_run run_go_on(struct moon_ctx *x, int args)
         runner_renew(script, runner);
     if (result != MOON_RUN_WAIT && x->branches != NULL) // ctx:parallel raised when some had begun
         moon_parallel_abandon(x);
-    moon_place_end(script, x, outer_script, result == MOON_RUN_WAIT);
-    moon_fuel_end(script, x);
+    moon_section_leave(x, outer_script, result == MOON_RUN_WAIT);
     script->current = outer;
-    run_publish(x, 0);
     return result;
 }
 

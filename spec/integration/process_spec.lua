@@ -25,6 +25,12 @@ return {
       p.limit_concurrency { max = 1, key = "${ctx.request.query.k}", function(ctx)
         ctx:sleep(ctx.request.query.s and 60 or 0)
       end } } } },
+    { path = "/branch", reply = { status = 200 }, policies = { inbound = { function(ctx)
+      ctx:parallel { function(c)
+        c:sleep(0.2)
+        while true do end
+      end }
+    end } } },
     { path = "/other", reply = { status = 200, body = "other" }, policies = { inbound = {
       p.set_header { name = "X-A", value = "a" } } } },
   } } },
@@ -191,6 +197,17 @@ end
       return gw:log():find("ms in /nap inbound, policy lazy (gateway.lua:", 1, true)
     end), gw:log())
     nap:close()
+  end)
+
+  it("names a policy that is stuck in a function of ctx:parallel, after that waited", function()
+    local port = start({ workers = 1 })
+    local branch = begin(port, "/branch")
+    gw:await_exchanges(1)
+    assert.equal(200, (process.get(port, "/other")))
+    assert.truthy(process.eventually(function()
+      return gw:log():find("ms in /branch inbound, policy function (gateway.lua:", 1, true)
+    end), gw:log())
+    branch:close()
   end)
 
   it("shows in `status` and `top` how busy workers are", function()
