@@ -40,6 +40,16 @@ local value = {
   description = "A text, with `${…}` where it depends on the request, or a function of `ctx`.",
 }
 
+-- Texts that a header field can hold: they may come from a named value's file.
+local function is_field_value(given)
+  for _, one in ipairs(type(given) == "table" and given or { given }) do
+    if type(one) == "string" and one:find("[%z\1-\8\10-\31\127]") then
+      return false, "texts without line ends and control characters"
+    end
+  end
+  return true
+end
+
 M.schema = {
   type = "object", required = { "name" }, additionalProperties = false,
   order = { "name", "value", "exists_action" },
@@ -53,7 +63,7 @@ M.schema = {
       end,
     },
     value = {
-      oneOf = { value, { type = "array", items = value, minItems = 1 } },
+      oneOf = { value, { type = "array", items = value, minItems = 1 } }, check = is_field_value,
       description = "A text, with `${…}` where it depends on the request, a function of `ctx`, or "
         .. "a list of these. Left out with `delete` only; nil at run time removes the field.",
     },

@@ -352,6 +352,16 @@ function Load:scope(kind, name, id, file, path, owner, more)
   return self.listings:read(scope)
 end
 
+--- A pattern as requests have it; one that none can have is reported.
+function Load:path(pattern, at, file)
+  local complaint = router.check_path(pattern or "/")
+  if complaint then
+    self:fail(at, complaint, pattern, file)
+    return pattern
+  end
+  return pattern and router.escape_path(pattern)
+end
+
 local MARKERS = { "apis", "backend", "redirect", "reply" }
 
 --- Checks a route by itself and gives it its scope.
@@ -371,10 +381,7 @@ function Load:route(site, route, path)
       message = ("a route has exactly one of apis, backend, redirect, reply; this one has %s"):format(
         #given == 0 and "none" or table.concat(given, " and ")) })
   end
-  local complaint = router.check_path(route.path or "/")
-  if complaint then
-    self:fail(path .. ".path", complaint, route.path)
-  end
+  route.path = self:path(route.path, path .. ".path", "gateway.lua")
   self:need(self.backend_index, "backend", route.backend, "gateway.lua", path .. ".backend")
   for i, name in ipairs(route.networks or {}) do
     self:need(self.gateway.networks, "network", name, "gateway.lua",
@@ -555,10 +562,7 @@ function Load:operation(api, name, path)
   local operation = api.operations[name]
   operation.name = name
   self:need(self.backend_index, "backend", operation.backend, api.file, path .. ".backend")
-  local complaint = router.check_path(operation.path)
-  if complaint then
-    self:fail(path .. ".path", complaint, operation.path, api.file)
-  end
+  operation.path = self:path(operation.path, path .. ".path", api.file)
   operation.source = { file = api.file, line = (self.errors:line_of(api.file, path)), path = path }
   operation.scope = self:scope("operation", name, ("api:%s/%s"):format(api.name, name), api.file,
     path .. ".policies", operation, { api = api.name })
@@ -581,6 +585,9 @@ end
 function Load:api_scopes()
   for _, api in ipairs(self.apis) do
     self:need(self.backend_index, "backend", api.backend, api.file, "backend")
+    for i, path in ipairs(api.paths) do
+      api.paths[i] = self:path(path, ("paths[%d]"):format(i), api.file)
+    end
     local names = products_of(self.gateway.products, api.name)
     api.subscription_scope = self:subscription_scope(api, names)
     api.validation_scope = self:validation_scope(api)

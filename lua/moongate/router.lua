@@ -204,6 +204,21 @@ function M.normal_path(path)
   return ends_in_slash and #out > 0 and normal .. "/" or normal
 end
 
+-- What the normal form of a path escapes: all but letters, digits and these.
+local ESCAPED = "[^%w%-._~!$&'()*+,;=:@/]"
+
+--- A pattern that `check_path` is content with, as requests have it: "/caf\195\169/{id}" is
+--- "/caf%C3%A9/{id}".
+---@param path string
+---@return string
+function M.escape_path(path)
+  return (path:gsub("[^/]+", function(segment)
+    return not segment:find("^{.*}$") and segment:gsub(ESCAPED, function(c)
+      return ("%%%02X"):format(c:byte())
+    end) or nil
+  end))
+end
+
 --- What is wrong with a pattern, or nil.
 ---@param path string
 ---@return string?

@@ -4,7 +4,7 @@
 ---
 --- Keywords: type (one or a list of object, array, string, number, integer, boolean, function,
 --- policy, any), properties, order, required, additionalProperties, propertyNames (a Lua pattern),
---- items, minItems, maxItems, enum, minimum, maximum, exclusiveMinimum, minLength, maxLength,
+--- items, minItems, maxItems, enum, minimum, maximum, ceiling, exclusiveMinimum, minLength, maxLength,
 --- pattern (a Lua pattern), oneOf/anyOf, default, secret, check, expected, description, example.
 
 local definition = require("moongate.schema_definition")
@@ -389,7 +389,10 @@ end
 
 local function check_number(def)
   return function(value, path, state)
-    if
+    if def.ceiling and not def.maximum and value > def.ceiling then
+      fail(state, path, ("%s, up to %d"):format(M.expected(def), def.ceiling), value)
+      return nil
+    elseif
       def.minimum and value < def.minimum
       or def.maximum and value > def.maximum
       or def.exclusiveMinimum and value <= def.exclusiveMinimum

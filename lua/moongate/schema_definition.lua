@@ -15,6 +15,7 @@ local KEYWORDS = {
   propertyNames = { "string" }, nameExpected = { "string" },
   items = { "table" }, minItems = { "number" }, maxItems = { "number" }, enum = { "table" },
   minimum = { "number" }, maximum = { "number" }, exclusiveMinimum = { "number" },
+  ceiling = { "number" }, -- of `integer`: as a maximum, but told only where it is passed
   minLength = { "number" }, maxLength = { "number" }, pattern = { "string" }, oneOf = { "table" },
   anyOf = { "table" }, secret = { "boolean" }, check = { "function" }, expected = { "string" },
   unit = { "string" }, is_policies = true, default = true, description = true, example = true,

@@ -63,3 +63,48 @@ describe("a host on two listeners", function()
     assert.equal("shop.test on admin", log[#log].site)
   end)
 end)
+
+describe("a configuration that writes names and paths otherwise than requests do", function()
+  local gw
+
+  setup(function()
+    gw = moongate.gateway({ files = { ["gateway.lua"] = [[
+return {
+  listeners = { { address = "127.0.0.1:0" } },
+  backends = { origin = { targets = { "http://127.0.0.1:1" } } },
+  sites = {
+    { hosts = { "Dot.test." }, routes = { { path = "/*", reply = { body = "with a dot" } } } },
+    { hosts = { "plain.test" }, routes = {
+      { path = "/café", reply = { body = "é" } },
+      { path = "/a|b/{id}", reply = { body = "bar" } },
+      { path = "/größe/*", apis = true },
+    } },
+  },
+}
+]], ["apis/sizes.lua"] = [[
+return { name = "sizes", paths = { "/größe/ä" }, backend = "origin",
+  operations = { get = { method = "GET", path = "/{id}/ü" } } }
+]] }, backends = { origin = function(request) return 200, {}, request.path end } })
+  end)
+
+  teardown(function()
+    gw:close()
+  end)
+
+  it("finds a host with a final dot", function()
+    for _, host in ipairs({ "dot.test", "DOT.test." }) do
+      assert.equal("with a dot", gw:get("/", { host = host }).body)
+    end
+  end)
+
+  it("finds paths of bytes that requests escape", function()
+    local function body(path)
+      return gw:get(path, { host = "plain.test" }).body
+    end
+    assert.equal("é", body("/caf%C3%A9"))
+    assert.equal("é", body("/caf%c3%a9"))
+    assert.equal("bar", body("/a%7cb/1"))
+    assert.equal("bar", body("/a|b/1"))
+    assert.equal("/gr%C3%B6%C3%9Fe/%C3%A4/7/%C3%BC", body("/gr%c3%b6%C3%9Fe/%C3%A4/7/%C3%BC"))
+  end)
+end)

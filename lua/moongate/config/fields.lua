@@ -23,8 +23,11 @@ function M.bool(description, default)
   return { type = "boolean", description = description, default = default }
 end
 
+local INT_MAX = 2147483647 -- what the runtime counts with; past it a limit would be another one
+
 function M.int(description, minimum, more)
-  return with({ type = "integer", minimum = minimum or 0, description = description }, more)
+  return with({ type = "integer", minimum = minimum or 0, ceiling = INT_MAX, description = description },
+    more)
 end
 
 function M.seconds(description, more)
@@ -86,6 +89,31 @@ function M.map(description, value, more)
     nameExpected = "a name of letters, digits, '_', '.', '-'",
     description = description,
   }, more)
+end
+
+--- The value of a header field.
+function M.field_value(description)
+  return { type = "string", description = description, check = function(value)
+    return not value:find("[%z\1-\8\10-\31\127]")
+  end, expected = "a text without line ends and control characters" }
+end
+
+local of_connection = {}
+for name in
+  ([[connection content-length keep-alive proxy-connection te trailer transfer-encoding
+    upgrade]]):gmatch("%S+")
+do
+  of_connection[name] = true
+end
+
+--- A check: header fields that an answer may be given.
+function M.are_not_of_connection(headers)
+  for name in pairs(headers) do
+    if of_connection[name:lower()] then
+      return false, ("fields other than %s, which are the connection's own"):format(name)
+    end
+  end
+  return true
 end
 
 --- Four lists of policies.

@@ -121,7 +121,7 @@ local redirect = f.record("Sends the client elsewhere. Policies of `inbound` run
   .. "`outbound` none.", {
   { "to", f.str("URL; path and query of the request are appended as said below.",
     { check = function(to)
-      return to:find("^/") ~= nil or to:find("^%a[%w+.-]*://[^/?#]") ~= nil
+      return not to:find("[%c%s]") and (to:find("^/") ~= nil or to:find("^%a[%w+.-]*://[^/?#]") ~= nil)
     end, expected = "a URL with its scheme, or an absolute path" }), true },
   { "status", f.enum("Status.", { 301, 302, 303, 307, 308 }, 302) },
   { "keep_path", f.bool("Whether the request's path is appended.", true) },
@@ -131,7 +131,7 @@ local redirect = f.record("Sends the client elsewhere. Policies of `inbound` run
 local reply = f.record("Answers by itself. Policies of `inbound` run before, of `outbound` "
   .. "none.", {
   { "status", f.int("Status.", 200, { maximum = 599, default = 200 }) },
-  { "headers", f.map("Header fields.", { type = "string", description = "Value." }) },
+  { "headers", f.map("Header fields.", f.field_value("Value."), { check = f.are_not_of_connection }) },
   { "body", { type = "string", description = "Body." } },
 })
 

@@ -199,7 +199,7 @@ end
 ---@param host string
 ---@return string?
 function M.host(host)
-  host = host:lower()
+  host = host:lower():gsub("([^.])%.$", "%1") -- requests come without the final dot
   if host == "_" or #host > 253 then -- nginx's name for any host; longer than names can be
     return nil
   elseif host == "*" or host:find("^%*%.[%w_-][%w_.-]*$") or host:find("^[%w_-][%w_.-]*$")

@@ -9,10 +9,26 @@ local M = {}
 -- Built-in policies that answer by themselves.
 local ANSWERING = { return_response = true, mock_response = true, forward_request = true }
 
+--- Texts that API Management would run: here they go out as they are.
+local function review_expressions(self, listing)
+  if self.is_reviewed[listing] then
+    return
+  end
+  self.is_reviewed[listing] = true
+  for _, name in ipairs(near.keys(type(listing.conf) == "table" and listing.conf or {})) do
+    local text = listing.conf[name]
+    if type(text) == "string" and (text:find("^@%(.*%)$") or text:find("^@{.*}$")) then
+      self.warnings:add({ file = listing.file, line = listing.line, path = listing.path .. "." .. name,
+        message = "@(…) is taken as it is; here it is a function of ctx, or ${…} in a text" })
+    end
+  end
+end
+
 --- Notes which backends a policy uses, and those inside it, and which path parameters it names.
 ---@return boolean whether it may answer or choose a backend
 local function review_listing(self, listing, used, parameters)
   local conf, module = listing.conf, listing.module
+  review_expressions(self, listing)
   local is_free = listing.policy == "function" or not self.files:is_builtin(listing.policy)
   local answers = is_free or ANSWERING[listing.policy] or false
   if type(conf) == "table" and type(conf.backend) == "string" then
@@ -105,7 +121,7 @@ end
 ---@param self table the load, its plan made
 function M.run(self)
   local used, warned = {}, {}
-  self.named_parameters, self.parameters = {}, {}
+  self.named_parameters, self.parameters, self.is_reviewed = {}, {}, {}
   for _, leaf in ipairs(self.plan.routes) do
     review_leaf(self, leaf, used, warned)
   end

@@ -513,7 +513,7 @@ local mistakes = {
     'gateway.lua:26: sites[1].hosts[1]: expected a host name without port, *.name, or *, got "_"; did you '
       .. 'mean "*"?' },
   { GATEWAY, '"api.shop.test"',
-    '("a."):rep(127)',
+    '("a."):rep(128)',
     "gateway.lua:26: sites[1].hosts[1]: expected a host name without port, *.name, or *, got "
       .. '"' .. ("a."):rep(28) .. 'a..."' },
   { GATEWAY, 'path = "/*", backend = "sinkpool"',
@@ -542,6 +542,36 @@ local mistakes = {
     'apis/orders.lua:8: operations.get: ":id" is taken as it is; a parameter is written {id}',
     'apis/orders.lua:15: policies.inbound[4]: no path that policy "rewrite_uri" runs for has the parameter {id}',
     warns = true },
+  { ORDERS, 'template = "/v2/orders/{id}"',
+    'template = "/v2/orders/{id}" }, p.set_header { name = "A", value = "@(context.User.Id)"',
+    "apis/orders.lua:15: policies.inbound[5].value: @(…) is taken as it is; here it is a function of ctx, or "
+      .. "${…} in a text", warns = true },
+  -- What could never be asked for, and what may not go out.
+  { ORDERS, '"/external/orders"',
+    '"/external/../orders"',
+    'apis/orders.lua:4: paths[1]: expected a path without dot segments, got "/external/../orders"' },
+  { ORDERS, '"/external/orders"',
+    '"/external//orders"',
+    'apis/orders.lua:4: paths[1]: expected a path without empty segments, got "/external//orders"' },
+  { GATEWAY, "https://new.test",
+    "https://new.test/\\r\\nX: y",
+    "gateway.lua:30: sites[1].routes[3].redirect.to: expected a URL with its scheme, or an absolute path, got "
+      .. [["https://new.test/\13\10X: y"]] },
+  { GATEWAY, 'path = "/*", backend = "sinkpool"',
+    'path = "/*", reply = { headers = { A = "b\\r\\nX: y" } }',
+    "gateway.lua:31: sites[1].routes[4].reply.headers.A: expected a text without line ends and control "
+      .. [[characters, got "b\13\10X: y"]] },
+  { GATEWAY, 'path = "/*", backend = "sinkpool"',
+    'path = "/*", reply = { headers = { ["Content-Length"] = "5" } }',
+    "gateway.lua:31: sites[1].routes[4].reply.headers: expected fields other than Content-Length, which are "
+      .. "the connection's own, got a table" },
+  { ORDERS, 'name = "Server", exists_action = "delete"',
+    'name = "Server", value = { "a", "b\\nX: y" }',
+    "apis/orders.lua:18: policies.outbound[2].value: expected texts without line ends and control characters, "
+      .. "got a list of 2" },
+  { GATEWAY, "idle_timeout = 60",
+    "streams = 2^32",
+    "gateway.lua:16: limits.streams: expected integer >= 1, up to 2147483647, got 4294967296" },
   -- Names without a value.
   { GATEWAY, '{ "api.shop.test" }',
     "{ api_host }",
