@@ -248,6 +248,9 @@ static void act_one(struct waf_tx *tx, const struct waf_action *a)
     case WAF_ACTION_DEPRECATEVAR:
         deprecate(tx, a);
         break;
+    case WAF_ACTION_SANITISE:
+        waf_sanitise(tx, a->target);
+        break;
     case WAF_ACTION_SETENV:
         break; // a gateway has no environment per request
     }

@@ -169,6 +169,8 @@ struct waf_fired {
     struct waf_str ver, rev;
     int maturity, accuracy; ///< 0: none
     int status;
+    struct waf_str origin; ///< what the chain began with, where `variable` derives from it
+    bool is_whole;         ///< a text with names and values in it, as a query is
 };
 
 /// Memory that lives as long as the transaction; NULL when there is no more.

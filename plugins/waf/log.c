@@ -37,8 +37,14 @@ void waf_fire(struct waf_tx *tx, const struct waf_rule *tested, bool denied)
         f->logdata = waf_expand(tx, rule->logdata);
     }
     if (tested->op != NULL && tx->matched.text != NULL) {
-        f->variable = waf_val_name(tx, &tx->matched);
-        f->value = tx->matched.text->s;
+        const struct waf_val *v = &tx->matched;
+        bool is_same = v->var == WAF_VAR_MATCHED_VAR;
+        if (tested != rule && (is_same || v->var == WAF_VAR_TX) && tx->found.text != NULL) {
+            f->origin = waf_val_name(tx, &tx->found);
+        }
+        f->variable = is_same && f->origin.p != NULL ? f->origin : waf_val_name(tx, v);
+        f->value = v->text->s;
+        f->is_whole = waf_is_whole(v->var);
     }
     *(struct waf_fired **)waf_push(&tx->arena, &tx->fired, sizeof(struct waf_fired *)) = f;
 }
@@ -112,7 +118,8 @@ void waf_error_line(struct waf_out *out, const struct waf_tx *tx, const struct w
     put_number(out, WAF_LIT("id"), f->id);
     put_field(out, WAF_LIT("rev"), f->rev);
     put_field(out, WAF_LIT("msg"), f->msg);
-    put_field(out, WAF_LIT("data"), f->logdata);
+    bool is_hidden = f->logdata.p != NULL && waf_hides(tx, f);
+    put_field(out, WAF_LIT("data"), is_hidden ? WAF_LIT("[redacted]") : f->logdata);
     if (f->severity >= 0) {
         put_field(out, WAF_LIT("severity"), waf_cstr(waf_severities[f->severity & 7]));
     }

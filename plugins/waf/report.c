@@ -30,34 +30,14 @@ static void put_number(struct waf_out *out, struct waf_str key, long v)
     waf_out_number(out, v);
 }
 
-// Names whose values are nobody's business.
-static bool is_secret(struct waf_str name)
-{
-    static const char *const words[] = {
-        "authorization", "cookie",  "passw",  "passwd",  "secret",
-        "token",         "api-key", "apikey", "api_key", "subscription-key",
-        "credit",        "card",    "cvv"};
-    char low[256];
-    size_t n = name.n < sizeof low - 1 ? name.n : sizeof low - 1;
-    for (size_t i = 0; i < n; i++) {
-        low[i] = (char)waf_lower((unsigned char)name.p[i]);
-    }
-    low[n] = '\0';
-    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
-        if (strstr(low, words[i]) != NULL) {
-            return true;
-        }
-    }
-    return false;
-}
-
 // The variable of the rule before, which most rules of a report share.
 struct secrecy {
-    struct waf_str variable;
-    bool is_secret;
+    struct waf_str variable, origin;
+    bool is_hidden;
 };
 
-static void put_rule(struct waf_out *out, const struct waf_fired *f, struct secrecy *before)
+static void put_rule(struct waf_out *out, const struct waf_tx *tx, const struct waf_fired *f,
+                     struct secrecy *before)
 {
     put_number(out, WAF_LIT("{\"id\":"), f->id);
     put_number(out, WAF_LIT(",\"phase\":"), f->phase);
@@ -66,10 +46,11 @@ static void put_rule(struct waf_out *out, const struct waf_fired *f, struct secr
     }
     put_key(out, WAF_LIT(",\"msg\":"), f->msg, 512);
     if (f->variable.p != NULL) {
-        if (!waf_eq(f->variable, before->variable)) {
-            *before = (struct secrecy){f->variable, is_secret(f->variable)};
+        if (f->is_whole || !waf_eq(f->variable, before->variable) ||
+            !waf_eq(f->origin, before->origin)) {
+            *before = (struct secrecy){f->variable, f->origin, waf_hides(tx, f)};
         }
-        bool secret = before->is_secret;
+        bool secret = before->is_hidden;
         struct waf_str hidden = WAF_LIT("[redacted]");
         put_key(out, WAF_LIT(",\"variable\":"), f->variable, VALUE_MAX);
         put_key(out, WAF_LIT(",\"value\":"), secret ? hidden : f->value, VALUE_MAX);
@@ -92,7 +73,7 @@ struct waf_str waf_report_json(struct waf_tx *tx, const struct waf_report *r, bo
     struct waf_out *out = &report;
     size_t n = waf_tx_fired_count(tx);
     bool denied = tx->verdict.status != 0;
-    struct secrecy before = {{NULL, 0}, false};
+    struct secrecy before = {0};
     waf_out_init(out, REPORT_MAX);
     waf_out_put(out, WAF_LIT("{\"time\":\""));
     waf_out_time(out, r->wall_ms, "%Y-%m-%dT%H:%M:%SZ\"");
@@ -116,7 +97,7 @@ struct waf_str waf_report_json(struct waf_tx *tx, const struct waf_report *r, bo
     waf_out_put(out, WAF_LIT(",\"rules\":["));
     for (size_t i = 0; i < n && out->n < REPORT_MAX - JSON_RULE_MAX; i++) {
         waf_out_put(out, i != 0 ? WAF_LIT(",") : WAF_LIT(""));
-        put_rule(out, waf_tx_fired(tx, i), &before);
+        put_rule(out, tx, waf_tx_fired(tx, i), &before);
     }
     waf_out_put(out, newline ? WAF_LIT("]}\n") : WAF_LIT("]}"));
     return finished();

@@ -489,6 +489,36 @@ static bool action_allow(struct waf_compiler *c, struct waf_rule *rule, struct w
            waf_fail(c, "allow takes phase or request, got '%.*s'", (int)v.n, v.p);
 }
 
+// @return false: it is another action
+static bool action_sanitise(struct waf_compiler *c, struct waf_rule *rule, struct waf_str name,
+                            struct waf_str v)
+{
+    static const struct {
+        const char *action, *variable; // NULL: what matched, its bytes or all of it
+    } table[] = {
+        {"sanitiseArg", "ARGS"},
+        {"sanitiseRequestHeader", "REQUEST_HEADERS"},
+        {"sanitiseResponseHeader", "RESPONSE_HEADERS"},
+        {"sanitiseMatched", NULL},
+        {"sanitiseMatchedBytes", NULL},
+        {"sanitizeArg", "ARGS"},
+        {"sanitizeRequestHeader", "REQUEST_HEADERS"},
+        {"sanitizeResponseHeader", "RESPONSE_HEADERS"},
+        {"sanitizeMatched", NULL},
+        {"sanitizeMatchedBytes", NULL},
+    };
+    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+        if (waf_ieq(name, waf_cstr(table[i].action)) && (v.n != 0 || table[i].variable == NULL)) {
+            action_add(c, rule, WAF_ACTION_SANITISE)->target =
+                table[i].variable == NULL
+                    ? WAF_LIT("")
+                    : waf_printf(&c->rules->arena, "%s:%.*s", table[i].variable, (int)v.n, v.p);
+            return true;
+        }
+    }
+    return false;
+}
+
 static bool action_value(struct waf_compiler *c, struct waf_rule *rule, struct waf_str name,
                          struct waf_str v)
 {
@@ -554,9 +584,7 @@ static bool action_value(struct waf_compiler *c, struct waf_rule *rule, struct w
         rule->maturity = (int)waf_to_long(v);
     } else if (IS("accuracy")) {
         rule->accuracy = (int)waf_to_long(v);
-    } else if (!IS("logdata") && !IS("xmlns") && !IS("sanitiseArg") && !IS("sanitiseMatched") &&
-               !IS("sanitiseRequestHeader") && !IS("sanitiseResponseHeader") &&
-               !IS("sanitiseMatchedBytes")) {
+    } else if (!IS("xmlns") && !action_sanitise(c, rule, name, v)) {
         return waf_fail(c, "unknown action '%.*s'", (int)name.n, name.p);
     }
 #undef IS
@@ -590,7 +618,7 @@ static bool action_word(struct waf_compiler *c, struct waf_rule *rule, struct wa
         rule->multi_match = true;
     } else if (IS("chain")) {
         rule->wants_chain = true;
-    } else if (!IS("sanitiseMatched") && !IS("sanitiseMatchedBytes")) {
+    } else if (!action_sanitise(c, rule, name, WAF_LIT(""))) {
         return waf_fail(c, "unknown action '%.*s'", (int)name.n, name.p);
     }
 #undef IS

@@ -118,6 +118,7 @@ enum waf_action_kind {
     WAF_ACTION_CTL_REQUEST_LIMIT,
     WAF_ACTION_CTL_RESPONSE_LIMIT,
     WAF_ACTION_SETENV,
+    WAF_ACTION_SANITISE, // `target`: "ARGS:x"; empty: what matched
 };
 
 enum waf_select { WAF_SELECT_ID, WAF_SELECT_TAG, WAF_SELECT_MSG };
@@ -475,7 +476,8 @@ struct waf_tx {
     enum waf_scoring scoring;     // of the rule that acts
     int highest_severity;
 
-    struct waf_vec fired; // struct waf_fired *
+    struct waf_vec fired;     // struct waf_fired *
+    struct waf_vec sanitised; // struct waf_str: variables that no log may show
     bool intercepted;
     struct waf_verdict verdict;
     unsigned allow_phase; // phase that an allow ended
@@ -681,6 +683,13 @@ bool waf_record_fact(const struct waf_record *r, struct waf_str name, const stru
 size_t waf_record_count(const struct waf_record *r);
 bool waf_record_at(const struct waf_record *r, size_t i, int64_t now_s, struct waf_str *name,
                    struct waf_str *value);
+
+// secrecy.c
+bool waf_is_secret(struct waf_str name); ///< by its name
+bool waf_hides(const struct waf_tx *tx, const struct waf_fired *f);
+bool waf_is_whole(enum waf_var var);
+/// Keeps a variable's value out of the log; an empty name: of what matched.
+void waf_sanitise(struct waf_tx *tx, struct waf_str what);
 
 // log.c
 /// Notes for the log that the chain of `tested`, its last rule, matched.

@@ -198,3 +198,45 @@ describe("collections", function()
     assert.equal("1  " .. key .. "  1 77", after("", key))
   end)
 end)
+
+describe("what no log may show", function()
+  local log = "logdata:'%{MATCHED_VAR}',msg:'m'"
+  local at = { uri = "/?password=hunter2&user=hunter2", headers = { { "Host", "h" }, { "X-Pin", "hunter2" } } }
+  local function data(rules)
+    local found = {}
+    for i, line in ipairs(run(rules, at).lines) do
+      found[i] = line:match("%[data \"(.-)\"%]")
+    end
+    return found
+  end
+
+  it("is told by the name of the variable, where a chain goes on from it too", function()
+    assert.are.same({ "[redacted]", "hunter2" }, data('SecRule ARGS "hunter" "id:1,phase:1,pass,' .. log .. '"'))
+    for _, rest in ipairs({ 'MATCHED_VAR "hunter"', 'TX:1 "hunter"', 'MATCHED_VARS "hunter"' }) do
+      assert.are.same({ "[redacted]" }, data('SecRule ARGS:password "(hunter2)" "id:1,phase:1,pass,capture,chain,' .. log
+        .. '"\nSecRule ' .. rest), rest)
+      assert.are.same({ "hunter2" }, data('SecRule ARGS:user "(hunter2)" "id:1,phase:1,pass,capture,chain,' .. log
+        .. '"\nSecRule ' .. rest), rest)
+    end
+  end)
+
+  it("is a query with such a name in it", function()
+    assert.are.same({ "[redacted]" }, data('SecRule QUERY_STRING "hunter" "id:1,phase:1,pass,' .. log .. '"'))
+    assert.are.same({ "[redacted]" }, data('SecRule REQUEST_LINE "hunter" "id:1,phase:1,pass,' .. log .. '"'))
+  end)
+
+  it("is what rules say: arguments, fields, what matched", function()
+    local rule = '\nSecRule ARGS:user|REQUEST_HEADERS:X-Pin "hunter" "id:2,phase:1,pass,' .. log .. '"'
+    assert.are.same({ "hunter2", "hunter2" }, data(rule))
+    assert.are.same({ "[redacted]", "hunter2" }, data('SecAction "id:1,phase:1,pass,nolog,sanitiseArg:user"' .. rule))
+    assert.are.same({ "hunter2", "[redacted]" }, data('SecAction "id:1,phase:1,pass,nolog,sanitizeRequestHeader:x-pin"' .. rule))
+    assert.are.same({ "[redacted]", "hunter2" }, data('SecRule ARGS:user "h" "id:1,phase:1,pass,nolog,sanitiseMatched"' .. rule))
+  end)
+end)
+
+describe("a match in a chain", function()
+  it("is told by the variable that the chain began with", function()
+    local r = run('SecRule ARGS "x" "id:1,phase:1,pass,chain"\nSecRule MATCHED_VAR "x"', { uri = "/?a=x" })
+    assert.equal("ARGS:a", r.fired[1].variable)
+  end)
+end)
