@@ -4,6 +4,7 @@
 --- that no secret is.
 
 local listings = require("moongate.config.listings")
+local normalize = require("moongate.config.normalize")
 local router = require("moongate.router")
 
 local M = {}
@@ -15,18 +16,36 @@ local function place(source)
   return source.line and ("%s:%d"):format(source.file, source.line) or source.file
 end
 
---- Takes a URL apart; only the path counts where the host is left out.
-local function parse(url)
-  local scheme, host, rest = url:match("^(%a[%w+.-]*)://([^/?#]+)(.*)$")
-  if not scheme then
+--- Whether an authority is a host that a request may name, with or without a port.
+local function is_authority(text)
+  local host, port = text:match("^(%[.*%]):?(%d*)$")
+  if not host then
+    host, port = text:match("^([^:]*):?(%d*)$")
+  end
+  local number = tonumber(port)
+  return host ~= nil and not host:find("*", 1, true) and normalize.host(host) ~= nil
+    and (number == nil or number >= 1 and number <= 65535)
+end
+
+--- Takes a request apart, and refuses what the gateway refuses for its form.
+---@return table? parsed
+---@return string? err
+local function parse(method, url)
+  local scheme, host, rest = url:match("^(%a+)://([^/?#]+)(.*)$")
+  if not scheme or scheme ~= "http" and scheme ~= "https" then
     return nil, ("expected a URL like https://host/path, got %q"):format(url)
+  elseif not is_authority(host) then
+    return nil, ("%q is no host that a request may name (400)"):format(host)
+  elseif not method:find("^[%w!#$%%&'*+.^_`|~-]+$") then
+    return nil, ("%q is no method (400)"):format(method)
+  elseif rest:find("#", 1, true) then
+    return nil, "a request has no fragment (400)"
   end
-  local path, query = rest:match("^([^?#]*)%??([^#]*)")
-  local normal, err = router.normal_path(path == "" and "/" or path)
-  if not normal then
-    return nil, err .. " (400)"
+  local path, query = rest:match("^([^?]*)%??(.*)")
+  if query:find("[^!-~]") then
+    return nil, "the query has a byte that requests must escape (400)"
   end
-  return { scheme = scheme, host = host, path = normal, query = query }
+  return { scheme = scheme, host = host, path = path == "" and "/" or path, query = query }
 end
 
 --- Names of the listeners that a URL could reach: those on its port, else (the gateway may be behind
@@ -136,16 +155,23 @@ end
 ---@return string? text
 ---@return table|string details the same for programs; the reason where the text is nil
 function M.explain(plan, method, url, options)
-  local parsed, err = parse(url)
+  local parsed, err = parse(method, url)
   if not parsed then
     return nil, err
+  end
+  local reached, keeps_slash = listeners_of(plan, parsed), false
+  for _, listener in ipairs(plan.listeners) do
+    keeps_slash = keeps_slash or reached[listener.name] and listener.escaped_slash or false
+  end
+  parsed.path, err = router.normal_path(parsed.path, keeps_slash)
+  if not parsed.path then
+    return nil, err .. " (400)"
   end
   local inside = {}
   for _, name in ipairs(options and options.networks or {}) do
     inside[name] = true
   end
   plan.reference_router = plan.reference_router or router.new(plan.routes)
-  local reached = listeners_of(plan, parsed)
   local leaf, params = plan.reference_router:match(method, parsed.host, parsed.path, function(name)
     return inside[name] or false
   end, function(names)

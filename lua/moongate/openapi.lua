@@ -566,7 +566,8 @@ function M.read(path, read)
     return nil, self.warnings[1]
   end
   if not is_object(root) then
-    return nil, ("%s: expected an OpenAPI definition, got a %s"):format(path, type(root))
+    return nil, ("%s: expected an OpenAPI definition, got %s"):format(path,
+      type(root) == "userdata" and "nothing" or "a " .. type(root))
   end
   self.root = root
   local version = tostring(root.swagger or root.openapi or "")

@@ -174,16 +174,24 @@ end
 --- The normal form of a path: unreserved characters decoded, other escapes in capitals, no empty
 --- and no dot segments. What the gateway refuses gives nil.
 ---@param path string
+---@param keeps_slash? boolean  %2F passes (`escaped_slash` of the listener)
 ---@return string?
 ---@return string? err
-function M.normal_path(path)
+function M.normal_path(path, keeps_slash)
   if path:sub(1, 1) ~= "/" then
     return nil, "the path does not start with /"
+  elseif path:find("[^!-~]") then
+    return nil, "the path has a byte that requests must escape"
   elseif path:find("%%%X") or path:find("%%%x%X") or path:find("%%%x?$") then
     return nil, "the path has a broken escape"
-  elseif path:find("%%2[fF]") or path:find("%%5[cC]") or path:find("%%00") or path:find("\\") then
+  elseif path:find("%%2[fF]") and not keeps_slash or path:find("%%5[cC]") or path:find("%%00")
+    or path:find("\\") or path:find("%%25%x%x") or path:find("/%.%.?;")
+  then
     return nil, "the path has an ambiguous character"
   end
+  path = path:gsub('["<>%[%]^`{|}]', function(c)
+    return ("%%%02X"):format(c:byte())
+  end)
   path = path:gsub("%%(%x%x)", function(hex)
     local c = string.char(tonumber(hex, 16))
     return c:find("[%w%-._~]") and c or "%" .. hex:upper()

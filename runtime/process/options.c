@@ -133,7 +133,8 @@ void moon_options_usage(const char *letters, FILE *out)
     }
 }
 
-static bool options_unknown(const struct moon_cli *cli, const char *text, size_t len)
+static bool options_unknown(const struct moon_cli *cli, const char *dashes, const char *text,
+                            size_t len)
 {
     const char *names[MOON_COUNT(options)];
     char name[40] = "";
@@ -144,7 +145,8 @@ static bool options_unknown(const struct moon_cli *cli, const char *text, size_t
     }
     (void)snprintf(name, sizeof(name), "%.*s", (int)len, text);
     const char *near = moon_near_find(name, names, n);
-    (void)fprintf(stderr, "moongate %s: there is no option \"--%s\"", cli->command->name, name);
+    (void)fprintf(stderr, "moongate %s: there is no option \"%s%s\"", cli->command->name, dashes,
+                  name);
     if (near != NULL)
         (void)fprintf(stderr, "; did you mean \"--%s\"?", near);
     (void)fprintf(stderr, "\n`moongate %s --help` lists the options.\n", cli->command->name);
@@ -168,12 +170,12 @@ static bool options_read_one(struct moon_cli *cli, int argc, char **argv, int *a
     if (strcmp(text, "-h") == 0)
         text = "--help";
     if (text[1] != '-')
-        return options_unknown(cli, text + 1, strlen(text + 1));
+        return options_unknown(cli, "-", text + 1, strlen(text + 1));
     const char *name = text + 2;
     size_t len = strcspn(name, "=");
     const struct option *option = options_find(cli, name, len);
     if (option == NULL)
-        return options_unknown(cli, name, len);
+        return options_unknown(cli, "--", name, len);
     const char *value = name[len] == '=' ? name + len + 1 : NULL;
     const char *wrong = NULL;
     if (option->value == NULL && value != NULL)

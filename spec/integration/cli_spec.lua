@@ -74,6 +74,8 @@ describe("moongate", function()
     assert.equal("", output)
     assert.equal(2, status)
     assert.truthy(errors:find('no option "--jsno"; did you mean "--json"?', 1, true), errors)
+    errors = select(2, moongate("check -j ."))
+    assert.truthy(errors:find('no option "-j"\n', 1, true), errors)
   end)
 
   it("refuses values and arguments that do not fit", function()

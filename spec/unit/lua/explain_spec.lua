@@ -34,6 +34,27 @@ describe("explain", function()
     assert.is_nil((explain(plan, "GET", "no url")))
   end)
 
+  it("refuses what the gateway refuses for its form", function()
+    for _, row in ipairs({
+      { "GET", "ftp://a.test/", "expected a URL like https://host/path" },
+      { "GET", "http://u@a.test/", "no host that a request may name" },
+      { "GET", "http://a.test:0/", "no host that a request may name" },
+      { "GET", "http://a.test:65536/", "no host that a request may name" },
+      { "GET", "http://*/", "no host that a request may name" },
+      { "G T", "http://a.test/", "is no method" },
+      { "", "http://a.test/", "is no method" },
+      { "GET", "http://a.test/#x", "a request has no fragment" },
+      { "GET", "http://a.test/a b", "a byte that requests must escape" },
+      { "GET", "http://a.test/?ä", "a byte that requests must escape" },
+      { "GET", "http://a.test/%252f", "ambiguous" },
+    }) do
+      local text, why = explain(plan, row[1], row[2])
+      assert.is_nil(text, row[2])
+      assert.truthy(why:find(row[3], 1, true), why)
+    end
+    assert.truthy((explain(plan, "GET", "http://[::1]:80/")))
+  end)
+
   it("takes the listener from the URL: by its port, else by its scheme", function()
     local own = assert(config.load(directory.source({ ["gateway.lua"] = [[return {
       listeners = { { name = "http", address = ":8080" },

@@ -76,13 +76,16 @@ describe("the router", function()
 
   it("knows one normal form of a path", function()
     for given, normal in pairs({ ["/a//b"] = "/a/b", ["/a/./b/../c"] = "/a/c", ["/%61%2d"] = "/a-",
-      ["/a/"] = "/a/", ["/a/.."] = "/", ["/%c3%a9"] = "/%C3%A9", ["/"] = "/", ["/a/."] = "/a/" })
+      ["/a/"] = "/a/", ["/a/.."] = "/", ["/%c3%a9"] = "/%C3%A9", ["/"] = "/", ["/a/."] = "/a/",
+      ["/a|b"] = "/a%7Cb", ["/{x}"] = "/%7Bx%7D" })
     do
       assert.equal(normal, (router.normal_path(given)), given)
     end
-    for _, bad in ipairs({ "a", "/%", "/%2f", "/%2Fx", "/%5c", "/%00", "/..", "/%4", "/%zz" }) do
+    for _, bad in ipairs({ "a", "/%", "/%2f", "/%2Fx", "/%5c", "/%00", "/..", "/%4", "/%zz", "/a b",
+      "/\195\164", "/%252e", "/..;/a", "/\\", "/\127" }) do
       assert.is_nil((router.normal_path(bad)), bad)
     end
+    assert.equal("/a%2Fb", (router.normal_path("/a%2fb", true)))
   end)
 
   it("refuses patterns that it cannot serve", function()
