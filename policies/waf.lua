@@ -428,9 +428,14 @@ function M.prepare(conf, env)
   env = env or {}
   local steps = waf_custom.steps(conf, env)
   for _, step in ipairs(steps) do
-    step.guard = guard_of(conf, env, { { name = "settings", text = BEFORE },
+    local ok, guard = pcall(guard_of, conf, env, { { name = "settings", text = BEFORE },
       { name = "custom_rules", text = step.text } }, {})
-    step.text = nil
+    if not ok then
+      error((tostring(guard):gsub("^custom_rules:(%d+):", function(line)
+        return ("rule %q:"):format(step.names[tonumber(line)] or "?")
+      end)), 0)
+    end
+    step.guard, step.text, step.names = guard, nil, nil
   end
   return {
     guard = guard_of(conf, env, main_sources(conf, env), { vars = variables_of(conf),

@@ -21,7 +21,9 @@ local condition = {
     variable = {
       enum = { "remote_addr", "request_method", "query_string", "post_args", "args", "request_uri",
         "request_headers", "request_body", "request_cookies", "country", "continent", "asn" },
-      description = "What is looked at.",
+      description = "What is looked at. `request_uri`: path, decoded and without dot segments, and "
+        .. "query. `post_args`: of forms; `args`: those, the query's, and members of JSON. "
+        .. "`request_body`: of any type, as it came.",
     },
     name = { type = "string", minLength = 1,
       description = "Which header, cookie or argument; all of them if not said." },
@@ -31,7 +33,8 @@ local condition = {
       description = "How it is compared; texts mind the case (see `transforms`).",
     },
     values = strings("Values; one of them must fit.", "A value."),
-    negate = { type = "boolean", default = false, description = "Holds when nothing fits." },
+    negate = { type = "boolean", default = false,
+      description = "Holds when nothing fits, and when there is nothing." },
     transforms = {
       type = "array", minItems = 1, description = "Done to the value first, in order.",
       items = { enum = { "lowercase", "uppercase", "trim", "url_decode", "url_encode",
@@ -79,12 +82,15 @@ M.NEEDS_GATEWAY = { challenge = true, rate_limit = true }
 local VARIABLES = {
   remote_addr = "REMOTE_ADDR", request_method = "REQUEST_METHOD", query_string = "QUERY_STRING",
   post_args = "ARGS_POST", args = "ARGS", request_uri = "REQUEST_URI",
-  request_headers = "REQUEST_HEADERS", request_body = "REQUEST_BODY",
+  request_headers = "REQUEST_HEADERS", request_body = "REQUEST_BODY_WHOLE",
   request_cookies = "REQUEST_COOKIES", country = "TX:moongate_country",
   continent = "TX:moongate_continent", asn = "TX:moongate_asn",
 }
 local LATE = { post_args = true, request_body = true, args = true }
 local NAMED = { post_args = true, args = true, request_headers = true, request_cookies = true }
+-- One value, always.
+local SINGLE = { remote_addr = true, request_method = true, request_uri = true, country = true,
+  continent = true, asn = true }
 local TRANSFORMS = {
   lowercase = "lowercase", uppercase = "uppercase", trim = "trim", url_decode = "urlDecodeUni",
   url_encode = "urlEncode", remove_nulls = "removeNulls", html_entity_decode = "htmlEntityDecode",
@@ -102,6 +108,22 @@ end
 local FORMS = {
   equal = "^(?:%s)\\z", contains = "(?:%s)", begins_with = "^(?:%s)", ends_with = "(?:%s)\\z",
 }
+
+-- Values of which something else would never be equal to what is compared.
+local CODES = {
+  country = { "^%u%u$", "a code of two capitals, like DE" },
+  continent = { "^%u%u$", "a code of two capitals, like EU" },
+  asn = { "^%d+$", "a number" },
+}
+
+local function check_codes(c)
+  local code = c.operator == "equal" and CODES[c.variable]
+  for _, value in ipairs(code and c.values or {}) do
+    if not value:find(code[1]) then
+      error(("%s equals %s, not %q"):format(c.variable, code[2], value), 0)
+    end
+  end
+end
 
 local function pattern(condition_, values)
   local parts = {}
@@ -121,6 +143,7 @@ local function operator(c)
   if not values then
     error(("operator %s needs values"):format(c.operator), 0)
   end
+  check_codes(c)
   if c.operator == "ip_match" then
     return "@ipMatch " .. table.concat(values, ",")
   end
@@ -150,9 +173,9 @@ local function target(c)
   return name
 end
 
-local function actions_of(rule, phase, extra)
+local function actions_of(rule, extra)
   local name = rule.name:gsub("[^%w %-_.:/]", "_")
-  local list = { ("id:%d"):format(9900000 + rule.priority + extra * 100000), "phase:" .. phase, "t:none",
+  local list = { ("id:%d"):format(9900000 + rule.priority + extra * 100000), "phase:2", "t:none",
     "msg:'" .. name .. "'", "tag:'moongate-custom'" }
   if rule.action == "allow" then
     list[#list + 1] = "allow,log"
@@ -174,26 +197,46 @@ local function actions_of(rule, phase, extra)
   return list
 end
 
-local function custom_rule(rule, extra)
-  local phase, lines = 1, {}
-  local conditions = rule.conditions or { { variable = "request_method", operator = "any" } }
-  for _, c in ipairs(conditions) do
-    phase = LATE[c.variable] and 2 or phase
+local function add_transforms(actions, c)
+  for _, t in ipairs(c.transforms or {}) do
+    actions[#actions + 1] = "t:" .. TRANSFORMS[t]
   end
+end
+
+-- A negated condition holds when no value fits, of several or of none: a rule before notes whether one
+-- does. `!` in SecLang would hold when one value does not.
+local function noted(c, lines, step)
+  step.noted = (step.noted or 0) + 1
+  local name = "moongate_fits_" .. step.noted
+  local actions = { "id:" .. step.noted, "phase:2,pass,nolog,t:none" }
+  add_transforms(actions, c)
+  actions[#actions + 1] = ("setvar:tx.%s=1"):format(name)
+  lines[#lines + 1] = ("SecRule %s %s %s"):format(target(c), quoted(operator(c)),
+    quoted(table.concat(actions, ",")))
+  return "&TX:" .. name, '"@eq 0"'
+end
+
+-- All are of phase 2, so that they run by priority; whether the body is waited for is the step's affair.
+local function custom_rule(rule, extra, step)
+  local notes, lines = {}, {}
+  local conditions = rule.conditions or { { variable = "request_method", operator = "any" } }
   for i, c in ipairs(conditions) do
-    local actions = i == 1 and actions_of(rule, phase, extra) or { "t:none" }
-    for _, t in ipairs(c.transforms or {}) do
-      actions[#actions + 1] = "t:" .. TRANSFORMS[t]
+    local actions = i == 1 and actions_of(rule, extra) or { "t:none" }
+    local what, how
+    if c.negate and not SINGLE[c.variable] then
+      what, how = noted(c, notes, step)
+    else
+      what, how = target(c), quoted((c.negate and "!" or "") .. operator(c))
+      add_transforms(actions, c)
     end
     if i < #conditions then
       actions[#actions + 1] = "chain"
     elseif i > 1 and M.NEEDS_GATEWAY[rule.action] then
       actions[#actions + 1] = "setvar:tx.moongate_hit=1"
     end
-    lines[#lines + 1] = ("SecRule %s %s %s"):format(target(c),
-      quoted((c.negate and "!" or "") .. operator(c)), quoted(table.concat(actions, ",")))
+    lines[#lines + 1] = ("SecRule %s %s %s"):format(what, how, quoted(table.concat(actions, ",")))
   end
-  return table.concat(lines, "\n")
+  return table.concat(notes, "\n") .. "\n" .. table.concat(lines, "\n")
 end
 
 --- The rules by priority. With `is_merged` rules of several scopes may share one: the outer goes first.
@@ -288,23 +331,32 @@ end
 
 --- The rules as steps, in the order they run: `text` is SecLang; `act(ctx)`, where the step is one
 --- rule that needs the gateway, gives a reply once it has matched, or nil to go on.
----@return { text: string, act?: function, rule?: table, has_late: boolean }[]
+--- `names` has the name of the rule that each line of the text is of.
+---@return { text: string, act?: function, rule?: table, has_late: boolean, names: string[] }[]
 function M.steps(conf, env)
   local steps, last = {}, nil
   for _, rule in ipairs(ordered(conf.custom_rules or {}, conf.is_merged)) do
     local act = rule.action == "challenge" and challenged(rule, conf)
       or rule.action == "rate_limit" and rate_limit(rule, conf, env) or nil
-    if act or not last or last.act then
-      last = { text = "", act = act, rule = rule, has_late = false, priority = 0, extra = 0 }
+    local is_late = false
+    for _, c in ipairs(rule.conditions or {}) do
+      is_late = is_late or LATE[c.variable] == true
+    end
+    -- A rule that wants the body begins a step, so that those before it do not wait for it.
+    if act or not last or last.act or is_late and not last.has_late then
+      last = { text = "", act = act, rule = rule, has_late = false, priority = 0, extra = 0,
+        names = {} }
       steps[#steps + 1] = last
     end
     -- A priority that scopes share gives ids of a further hundred thousand.
     last.extra = rule.priority == last.priority and last.extra + 1 or 0
     last.priority = rule.priority
-    last.text = last.text .. custom_rule(rule, last.extra) .. "\n"
-    for _, c in ipairs(rule.conditions or {}) do
-      last.has_late = last.has_late or LATE[c.variable] == true
+    local text = custom_rule(rule, last.extra, last) .. "\n"
+    for _ in text:gmatch("\n") do
+      last.names[#last.names + 1] = rule.name
     end
+    last.text = last.text .. text
+    last.has_late = last.has_late or is_late
   end
   return steps
 end

@@ -40,7 +40,8 @@ static void intercept(struct waf_tx *tx, const struct waf_rule *starter)
     *v = (struct waf_verdict){.rule_id = starter->id};
     v->status = starter->status != 0 ? starter->status : 403;
     if (starter->disruptive == WAF_DISRUPT_REDIRECT) {
-        bool usable = starter->status == 301 || starter->status == 303 || starter->status == 307;
+        int status = starter->status;
+        bool usable = status == 301 || status == 303 || status == 307 || status == 308;
         v->status = usable ? starter->status : 302;
         v->redirect = waf_expand(tx, starter->redirect);
     }

@@ -66,6 +66,7 @@ bool waf_is_whole(enum waf_var var)
     case WAF_VAR_FULL_REQUEST:
     case WAF_VAR_QUERY_STRING:
     case WAF_VAR_REQUEST_BODY:
+    case WAF_VAR_REQUEST_BODY_WHOLE:
     case WAF_VAR_REQUEST_LINE:
     case WAF_VAR_REQUEST_URI:
     case WAF_VAR_REQUEST_URI_RAW:

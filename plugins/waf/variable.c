@@ -352,6 +352,11 @@ static void build_one(struct adder *a)
     case WAF_VAR_REQUEST_BODY_LENGTH:
         add_body(a);
         break;
+    case WAF_VAR_REQUEST_BODY_WHOLE: // ours: of any type
+        if (tx->phase >= 2 && tx->body_n != 0) {
+            add_one(a, (struct waf_str){tx->body, tx->body_n});
+        }
+        break;
     case WAF_VAR_REQUEST_FILENAME:
         add_one(a, tx->path);
         break;

@@ -152,6 +152,57 @@ describe("custom rules of waf", function()
     assert.truthy(log():find('"msg":"note"', 1, true))
   end)
 
+  local function conditions(list, action, priority)
+    return ('{ name = "r%d", priority = %d, action = "%s", conditions = { %s } },'):format(priority or 1, priority or 1,
+      action or "block", list)
+  end
+
+  it("that are negated hold where no value fits, of several or of none", function()
+    for condition, cases in pairs({
+      ['{ variable = "request_headers", name = "X-Key", operator = "equal", values = { "k" }, negate = true }'] = {
+        [{}] = 403, [{ "k" }] = 200, [{ "j" }] = 403 },
+      ['{ variable = "args", operator = "contains", values = { "x" }, negate = true }'] = {
+        [{ nil, "/?a=x&b=y" }] = 200, [{ nil, "/?a=y&b=z" }] = 403, [{ nil, "/" }] = 403 },
+      ['{ variable = "query_string", operator = "any", negate = true }'] = { [{ nil, "/?a" }] = 200, [{ nil, "/" }] = 403 },
+      ['{ variable = "remote_addr", operator = "ip_match", values = { "10.0.0.0/8" }, negate = true }, '
+        .. '{ variable = "request_headers", name = "X-Key", operator = "any", negate = true }'] = { [{}] = 403, [{ "k" }] = 200 },
+    }) do
+      local gw = gateway(custom(conditions(condition)))
+      for case, status in pairs(cases) do
+        local headers = case[1] and { ["X-Key"] = case[1] }
+        assert.equal(status, gw:get(case[2] or "/", { headers = headers }).status, condition)
+      end
+    end
+  end)
+
+  it("see the path as backends get it, however it is written", function()
+    local gw = gateway(custom(rule("stop", 1, "block", "/admin")))
+    for _, path in ipairs({ "/admin/x", "/%61dmin", "//admin", "/x/../admin", "/./admin" }) do
+      assert.equal(403, gw:get(path).status, path)
+    end
+    assert.equal(200, gw:get("/other/admin").status)
+  end)
+
+  it("see bodies of any type", function()
+    local gw = gateway(custom(conditions('{ variable = "request_body", operator = "contains", values = { "evil" } }')))
+    for _, kind in ipairs({ "application/json", "text/plain", "text/xml", "application/octet-stream",
+        "application/x-www-form-urlencoded" }) do
+      local body = kind:find("json") and '{"a":"%s"}' or kind:find("xml") and "<a>%s</a>" or "a=%s"
+      local headers = { ["Content-Type"] = kind }
+      assert.equal(403, gw:post("/", { body = body:format("evil"), headers = headers }).status, kind)
+      assert.equal(200, gw:post("/", { body = body:format("good"), headers = headers }).status, kind)
+    end
+  end)
+
+  it("keep their order where one wants the body and the next does not", function()
+    local gw = gateway(custom(
+      conditions('{ variable = "args", name = "pass", operator = "equal", values = { "1" } }', "allow", 1)
+      .. conditions('{ variable = "request_method", operator = "equal", values = { "POST" } }', "block", 2)))
+    local headers = { ["Content-Type"] = "application/x-www-form-urlencoded" }
+    assert.equal(200, gw:post("/", { body = "pass=1", headers = headers }).status)
+    assert.equal(403, gw:post("/", { body = "pass=2", headers = headers }).status)
+  end)
+
   it("that let a request pass end the rule set's inspection too", function()
     local gw = gateway(custom(rule("pass", 1, "allow", "/in"), 'directives = "SecRule ARGS \\"@rx x\\" \\"id:1,phase:2,deny\\""'))
     assert.equal(200, gw:get("/in?a=x").status)

@@ -45,7 +45,9 @@ describe("waf", function()
   local bad = {
     { "an operator without values", rule({ { variable = "args", operator = "equal" } }), "needs values" },
     { "a pattern that is none", rule({ { variable = "args", operator = "regex", values = { "(" } } }),
-      "custom_rules:1: @rx: pattern" },
+      'rule "r": @rx: pattern' },
+    { "a country that none has", rule({ { variable = "country", operator = "equal", values = { "de" } } }),
+      'country equals a code of two capitals, like DE, not "de"' },
     { "two rules of one priority", { ruleset = "none", custom_rules = {
       { name = "a", priority = 1, action = "log" }, { name = "b", priority = 1, action = "log" } } },
       "priority 1 is there twice" },
