@@ -125,8 +125,9 @@ static enum moon_text_kind text_of_request(enum text_place place, const struct m
         return text_is(request->host, out);
     case TEXT_PATH:
         return text_is(request->path, out);
-    default:
-        return text_is(moon_slice(x->client->ip_text, x->client->ip_len), out);
+    default: // the exchange may outlive the connection
+        *out = moon_slice(x->client->ip_text, x->client->ip_len);
+        return moon_arena_copy(x->arena, *out, out) ? MOON_TEXT_FOUND : MOON_TEXT_OTHER;
     }
 }
 
