@@ -520,10 +520,18 @@ size_t moon_h2c_room(const struct moon_h2c *h2)
     return most > h2->open ? most - h2->open : 0;
 }
 
+static bool h2c_is_over(const struct moon_h2c *h2)
+{
+    return h2->is_failed || (nghttp2_session_want_read(h2->session) == 0 &&
+                             nghttp2_session_want_write(h2->session) == 0);
+}
+
+bool moon_h2c_is_broken(const struct moon_h2c *h2)
+{
+    return h2->open > 0 && h2c_is_over(h2); // nghttp2 has sent GOAWAY, and closes no stream
+}
+
 bool moon_h2c_is_open(const struct moon_h2c *h2)
 {
-    return !h2->is_failed &&
-           (nghttp2_session_want_read(h2->session) != 0 ||
-            nghttp2_session_want_write(h2->session) != 0) &&
-           (!h2->is_going_away || h2->open > 0);
+    return !h2c_is_over(h2) && (!h2->is_going_away || h2->open > 0);
 }

@@ -78,6 +78,9 @@ MUST_CHECK enum moon_rc moon_h2c_produce(struct moon_h2c *h2, struct moon_buf *o
 /// How many more streams may be begun: none after GOAWAY.
 size_t moon_h2c_room(const struct moon_h2c *h2);
 
+/// True where the backend broke the protocol: the connection is over, and its streams are told nothing.
+bool moon_h2c_is_broken(const struct moon_h2c *h2);
+
 /// True while there is a reason to keep the connection.
 bool moon_h2c_is_open(const struct moon_h2c *h2);
 

@@ -218,7 +218,9 @@ static void h2_conn_move(struct moon_h2_conn *h)
     if (h->is_dead)
         return;
     h2_conn_dispatch(h);
-    if (!moon_h2c_is_open(h->h2)) {
+    if (moon_h2c_is_broken(h->h2)) {
+        h2_conn_break(h, MOON_ERR_UPSTREAM_PROTOCOL);
+    } else if (!moon_h2c_is_open(h->h2)) {
         h->is_broken = true;
         if (h->stream_count == 0)
             moon_timer_set(&h->idle, 0);
