@@ -18,8 +18,19 @@ struct json {
     size_t depth, depth_max;
 };
 
+enum { CUT_BYTES = 12 }; // the longest that has to be seen whole: "\\ud83d\\ude00"
+
+// Whether we are where the limit of inspection cut the body off: what is wrong there is the cut's.
+static bool at_cut(const struct json *j)
+{
+    return j->tx->body_over_limit && j->end - j->p < CUT_BYTES;
+}
+
 static bool fail(struct json *j, const char *what)
 {
+    if (at_cut(j)) {
+        return false;
+    }
     waf_body_error(j->tx, "JSON parsing error: %s at offset %zu", what,
                    j->tx->body_n - (size_t)(j->end - j->p));
     return false;
@@ -145,6 +156,10 @@ static bool step(struct json *j)
     if (p[0] < 32) {
         return fail(j, "control character in string");
     }
+    if (more != SIZE_MAX && more >= (size_t)(j->end - j->p) && at_cut(j)) {
+        j->p = j->end;
+        return true;
+    }
     if (p[0] >= 0xf8 || more >= (size_t)(j->end - j->p)) {
         return fail(j, "invalid UTF-8 in string");
     }
@@ -168,6 +183,10 @@ static bool read_string(struct json *j, struct waf_str *out)
             return false;
         }
     }
+    if (j->p == j->end && at_cut(j)) { // what there is of it is looked at
+        *out = (struct waf_str){start, (size_t)(j->p - start)};
+        return true;
+    }
     if (j->p == j->end) {
         return fail(j, "unfinished string");
     }
@@ -185,7 +204,10 @@ static bool read_string(struct json *j, struct waf_str *out)
         if (*j->p == '\\') {
             j->p++;
             if (!read_escape(j, &d)) {
-                return false;
+                if (!at_cut(j)) {
+                    return false;
+                }
+                j->p = j->end;
             }
         } else {
             const char *from = j->p;
@@ -195,10 +217,10 @@ static bool read_string(struct json *j, struct waf_str *out)
             d = (char *)mempcpy(d, from, (size_t)(j->p - from));
         }
     }
-    if (j->p == j->end) {
+    if (j->p == j->end && !at_cut(j)) {
         return fail(j, "unfinished string");
     }
-    j->p++;
+    j->p += j->p < j->end;
     *out = (struct waf_str){buf, (size_t)(d - buf)};
     return true;
 }

@@ -391,6 +391,10 @@ static bool read_line(struct reader *r, const char *start, struct waf_str line, 
         }
         return true;
     }
+    bool is_cut = !has_end && r->tx->body_over_limit;
+    if (kind < 0 && is_cut) {
+        return true;
+    }
     if (kind < 0) {
         return fail(r, "Invalid boundary (final, or something after it).");
     }
@@ -416,7 +420,7 @@ static bool read_line(struct reader *r, const char *start, struct waf_str line, 
         return true;
     }
     if (!has_end) {
-        return fail(r, "Part header line incomplete.");
+        return is_cut || fail(r, "Part header line incomplete.");
     }
     return line.n == 0 ? end_headers(r) : read_header(r, line);
 }
@@ -449,6 +453,8 @@ void waf_body_multipart(struct waf_tx *tx, struct waf_str body)
         if (r.in_part && !r.in_headers) {
             end_part(&r, r.end);
         }
-        fail(&r, "Final boundary missing.");
+        if (!tx->body_over_limit) { // else it is behind what is inspected
+            fail(&r, "Final boundary missing.");
+        }
     }
 }

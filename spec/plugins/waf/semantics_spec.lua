@@ -240,3 +240,47 @@ describe("a match in a chain", function()
     assert.equal("ARGS:a", r.fired[1].variable)
   end)
 end)
+
+describe("a body over the limit that is inspected in part", function()
+  local rules = [[
+SecRequestBodyLimit 60
+SecRequestBodyNoFilesLimit 60
+SecRequestBodyLimitAction ProcessPartial
+SecRule REQUEST_HEADERS:Content-Type "json" "id:10,phase:1,pass,nolog,ctl:requestBodyProcessor=JSON"
+SecRule REQUEST_HEADERS:Content-Type "xml" "id:11,phase:1,pass,nolog,ctl:requestBodyProcessor=XML"
+SecRule REQBODY_ERROR|MULTIPART_STRICT_ERROR "@eq 1" "id:1,phase:2,pass"
+SecRule INBOUND_DATA_ERROR "@eq 1" "id:2,phase:2,pass"
+SecRule ARGS|XML:/*|FILES_NAMES|FILES "evil|up" "id:3,phase:2,pass"]]
+  local long = ("x"):rep(200)
+  local boundary = "multipart/form-data; boundary=B"
+  local cases = {
+    { "JSON", "application/json", '{"a":"evil","b":"' .. long .. '"}', { 2, 3 } },
+    { "JSON, cut in the value", "application/json", '{"a":"evil' .. long .. '"}', { 2, 3 } },
+    { "JSON, cut in a value with escapes", "application/json", '{"a":"\\u0065vil' .. long .. '"}', { 2, 3 } },
+    { "JSON that is broken before the cut", "application/json", '{"a":"evil",,"b":"' .. long .. '"}', { 1, 2, 3 } },
+    { "XML", "text/xml", "<a><b>evil</b><c>" .. long .. "</c></a>", { 2, 3 } },
+    { "XML, cut in the text", "text/xml", "<a>evil" .. long .. "</a>", { 2, 3 } },
+    { "XML that is broken before the cut", "text/xml", "<a><b>evil</c>" .. long, { 1, 2 } },
+    { "a part", boundary, '--B\r\nContent-Disposition: form-data; name="f"\r\n\r\nevil' .. long .. "\r\n--B--\r\n", { 2, 3 } },
+    { "a part, cut in its head", boundary, '--B\r\nContent-Disposition: form-data; name="f' .. long .. '"\r\n\r\nv\r\n--B--\r\n', { 2 } },
+    { "a form", "application/x-www-form-urlencoded", "a=evil&b=" .. long, { 2, 3 } },
+  }
+  for _, case in ipairs(cases) do
+    it("is read as far as it goes: " .. case[1], function()
+      for _, whole in ipairs({ true, false }) do
+        local r = run(rules, { method = "POST", body = case[3], headers = { { "Content-Type", case[2] } } }, { whole = whole })
+        assert.are.same(case[4], r.ids)
+      end
+    end)
+  end
+
+  it("wherever JSON is cut, no error comes of it", function()
+    local body = '{"k\\u00e9y":["\\ud83d\\ude00",1.5e3,true,null,{"\195\169":"\226\130\172"}],"z":"\\"end"}'
+    for n = 1, #body - 1 do
+      local r = run((rules:gsub("60", tostring(n))), { method = "POST", body = body, headers = { { "Content-Type", "application/json" } } })
+      assert.are.same({ 2 }, r.ids, body:sub(1, n))
+    end
+    assert.are.same({}, run((rules:gsub("60", tostring(#body))), { method = "POST", body = body,
+      headers = { { "Content-Type", "application/json" } } }).ids)
+  end)
+end)
