@@ -19,9 +19,10 @@ local M = {
     .. "`archive`, `other`. **unknown**: `scanner`, `automation`, `tool` (HTTP libraries), "
     .. "`crawler` (known by name alone), `unidentified` (no user agent).\n\nA bot is verified "
     .. "by the address list that you give for it, else by forward-confirmed reverse DNS: the "
-    .. "name of its address lies in its operator's domain, and leads back to the address. "
-    .. "Answers are kept for an hour; while its address has no name, or nobody answers, it "
-    .. "counts as `crawler`, not as falsified. Lists are files with a network a line, or the "
+    .. "name of its address lies in its operator's domain, and leads back to the address; an address "
+    .. "without a name is not theirs. "
+    .. "Answers are kept for an hour; while nobody answers, it counts as `crawler`, not as falsified. "
+    .. "Lists are files with a network a line, or the "
     .. "JSON that operators publish, read again when they are replaced.\n\n"
     .. 'Left for later policies: `ctx.vars["bot_protection.class"]`, `.category`, `.name`, '
     .. "`.action`. Metric: `moongate_bots_total` by class, category and action.",
@@ -227,9 +228,12 @@ end
 
 --- Whether the address is one of the operator's: true, false, or nil where nobody can tell.
 local function confirmed(address, domains)
-  local name = dns.reverse(address)
+  local name, why = dns.reverse(address)
   if not name then
-    return nil -- c-ares does not tell an address without a name from a server without an answer
+    if why == "no name" then
+      return false -- operators name their addresses
+    end
+    return nil
   elseif not lies_in(name, domains) then
     return false
   end

@@ -11,6 +11,7 @@
 
 enum {
     DNS_NAME_BYTES = 253,
+    DNS_PTR_BYTES = 73, // "0.1. ... .f.ip6.arpa" and NUL
     DNS_TTL_LEAST_MS = 1000,
     DNS_TTL_MOST_MS = 300 * 1000,
     DNS_RETRY_MS = 5 * 1000,              // how long a failure is remembered
@@ -409,14 +410,41 @@ enum moon_rc moon_dns_resolve_srv(struct moon_dns *dns, struct moon_slice name,
     return MOON_AGAIN;
 }
 
-static void ptr_answered(void *arg, int status, int timeouts, struct hostent *host)
+// c-ares's own look-up of an address does not tell that it has no name from a server that is silent.
+static void ptr_answered(void *arg, int status, int timeouts, unsigned char *reply, int len)
 {
     (void)timeouts;
     struct moon_dns_query *query = arg;
-    if (status == ARES_SUCCESS && host != NULL && host->h_name != NULL &&
+    struct hostent *host = NULL;
+    if (status == ARES_SUCCESS)
+        status = ares_parse_ptr_reply(reply, len, NULL, 0, AF_INET, &host);
+    bool is_there = status == ARES_SUCCESS && host != NULL && host->h_name != NULL;
+    if (is_there &&
         moon_slice_copy_text(moon_slice_text(host->h_name), query->name, sizeof(query->name)))
         query->rc = MOON_OK;
+    else if (status == ARES_ENOTFOUND || status == ARES_ENODATA)
+        query->rc = MOON_OK; // without a name
+    if (host != NULL)
+        ares_free_hostent(host);
     query_answered(query, status);
+}
+
+// The name that the name of an address is asked by.
+static void ptr_name(const struct moon_ip *ip, char out[DNS_PTR_BYTES])
+{
+    const uint8_t *b = ip->bytes;
+    if (moon_ip_is_v4(ip)) {
+        (void)snprintf(out, DNS_PTR_BYTES, "%u.%u.%u.%u.in-addr.arpa", b[15], b[14], b[13], b[12]);
+        return;
+    }
+    static const char digits[] = "0123456789abcdef";
+    for (int i = 15; i >= 0; i--) {
+        *out++ = digits[b[i] & 15];
+        *out++ = '.';
+        *out++ = digits[b[i] >> 4];
+        *out++ = '.';
+    }
+    memcpy(out, "ip6.arpa", 9);
 }
 
 enum moon_rc moon_dns_resolve_ptr(struct moon_dns *dns, const struct moon_ip *ip,
@@ -431,9 +459,9 @@ enum moon_rc moon_dns_resolve_ptr(struct moon_dns *dns, const struct moon_ip *ip
     if (rc != MOON_AGAIN)
         return rc;
     *query = asked;
-    bool is_v4 = moon_ip_is_v4(ip);
-    ares_gethostbyaddr(dns->channel.ares, ip->bytes + (is_v4 ? 12 : 0), is_v4 ? 4 : 16,
-                       is_v4 ? AF_INET : AF_INET6, ptr_answered, asked);
+    char name[DNS_PTR_BYTES];
+    ptr_name(ip, name);
+    ares_query(dns->channel.ares, name, 1, 12, ptr_answered, asked); // IN PTR
     moon_dns_channel_started(&dns->channel);
     return MOON_AGAIN;
 }

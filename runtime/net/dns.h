@@ -55,7 +55,7 @@ MUST_CHECK enum moon_rc moon_dns_resolve_srv(struct moon_dns *dns, struct moon_s
                                              moon_dns_srv_fn *callback, void *owner,
                                              struct moon_dns_query **query);
 
-/// PTR of an address; name is NUL-terminated, empty on failure.
+/// PTR of an address; name is NUL-terminated; empty with MOON_OK where the address has none.
 typedef void moon_dns_ptr_fn(void *owner, enum moon_rc rc, const char *name);
 MUST_CHECK enum moon_rc moon_dns_resolve_ptr(struct moon_dns *dns, const struct moon_ip *ip,
                                              moon_dns_ptr_fn *callback, void *owner,

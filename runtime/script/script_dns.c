@@ -10,13 +10,16 @@
 enum {
     DNS_PTR_SLOTS = 4096, // remembered, per worker; two addresses with one slot replace each other
     DNS_PTR_KEPT_MS = 3600 * 1000,
-    DNS_PTR_FAILED_MS = 60 * 1000,
+    DNS_PTR_NONE_MS = 60 * 1000,
+    DNS_PTR_SILENT_MS =
+        10 * 1000,      // nobody answered: who claims a name does not make us wait each time
     DNS_WAIT_MS = 3000, // at most, for one answer
 };
 
 struct dns_name {
     struct moon_ip ip;
     int64_t expires_ms;
+    bool is_silent; // nobody answered
     char name[256]; // empty: there is none
 };
 
@@ -45,14 +48,18 @@ static struct dns_name *dns_known(const struct moon_ip *ip)
     return is_known ? known : NULL;
 }
 
+// `name`: NULL: nobody answered.
 static void dns_remember(const struct moon_ip *ip, const char *name)
 {
     struct dns_name **slot = dns_slot(ip);
     if (*slot == NULL && (*slot = malloc(sizeof(**slot))) == NULL)
         return;
     (*slot)->ip = *ip;
-    (*slot)->expires_ms = moon_clock_ms() + (name[0] != '\0' ? DNS_PTR_KEPT_MS : DNS_PTR_FAILED_MS);
-    (void)snprintf((*slot)->name, sizeof((*slot)->name), "%s", name);
+    (*slot)->is_silent = name == NULL;
+    (*slot)->expires_ms = moon_clock_ms() + (name == NULL      ? DNS_PTR_SILENT_MS
+                                             : name[0] != '\0' ? DNS_PTR_KEPT_MS
+                                                               : DNS_PTR_NONE_MS);
+    (void)snprintf((*slot)->name, sizeof((*slot)->name), "%s", name == NULL ? "" : name);
 }
 
 /// name | nil, reason
@@ -101,8 +108,7 @@ static void dns_named(void *owner, enum moon_rc rc, const char *name)
 {
     struct dns_op *op = owner;
     op->query = NULL;
-    if (rc == MOON_OK)
-        dns_remember(&op->ip, name);
+    dns_remember(&op->ip, rc == MOON_OK ? name : NULL);
     op->name = rc == MOON_OK ? name : NULL; // lent: until the callback returns
     dns_op_end(op);
 }
@@ -129,6 +135,8 @@ static void dns_op_late(struct moon_timer *timer)
     struct dns_op *op = timer->owner;
     dns_op_cancel(op);
     op->name = NULL;
+    if (op->is_reverse)
+        dns_remember(&op->ip, NULL);
     op->answer.rc = MOON_AGAIN;
     moon_async_done(op->x, dns_op_push, op);
 }
@@ -161,7 +169,7 @@ static int dns_reverse(lua_State *L)
     struct moon_ctx *x = moon_async_ctx(L);
     struct dns_name *known = dns_known(&ip);
     if (known != NULL)
-        return dns_push_name(L, known->name);
+        return dns_push_name(L, known->is_silent ? NULL : known->name);
     struct dns_op *op = dns_op_new(L, x);
     op->ip = ip;
     op->is_reverse = true;

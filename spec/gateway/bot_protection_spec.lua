@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: Apache-2.0
 local moongate = require("moongate.test")
+local socket = require("socket")
 
 local config = [[
 local p = require("moongate.policies")
@@ -66,14 +67,19 @@ describe("bot_protection", function()
     assert.equal("good search googlebot", body(GOOGLEBOT, "66.249.66.1"))
   end)
 
-  it("refuses who lies about it: another domain, or a name that leads elsewhere", function()
-    for _, ip in ipairs({ "192.0.2.2", "192.0.2.3", "192.0.2.4" }) do
+  it("refuses who lies about it: another domain, no name, or one that leads elsewhere", function()
+    for _, ip in ipairs({ "192.0.2.2", "192.0.2.3", "192.0.2.4", "192.0.2.7", "2001:db8::7" }) do
       assert.equal(403, ask(GOOGLEBOT, ip).status, ip)
     end
   end)
 
-  it("does not call it a lie when the name servers are silent", function()
+  it("does not call it a lie when the name servers are silent, and does not ask them each time", function()
     assert.equal("unknown crawler googlebot", body(GOOGLEBOT, "192.0.2.6"))
+    local began = socket.gettime()
+    for _ = 1, 5 do
+      assert.equal("unknown crawler googlebot", body(GOOGLEBOT, "192.0.2.6"))
+    end
+    assert.is_true(socket.gettime() - began < 2) -- an answer is waited for three seconds
   end)
 
   it("knows a bot by the list of addresses that its operator publishes", function()

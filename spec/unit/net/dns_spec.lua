@@ -333,4 +333,23 @@ describe("DNS", function()
     end))
     assert.same({ rc = "ok", name = "crawler.test" }, results[1])
   end)
+
+  it("tells an address without a name, of either family, from a server that is silent", function()
+    local ip = ffi.new("struct moon_ip")
+    for i, text in ipairs({ "192.0.2.77", "2001:db8::77" }) do
+      assert(C.moon_ip_parse(net.helper.slice(text), ip))
+      assert.equal("again", net.rc(C.moon_dns_resolve_ptr(dns, ip, callbacks[3], nil, query)))
+      assert.is_true(net.turn_until(function()
+        return #results == i
+      end))
+      assert.same({ rc = "ok", name = "" }, results[i])
+    end
+    local nibbles = ("7.7.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa")
+    zone["PTR " .. nibbles] = { 60, encode("six.test") }
+    assert.equal("again", net.rc(C.moon_dns_resolve_ptr(dns, ip, callbacks[3], nil, query)))
+    assert.is_true(net.turn_until(function()
+      return #results == 3
+    end))
+    assert.same({ rc = "ok", name = "six.test" }, results[3])
+  end)
 end)
