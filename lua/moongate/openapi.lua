@@ -552,6 +552,22 @@ function Definition:read_servers()
   self.base_path = base_path_of(self.servers[1] or "")
 end
 
+--- The operations of a path.
+function Definition:read_path(place, template)
+  local item = self:resolve(place)
+  if template:sub(1, 1) ~= "/" or not item or not is_object(item.value) then
+    self:warn(('paths: %s: expected a path that starts with "/", of operations by method; left out')
+      :format(template))
+    return
+  end
+  for _, method in ipairs(METHODS) do
+    if item.value[method] ~= nil and not is_object(item.value[method]) then
+      self:warn(("%s %s: expected an operation; left out"):format(method:upper(), template))
+    end
+    self:add_operation(item, template, method)
+  end
+end
+
 --- Reads a definition.
 ---@param path string relative to the configuration
 ---@param read fun(path: string): string?, string?
@@ -582,12 +598,13 @@ function M.read(path, read)
   self.info_version = info.version and info.version ~= json.null and tostring(info.version) or nil
   self:read_servers()
   local top = { value = root, uri = path, pointer = "" }
-  for _, template in ipairs(sorted_names(is_object(root.paths or 0) and root.paths)) do
-    local item = self:resolve(child(top, "paths", template))
-    if item and is_object(item.value) and template:sub(1, 2) ~= "x-" then
-      for _, method in ipairs(METHODS) do
-        self:add_operation(item, template, method)
-      end
+  local paths = root.paths
+  if paths ~= nil and not is_object(paths) then
+    self:warn(("%s: paths: expected an object of operations by path, so there are none"):format(path))
+  end
+  for _, template in ipairs(sorted_names(is_object(paths or 0) and paths)) do
+    if template:sub(1, 2) ~= "x-" then
+      self:read_path(child(top, "paths", template), template)
     end
   end
   return self

@@ -109,6 +109,28 @@ paths:
     gw:close()
   end)
 
+  it("writes one line for a title of many bytes that end one, and nothing that the title says", function()
+    write(dir .. "/t.json", [[{"openapi": "3.0.0", "info": {"title": "]] .. "]] x() --[[\\n\\r\\u0000 y()"
+      .. [[", "version": "1"}, "paths": {}}]])
+    assert(import(dir .. "/t.json"))
+    local text = slurp(dir .. "/apis/api.lua")
+    assert.matches("^%-%- %]%] x%(%) %-%-%[%[ y%(%) 1%.\n", text)
+    assert.matches("\n}\n$", text)
+    assert.is_table(assert(loadstring(text))())
+  end)
+
+  it("tells what is no path and no operation", function()
+    write(dir .. "/p.json", [[{"openapi": "3.0.0", "info": {"title": "t"}, "paths": {"a": {"get": {}},
+      "/b": null, "/c": {"get": "x"}, "/d": {"get": {"responses": {}}}}}]])
+    local source = { read = slurp }
+    local definition = assert(require("moongate.openapi").read(dir .. "/p.json", source.read))
+    assert.same({ "GET /c: expected an operation; left out",
+      'paths: /b: expected a path that starts with "/", of operations by method; left out',
+      'paths: a: expected a path that starts with "/", of operations by method; left out',
+    }, (function(list) table.sort(list) return list end)(definition.warnings))
+    assert.equal(1, #definition.operations)
+  end)
+
   it("overwrites nothing, and tells what it cannot read", function()
     write(dir .. "/a.yaml", "openapi: 3.0.0\npaths: {}\n")
     assert.is_string((import(dir .. "/a.yaml")))

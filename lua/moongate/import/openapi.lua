@@ -19,7 +19,7 @@ end
 
 --- One line out of what may be many.
 local function line_of(text, most)
-  text = text:gsub("%s+", " "):gsub("^ ", ""):gsub(" $", "")
+  text = text:gsub("[%z%c%s]+", " "):gsub("^ ", ""):gsub(" $", "")
   if #text > most then
     text = text:sub(1, most):gsub(" [^ ]*$", "") .. " …"
   end

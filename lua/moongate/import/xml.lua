@@ -73,6 +73,9 @@ local function read_attributes(text, at)
       finish = expression_end(text, text:find("@", from, true)) + 1
     end
     finish = text:find(quote, finish, true) or fail(text, at, "an attribute without its end")
+    if attributes[name] then
+      fail(text, from, ("the attribute %s twice"):format(name))
+    end
     attributes[name] = unescape(text:sub(from, finish - 1))
     at = finish + 1
   end
