@@ -6,6 +6,7 @@
 /// Thread: one worker.
 
 #include "gateway/exchange.h"
+#include "gateway/slow_reader.h"
 #include "http/h1.h"
 
 struct moon_h2_conn; // session_h2.c
@@ -26,9 +27,9 @@ struct moon_session {
     struct moon_h1_body body;
     size_t body_used; // of `in`, behind what read_body lent
     uint64_t requests;
-    int64_t idle_ms;     // that the last request's route lets the connection be silent; 0: none yet
-    int64_t send_ms;     // and not read its answer; 0: none yet
-    uint64_t sent_bytes; // when the time for that was set: who reads slowly still reads
+    int64_t idle_ms; // that the last request's route lets the connection be silent; 0: none yet
+    struct moon_reader_rule send_rule; // how it must read its answer; all 0: none yet
+    struct moon_slow_reader reader;    // of what is written to the stream
     int client_minor;
     bool is_processing; // in session_process: what ends there goes on there
     bool is_reading_body;

@@ -38,12 +38,34 @@ static void session_arm(struct moon_session *s, int64_t after_ms, enum moon_rc m
     moon_timer_set(&s->timer, after_ms);
 }
 
-// What was written waits for the client to read it: so long as it reads some, it may go on.
+static struct moon_reader_rule session_send_rule(const struct moon_session *s)
+{
+    return s->send_rule.timeout_ms > 0
+               ? s->send_rule
+               : (struct moon_reader_rule){session_limits(s)->send_timeout_ms,
+                                           session_limits(s)->send_rate};
+}
+
+// What was written waits for the client to read it.
 static void session_arm_send(struct moon_session *s)
 {
-    s->sent_bytes = moon_stream_bytes_out(s->stream);
-    session_arm(s, s->send_ms > 0 ? s->send_ms : session_limits(s)->send_timeout_ms,
-                MOON_ERR_SEND_TIMEOUT);
+    int64_t now_ms = moon_loop_now_ms(s->gateway->env.loop);
+    struct moon_reader_rule rule = session_send_rule(s);
+    moon_reader_wait(&s->reader, now_ms, moon_stream_bytes_read(s->stream));
+    session_arm(s, moon_reader_due_ms(&s->reader, now_ms, &rule), MOON_ERR_SEND_TIMEOUT);
+}
+
+// @return false: the client does not read, or too slowly
+static bool session_judge_reader(struct moon_session *s)
+{
+    struct moon_reader_rule rule = session_send_rule(s);
+    enum moon_reader_state state =
+        moon_reader_judge(&s->reader, moon_loop_now_ms(s->gateway->env.loop),
+                          moon_stream_bytes_read(s->stream), &rule);
+    if (state == MOON_READER_IS_SLOW)
+        moon_log_info("client read less than send_rate client=%.*s", (int)s->client.ip_len,
+                      s->client.ip_text);
+    return state == MOON_READER_GOES_ON;
 }
 
 static bool session_awaits_reading(const struct moon_session *s)
@@ -110,18 +132,25 @@ static void session_idle(struct moon_session *s)
 // All that was to be said is said, and the client does not read it.
 static void session_cut(struct moon_session *s)
 {
-    moon_log_info("client stopped reading past send_timeout client=%.*s", (int)s->client.ip_len,
+    moon_log_info("%s client=%.*s", moon_rc_text(MOON_ERR_SEND_TIMEOUT), (int)s->client.ip_len,
                   s->client.ip_text);
     moon_stream_abort(s->stream);
     session_free(s);
+}
+
+// An answer that has begun is not read, or its request's body breaks.
+static void session_break(struct moon_session *s)
+{
+    s->is_broken = true;
+    moon_stream_abort(s->stream);
+    moon_exchange_on_client_gone(s->exchange, s->timeout_rc);
 }
 
 static void session_timeout(struct moon_timer *timer)
 {
     struct moon_session *s = timer->owner;
     bool is_idle = s->exchange == NULL && s->timeout_rc == MOON_EOF;
-    if (s->timeout_rc == MOON_ERR_SEND_TIMEOUT &&
-        moon_stream_bytes_out(s->stream) != s->sent_bytes) {
+    if (s->timeout_rc == MOON_ERR_SEND_TIMEOUT && session_judge_reader(s)) {
         session_arm_send(s);
     } else if (s->timeout_rc == MOON_ERR_SEND_TIMEOUT && s->exchange == NULL) {
         session_cut(s);
@@ -133,9 +162,7 @@ static void session_timeout(struct moon_timer *timer)
         s->timeout_rc = MOON_ERR_HEAD_TIMEOUT;
         session_process(s);
     } else if (s->timeout_rc == MOON_ERR_SEND_TIMEOUT || s->is_head_written) {
-        s->is_broken = true;
-        moon_stream_abort(s->stream);
-        moon_exchange_on_client_gone(s->exchange, s->timeout_rc);
+        session_break(s);
     } else {
         s->is_keep_alive = false;
         moon_exchange_body_failed(s->exchange, MOON_ERR_BODY_TIMEOUT);
@@ -256,7 +283,8 @@ static enum moon_rc session_write_head(void *peer, const struct moon_response *r
     s->is_chunked = is_chunked && s->client_minor >= 1;
     s->is_head_written = true;
     s->idle_ms = session_exchange_limits(s)->idle_timeout_ms;
-    s->send_ms = session_exchange_limits(s)->send_timeout_ms;
+    s->send_rule = (struct moon_reader_rule){session_exchange_limits(s)->send_timeout_ms,
+                                             session_exchange_limits(s)->send_rate};
     if (s->exchange->is_tunnel)
         moon_h1_body_init(&s->body, MOON_FRAMING_CLOSE, -1, NULL, false);
     moon_buf_init(&head, 1 << 20);
@@ -550,8 +578,19 @@ static void session_readable(void *owner)
 static void session_writable(void *owner)
 {
     struct moon_session *s = owner;
+    struct moon_reader_rule rule = session_send_rule(s);
     if (session_awaits_reading(s))
         return;
+    if (s->reader.is_waited_for &&
+        moon_reader_stop(&s->reader, moon_loop_now_ms(s->gateway->env.loop), &rule) &&
+        !session_judge_reader(s)) {
+        s->timeout_rc = MOON_ERR_SEND_TIMEOUT;
+        if (s->exchange != NULL)
+            session_break(s);
+        else
+            session_cut(s);
+        return;
+    }
     if (s->exchange != NULL) {
         if (s->timeout_rc == MOON_ERR_SEND_TIMEOUT)
             moon_timer_stop(&s->timer);

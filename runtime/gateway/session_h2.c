@@ -41,7 +41,8 @@ struct session_stream {
     struct moon_exchange *exchange; // NULL: over
     struct moon_timer timer;
     enum moon_rc timeout_rc;
-    uint64_t sent_bytes; // when the timer was set: a client that reads slowly still reads
+    struct moon_reader_rule send_rule; // as its route has it, with the answer's head
+    struct moon_slow_reader reader;    // of the windows that it opens
     bool is_reading_body;
     bool is_held; // conn_handle uses it
 };
@@ -96,8 +97,68 @@ static const struct moon_limits_conf *stream_limits(const struct session_stream 
 static void stream_arm(struct session_stream *stream, int64_t after_ms, enum moon_rc meaning)
 {
     stream->timeout_rc = meaning;
-    stream->sent_bytes = stream->h2.sent_bytes;
     moon_timer_set(&stream->timer, after_ms);
+}
+
+static int64_t conn_now_ms(const struct moon_h2_conn *conn)
+{
+    return moon_loop_now_ms(conn->session->gateway->env.loop);
+}
+
+static struct moon_reader_rule conn_send_rule(const struct moon_h2_conn *conn)
+{
+    return (struct moon_reader_rule){conn_limits(conn)->send_timeout_ms,
+                                     conn_limits(conn)->send_rate};
+}
+
+// The streams of a connection share what it must read.
+static struct moon_reader_rule stream_send_rule(const struct session_stream *stream)
+{
+    struct moon_reader_rule rule = stream->send_rule;
+    rule.rate /= (int64_t)moon_max_size(stream->conn->stream_count, 1);
+    return rule;
+}
+
+static void stream_arm_send(struct session_stream *stream)
+{
+    moon_reader_wait(&stream->reader, conn_now_ms(stream->conn), stream->h2.sent_bytes);
+    stream_arm(stream,
+               moon_reader_due_ms(&stream->reader, conn_now_ms(stream->conn), &stream->send_rule),
+               MOON_ERR_SEND_TIMEOUT);
+}
+
+// Where the windows are open it is the connection that does not take it, which is judged by itself.
+static bool stream_judge_reader(struct session_stream *stream)
+{
+    struct moon_reader_rule rule = stream_send_rule(stream);
+    return moon_h2_has_window(&stream->h2) ||
+           moon_reader_judge(&stream->reader, conn_now_ms(stream->conn), stream->h2.sent_bytes,
+                             &rule) == MOON_READER_GOES_ON;
+}
+
+static void stream_cut(struct session_stream *stream)
+{
+    struct moon_h2_conn *conn = stream->conn;
+    moon_log_info("HTTP/2 stream: %s client=%.*s", moon_rc_text(MOON_ERR_SEND_TIMEOUT),
+                  (int)conn->session->client.ip_len, conn->session->client.ip_text);
+    moon_h2_reset(&stream->h2, MOON_H2_CANCEL);
+    conn_post(conn);
+    if (stream->exchange != NULL)
+        moon_exchange_on_client_gone(stream->exchange, MOON_ERR_SEND_TIMEOUT);
+}
+
+// What waited has gone. @return false: too slowly, and the stream was cut
+static bool stream_stop_send(struct session_stream *stream)
+{
+    struct moon_reader_rule rule = stream_send_rule(stream);
+    if (stream->timeout_rc == MOON_ERR_SEND_TIMEOUT)
+        moon_timer_stop(&stream->timer);
+    if (!stream->reader.is_waited_for ||
+        !moon_reader_stop(&stream->reader, conn_now_ms(stream->conn), &rule) ||
+        stream_judge_reader(stream))
+        return true;
+    stream_cut(stream);
+    return false;
 }
 
 static void stream_timeout(struct moon_timer *timer)
@@ -105,16 +166,10 @@ static void stream_timeout(struct moon_timer *timer)
     struct session_stream *stream = timer->owner;
     struct moon_h2_conn *conn = stream->conn;
     if (stream->timeout_rc == MOON_ERR_SEND_TIMEOUT) {
-        if (stream->h2.sent_bytes != stream->sent_bytes) {
-            stream_arm(stream, stream_limits(stream)->send_timeout_ms, MOON_ERR_SEND_TIMEOUT);
-            return;
-        }
-        moon_log_info("client stopped reading an HTTP/2 stream past send_timeout client=%.*s",
-                      (int)conn->session->client.ip_len, conn->session->client.ip_text);
-        moon_h2_reset(&stream->h2, MOON_H2_CANCEL);
-        conn_post(conn);
-        if (stream->exchange != NULL)
-            moon_exchange_on_client_gone(stream->exchange, MOON_ERR_SEND_TIMEOUT);
+        if (stream_judge_reader(stream))
+            stream_arm_send(stream);
+        else
+            stream_cut(stream);
     } else if (stream->exchange != NULL && stream->h2.is_answered) {
         moon_h2_reset(&stream->h2, MOON_H2_CANCEL);
         conn_post(conn);
@@ -158,7 +213,7 @@ static void peer_write_interim(void *peer, int status, const struct moon_fields 
 static enum moon_rc stream_wrote(struct session_stream *stream, enum moon_rc rc)
 {
     if (rc == MOON_AGAIN)
-        stream_arm(stream, stream_limits(stream)->send_timeout_ms, MOON_ERR_SEND_TIMEOUT);
+        stream_arm_send(stream);
     else if (stream->timeout_rc == MOON_ERR_SEND_TIMEOUT)
         moon_timer_stop(&stream->timer);
     if (rc != MOON_OK && rc != MOON_AGAIN && rc != MOON_ERR_IO)
@@ -181,6 +236,8 @@ static enum moon_rc peer_write_head(void *peer, const struct moon_response *resp
     struct session_stream *stream = peer;
     struct moon_h2_conn *conn = stream->conn;
     struct moon_response tunnel = *response;
+    const struct moon_limits_conf *limits = stream_limits(stream);
+    stream->send_rule = (struct moon_reader_rule){limits->send_timeout_ms, limits->send_rate};
     if (response->status == 101)
         stream_accept_tunnel(&tunnel);
     return stream_wrote(stream, moon_h2_write_head(&stream->h2, &tunnel, data, is_last, &conn->out,
@@ -302,9 +359,9 @@ static void conn_handle(struct session_stream *stream, unsigned events)
         moon_exchange_on_request_body(stream->exchange);
     }
     if ((events & MOON_H2_WRITABLE) != 0) {
-        if (stream->timeout_rc == MOON_ERR_SEND_TIMEOUT)
-            moon_timer_stop(&stream->timer);
-        if (stream->exchange != NULL)
+        if (!stream_stop_send(stream))
+            events &= (unsigned)MOON_H2_CLOSED;
+        else if (stream->exchange != NULL)
             moon_exchange_on_writable(stream->exchange);
         else if (!stream->h2.is_in_ended && stream->h2.is_out_ended)
             moon_h2_reset(&stream->h2, MOON_H2_NO_ERROR);
@@ -384,9 +441,10 @@ static void conn_set_timer(struct moon_h2_conn *conn)
 {
     struct moon_session *s = conn->session;
     const struct moon_limits_conf *limits = conn_limits(conn);
+    struct moon_reader_rule rule = conn_send_rule(conn);
     if (conn->is_blocked)
-        conn_arm(conn, limits->send_timeout_ms, MOON_ERR_SEND_TIMEOUT,
-                 moon_stream_bytes_out(s->stream));
+        conn_arm(conn, moon_reader_due_ms(&s->reader, conn_now_ms(conn), &rule),
+                 MOON_ERR_SEND_TIMEOUT, (uint64_t)s->reader.since_ms);
     else if (conn->is_draining && conn->stream_count > 0)
         conn_arm(conn, H2_NOTICE_MS, MOON_ERR_CANCELLED, 0);
     else if (moon_h2_is_within_frame(conn->h2) || s->requests == 0)
@@ -407,6 +465,9 @@ static bool conn_write(struct moon_h2_conn *conn)
     enum moon_rc rc = moon_stream_write(conn->session->stream, &iov, 1);
     moon_buf_clear(&conn->out);
     conn->is_blocked = rc == MOON_AGAIN;
+    if (conn->is_blocked)
+        moon_reader_wait(&conn->session->reader, conn_now_ms(conn),
+                         moon_stream_bytes_read(conn->session->stream));
     conn->is_broken = rc != MOON_OK && rc != MOON_AGAIN;
     return !conn->is_broken;
 }
@@ -470,15 +531,34 @@ static void conn_flush(struct moon_task *task)
     conn_turn(task->owner);
 }
 
+// @return false: the client does not read the connection, or too slowly
+static bool conn_judge_reader(struct moon_h2_conn *conn)
+{
+    struct moon_reader_rule rule = conn_send_rule(conn);
+    struct moon_session *s = conn->session;
+    return moon_reader_judge(&s->reader, conn_now_ms(conn), moon_stream_bytes_read(s->stream),
+                             &rule) == MOON_READER_GOES_ON;
+}
+
+static void conn_cut(struct moon_h2_conn *conn)
+{
+    moon_log_info("HTTP/2 connection: %s client=%.*s", moon_rc_text(MOON_ERR_SEND_TIMEOUT),
+                  (int)conn->session->client.ip_len, conn->session->client.ip_text);
+    conn->is_broken = true;
+    moon_stream_abort(conn->session->stream);
+    conn_close(conn, MOON_ERR_SEND_TIMEOUT);
+}
+
 static void conn_timeout(struct moon_timer *timer)
 {
     struct moon_session *s = timer->owner;
     struct moon_h2_conn *conn = s->h2;
     switch ((int)s->timeout_rc) {
     case MOON_ERR_SEND_TIMEOUT:
-        conn->is_broken = true;
-        moon_stream_abort(s->stream);
-        conn_close(conn, MOON_ERR_SEND_TIMEOUT);
+        if (conn_judge_reader(conn))
+            conn_set_timer(conn);
+        else
+            conn_cut(conn);
         return;
     case MOON_ERR_HEAD_TIMEOUT:
         moon_log_info("HTTP/2 frame, header block or first request did not arrive in head_timeout "
@@ -530,10 +610,16 @@ static void conn_readable(void *owner)
 static void conn_writable(void *owner)
 {
     struct moon_session *s = owner;
+    struct moon_h2_conn *conn = s->h2;
+    struct moon_reader_rule rule = conn_send_rule(conn);
     if (moon_stream_queued(s->stream) > 0)
         return;
-    s->h2->is_blocked = false;
-    conn_turn(s->h2);
+    conn->is_blocked = false;
+    if (s->reader.is_waited_for && moon_reader_stop(&s->reader, conn_now_ms(conn), &rule) &&
+        !conn_judge_reader(conn))
+        conn_cut(conn);
+    else
+        conn_turn(conn);
 }
 
 static const struct moon_stream_events conn_events = {conn_readable, conn_writable};

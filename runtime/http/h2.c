@@ -556,6 +556,13 @@ enum moon_rc moon_h2_write_body(struct moon_h2_stream *stream, struct moon_slice
     return h2_flush(stream, out, most);
 }
 
+bool moon_h2_has_window(const struct moon_h2_stream *stream)
+{
+    nghttp2_session *session = stream->h2->session;
+    return !stream->is_closed && nghttp2_session_get_remote_window_size(session) > 0 &&
+           nghttp2_session_get_stream_remote_window_size(session, stream->id) > 0;
+}
+
 void moon_h2_reset(struct moon_h2_stream *stream, uint32_t code)
 {
     if (!stream->is_closed &&

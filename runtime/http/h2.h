@@ -135,6 +135,9 @@ MUST_CHECK enum moon_rc moon_h2_write_body(struct moon_h2_stream *stream, struct
                                            bool is_last, const struct moon_fields *trailers,
                                            struct moon_buf *out, size_t most);
 
+/// Whether the client's windows let more of the stream out.
+bool moon_h2_has_window(const struct moon_h2_stream *stream);
+
 /// Resets the stream; MOON_H2_CLOSED follows. @param code  RFC 9113 §7
 void moon_h2_reset(struct moon_h2_stream *stream, uint32_t code);
 

@@ -5,8 +5,10 @@
 #include "net/stream_impl.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -563,7 +565,10 @@ int moon_stream_fd(const struct moon_stream *stream)
     return stream->io.fd;
 }
 
-uint64_t moon_stream_bytes_out(const struct moon_stream *stream)
+uint64_t moon_stream_bytes_read(const struct moon_stream *stream)
 {
-    return stream->bytes_out;
+    int unread = 0;
+    if (ioctl(stream->io.fd, SIOCOUTQ, &unread) == -1 || unread < 0)
+        unread = 0;
+    return stream->bytes_out > (uint64_t)unread ? stream->bytes_out - (uint64_t)unread : 0;
 }

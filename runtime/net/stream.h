@@ -126,4 +126,5 @@ const struct moon_tls_info *moon_stream_tls(struct moon_stream *stream);
 struct moon_slice moon_stream_client_pem(struct moon_stream *stream);
 
 int moon_stream_fd(const struct moon_stream *stream);
-uint64_t moon_stream_bytes_out(const struct moon_stream *stream);
+/// How much of what was written the peer has acknowledged, TLS's own bytes aside. Costs a system call.
+uint64_t moon_stream_bytes_read(const struct moon_stream *stream);

@@ -175,6 +175,7 @@ static void plan_limits(struct plan_reader *r, struct moon_limits_conf *limits)
     limits->body_timeout_ms = plan_number(r, "body_timeout_ms", limits->body_timeout_ms);
     limits->idle_timeout_ms = plan_number(r, "idle_timeout_ms", limits->idle_timeout_ms);
     limits->send_timeout_ms = plan_number(r, "send_timeout_ms", limits->send_timeout_ms);
+    limits->send_rate = plan_number(r, "send_rate", limits->send_rate);
     limits->tls_timeout_ms = plan_number(r, "tls_timeout_ms", limits->tls_timeout_ms);
     limits->drain_timeout_ms = plan_number(r, "drain_timeout_ms", limits->drain_timeout_ms);
     limits->requests_per_connection = (uint64_t)plan_number(
@@ -203,6 +204,7 @@ static const struct moon_limits_conf plan_default_limits = {
     .body_timeout_ms = 30000,
     .idle_timeout_ms = 75000,
     .send_timeout_ms = 30000,
+    .send_rate = 150,
     .linger_ms = 2000,
     .tls_timeout_ms = 10000,
     .overload_lag_ms = 500,

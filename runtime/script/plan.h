@@ -27,6 +27,7 @@ struct moon_limits_conf {
     int64_t body_bytes;         // -1: no limit
     size_t buffered_body_bytes; // what a policy may have in memory
     int64_t head_timeout_ms, body_timeout_ms, idle_timeout_ms, send_timeout_ms, linger_ms;
+    int64_t send_rate;                // bytes a second that a client must read; 0: no limit
     int64_t tls_timeout_ms;           // for the handshake
     int64_t drain_timeout_ms;         // of a stopping worker
     uint64_t requests_per_connection; // 0: no limit

@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: Apache-2.0
 --- Clients that ask and read late, or not at all: what they hold of the gateway's memory is bounded, and
 --- whoever reads on gets all of it. Over plain sockets, whose buffers take a few megabytes.
+local h2 = require("spec.support.h2")
 local moongate = require("moongate.test")
 local socket = require("socket")
 
@@ -10,10 +11,13 @@ local LARGE = 15 * MB
 local CONFIG = [[
 return {
   name = "spec",
-  listeners = { { name = "http", address = "127.0.0.1:0" } },
+  listeners = { { name = "http", address = "127.0.0.1:0", http2 = true } },
   limits = { send_timeout = 30, idle_timeout = 5 },
   sites = { { hosts = { "*" }, routes = {
     { path = "/some", reply = { status = 200, body = ("x"):rep(1024 * 1024) } },
+    { path = "/quick", limits = { send_rate = 100000 },
+      reply = { status = 200, body = ("x"):rep(15 * 1024 * 1024) } },
+    { path = "/any", limits = { send_rate = 0 }, reply = { status = 200, body = ("x"):rep(15 * 1024 * 1024) } },
     { path = "/large", reply = { status = 200, body = ("x"):rep(15 * 1024 * 1024) } },
     { path = "/*", reply = { status = 200, body = "ok" } } } } },
 }
@@ -128,6 +132,56 @@ describe("a client that reads late", function()
     end
     assert.is_true(got + read(2 * LARGE) > LARGE)
     gone()
+  end)
+
+  -- A quarter of a megabyte every ten seconds.
+  local function read_slowly(path)
+    ask(("GET %s HTTP/1.1\r\nHost: a\r\n\r\n"):format(path))
+    local n = 0
+    while n < 12 and gw:connections() == 1 do
+      n = n + 1
+      read(256 * 1024)
+      gw:advance(10)
+      turn(2)
+    end
+    client:close()
+    turn(5)
+    gw:advance(60)
+    turn(5)
+    return n
+  end
+
+  it("is cut off when it reads less than send_rate", function()
+    assert.is_true(read_slowly("/quick") <= 7)
+    assert.equal(12, read_slowly("/large"))
+    assert.equal(12, read_slowly("/any"))
+  end)
+
+  -- Opens a window of so many bytes every twenty seconds.
+  local function open_slowly(path, bytes)
+    ask(h2.PREFACE .. h2.settings { { 4, 10 } } .. h2.get(1, path))
+    local got, n = "", 0
+    while n < 6 and not got:find("\0\0\4\3\0", 1, true) do -- RST_STREAM
+      n = n + 1
+      assert(client:send(h2.frame("WINDOW_UPDATE", 0, 1, h2.u32(bytes))
+        .. h2.frame("WINDOW_UPDATE", 0, 0, h2.u32(bytes))))
+      gw.core:turn(5)
+      turn(5)
+      gw:advance(20)
+      turn(5)
+      local more, _, part = client:receive(1024 * 1024)
+      got = got .. (more or part)
+    end
+    client:close()
+    turn(5)
+    return n
+  end
+
+  it("is cut off when it opens windows for less than send_rate", function()
+    assert.is_true(open_slowly("/large", 100) <= 4)
+    assert.equal(6, open_slowly("/large", 5000))
+    assert.is_true(open_slowly("/quick", 5000) <= 4)
+    assert.equal(6, open_slowly("/any", 1))
   end)
 
   it("is cut off after send_timeout when it does not", function()

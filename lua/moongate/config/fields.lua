@@ -154,6 +154,8 @@ function M.scoped_limits(description)
     { "body_bytes", M.bytes("Longest request body; beyond it 413. 0: no limit.") },
     { "body_timeout", M.seconds("Longest silence while a request body is read; then 408.") },
     { "send_timeout", M.seconds("Longest silence of a client that does not read its response.") },
+    { "send_rate", M.bytes("Bytes a second that a client reads at least of an answer that waits for "
+      .. "it; 0: no limit.", { unit = "bytes/s", maximum = 1073741824 }) },
     { "idle_timeout", M.seconds("How long a kept-alive client connection may be silent.") },
     { "policy_cpu", M.seconds("CPU time that the policies of one request may use; then 503.") },
     { "policy_memory_bytes", M.bytes("Memory that policies may hold; then 503.") },

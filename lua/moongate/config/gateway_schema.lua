@@ -63,6 +63,9 @@ local limits = f.record("What one client, connection or request may use.", {
     { default = 75 }) },
   { "send_timeout", f.seconds("Longest silence of a client that does not read.",
     { default = 30 }) },
+  { "send_rate", f.bytes("Bytes a second that a client reads at least of an answer that waits for it, "
+    .. "on average over `send_timeout` of such waiting; 0: no limit.",
+    { default = 150, unit = "bytes/s", maximum = 1073741824 }) },
   { "tls_timeout", f.seconds("Until a TLS handshake is complete.", { default = 10 }) },
   { "drain_timeout", f.seconds("Until a stopping worker closes what is still open.",
     { default = 30 }) },
