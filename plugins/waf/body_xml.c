@@ -8,7 +8,13 @@
 #include <libxml/xmlerror.h>
 #include <stdlib.h>
 
-enum { DEPTH_MAX = 256, TEXT_MAX = 16 * 1024 * 1024 };
+enum {
+    DEPTH_MAX = 256,
+    TEXT_MAX = 16 * 1024 * 1024,
+    ATTRIBUTES_MAX = 256,   // of an element: libxml2 compares each with each
+    DECLARATIONS_MAX = 256, // of attributes, in a DTD: likewise
+    NAMESPACES_MAX = 512,   // declared around an element: it looks through all of them
+};
 
 // libxml2 calls us back, so nothing in here may leave by the arena's longjmp: malloc is used.
 struct reader {
@@ -17,6 +23,7 @@ struct reader {
     char *attributes; // values, each with a NUL after it
     size_t attributes_n, attributes_cap;
     unsigned depth;
+    int namespaces[DEPTH_MAX + 1], namespaces_open; // declared at each depth, and at all
     bool bad;
     bool is_split; // a NUL after the text of each element
 };
@@ -60,8 +67,14 @@ static void on_start(void *ctx, const xmlChar *name, const xmlChar *prefix, cons
                      const xmlChar **attributes)
 {
     struct reader *r = reader_of(ctx);
-    (void)name, (void)prefix, (void)uri, (void)namespaces, (void)ns, (void)defaulted;
+    (void)name, (void)prefix, (void)uri, (void)ns, (void)defaulted;
     if (++r->depth > DEPTH_MAX || !split(r)) {
+        stop(ctx, r);
+        return;
+    }
+    r->namespaces[r->depth] = namespaces;
+    r->namespaces_open += namespaces;
+    if (r->namespaces_open > NAMESPACES_MAX) {
         stop(ctx, r);
         return;
     }
@@ -81,6 +94,7 @@ static void on_end(void *ctx, const xmlChar *name, const xmlChar *prefix, const 
 {
     struct reader *r = reader_of(ctx);
     (void)name, (void)prefix, (void)uri;
+    r->namespaces_open -= r->namespaces[r->depth];
     r->depth--;
     if (!split(r)) {
         stop(ctx, r);
@@ -204,11 +218,52 @@ static void take(struct waf_tx *tx, const struct reader *r)
     tx->xml_ok = true;
 }
 
+// Values between `at`, behind a '<', and the end of the tag or declaration, or the next '<', which no
+// value holds.
+static size_t values_of_tag(const char *at, const char *end)
+{
+    size_t n = 0;
+    char quote = '\0';
+    for (; at < end && *at != '<' && (quote != '\0' || *at != '>'); at++) {
+        if (quote != '\0') {
+            quote = *at == quote ? '\0' : quote;
+        } else if (*at == '"' || *at == '\'') {
+            quote = *at;
+            n++;
+        }
+    }
+    return n;
+}
+
+// Whether libxml2 reads it in time that grows with its length.
+static bool is_bounded(struct waf_str body)
+{
+    const char *at = body.p, *end = body.p + body.n;
+    size_t declared = 0;
+    while ((at = memchr(at, '<', (size_t)(end - at))) != NULL) {
+        at++;
+        // A comment, a section of text, an instruction: quotes in them are none.
+        bool is_text =
+            end - at > 2 && (at[0] == '?' || (at[0] == '!' && (at[1] == '-' || at[1] == '[')));
+        size_t n = is_text ? 0 : values_of_tag(at, end);
+        bool is_declaration = end - at > 2 && at[0] == '!' && at[1] == 'A';
+        declared += is_declaration ? n + 1 : 0;
+        if (n > ATTRIBUTES_MAX || declared > DECLARATIONS_MAX) {
+            return false;
+        }
+    }
+    return true;
+}
+
 void waf_body_xml(struct waf_tx *tx, struct waf_str body)
 {
     xmlSAXHandler sax;
     struct reader r = {.is_split = tx->rules->options.values};
     if (body.n == 0) {
+        return;
+    }
+    if (!is_bounded(body)) {
+        waf_body_error(tx, "XML parsing error: XML: an element or a DTD has too many attributes.");
         return;
     }
     sax_init(&sax);

@@ -284,3 +284,35 @@ SecRule ARGS|XML:/*|FILES_NAMES|FILES "evil|up" "id:3,phase:2,pass"]]
       headers = { { "Content-Type", "application/json" } } }).ids)
   end)
 end)
+
+describe("XML that libxml2 reads in the square of its length", function()
+  local rules = 'SecAction "id:9,phase:1,pass,nolog,ctl:requestBodyProcessor=XML"\nSecRequestBodyNoFilesLimit 9000000\n'
+    .. 'SecRule REQBODY_ERROR "@eq 1" "id:1,phase:2,pass"\nSecRule XML://@* "last" "id:2,phase:2,pass"'
+  local function many(n, text)
+    local out = {}
+    for i = 1, n do
+      out[i] = text:gsub("%%", i)
+    end
+    return table.concat(out)
+  end
+  local function ids(body)
+    local began = os.clock()
+    local r = run(rules, { method = "POST", body = body, headers = { { "Content-Type", "text/xml" } } })
+    assert.is_true(os.clock() - began < 1, "it took " .. os.clock() - began)
+    return r.ids
+  end
+
+  it("is an error: attributes of an element, in a DTD, and namespaces around one", function()
+    assert.are.same({ 1 }, ids("<a " .. many(100000, 'b%="x" ') .. "/>"))
+    assert.are.same({ 1 }, ids("<a><b>" .. "<c d='<' " .. many(100000, "b%='x' ") .. "/></b></a>"))
+    assert.are.same({ 1 }, ids("<!DOCTYPE a [<!ATTLIST a " .. many(60000, 'b% CDATA "x" ') .. ">]><a/>"))
+    assert.are.same({ 1 }, ids("<!DOCTYPE a [" .. many(60000, '<!ATTLIST a b% CDATA "x">') .. "]><a/>"))
+    assert.are.same({ 1 }, ids(many(200, "<a " .. many(200, 'xmlns:p%="u" '):gsub("%%", "%%%%") .. ">") .. many(100000, '<b p1:x="1"/>')))
+  end)
+
+  it("but not what documents have", function()
+    assert.are.same({ 2 }, ids("<a " .. many(200, 'b%="x" ') .. 'c="last"/>'))
+    assert.are.same({ 2 }, ids('<a b="last">' .. many(20000, '<c xmlns="urn:x" d="a>b" e=\'"=\'>f="g" h="i"</c>') .. "</a>"))
+    assert.are.same({ 2 }, ids('<a b="last"><!-- ' .. many(2000, 'c="d" ') .. " --><![CDATA[" .. many(2000, 'c="d" ') .. "]]></a>"))
+  end)
+end)
