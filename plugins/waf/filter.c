@@ -137,7 +137,27 @@ struct waf_filter_builder *waf_filter_begin(void)
     return b;
 }
 
-// Index of a byte set, or -1 when there are too many of them.
+// Index of the smallest known set that has all bytes of this one: what must occur in this one must
+// occur in that. -1 where none has.
+static int superset_index(const struct waf_filter_builder *b, const uint64_t *set)
+{
+    int best = -1, best_count = 257;
+    for (uint32_t i = 0; i < b->set_count; i++) {
+        uint64_t missing = 0;
+        int count = 0;
+        for (unsigned w = 0; w < 4; w++) {
+            missing |= set[w] & ~b->sets[i][w];
+            count += __builtin_popcountll(b->sets[i][w]);
+        }
+        if (missing == 0 && count < best_count) {
+            best = (int)i;
+            best_count = count;
+        }
+    }
+    return best;
+}
+
+// Index of a byte set; of one that holds it, or -1, when there are too many of them.
 static int set_index(struct waf_filter_builder *b, const uint64_t *set)
 {
     for (uint32_t i = 0; i < b->set_count; i++) {
@@ -146,7 +166,7 @@ static int set_index(struct waf_filter_builder *b, const uint64_t *set)
         }
     }
     if (b->set_count == BYTE_SETS) {
-        return -1;
+        return superset_index(b, set);
     }
     memcpy(b->sets[b->set_count], set, sizeof b->sets[0]);
     return (int)b->set_count++;
