@@ -8,22 +8,28 @@ local words = require("moongate.waf_words")
 
 local VALUES = "ARGS|ARGS_NAMES|REQUEST_COOKIES|XML:/*"
 local ANY = VALUES .. "|ARGS_PROSE"
+-- What OpenTelemetry's exporters report: addresses that somebody called, and not those to call.
+local TELEMETRY = "!ARGS:/^resource(?:Spans|Logs|Metrics)\\.resource/|!ARGS_PROSE:/^resource(?:Spans|Logs|Metrics)\\.resource/"
 local LAST = "setvar:'tx.anomaly_score_pl1=+%{tx.critical_anomaly_score}',"
   .. "setvar:'tx.inbound_anomaly_score_pl1=+%{tx.critical_anomaly_score}'"
 
 -- id, variables, name of the attack, patterns of which one must match. Case never matters; a quote is \x22, a comma \x2c.
 local RULES = {
   { 9800100, VALUES, "NoSQL injection", {
-    [==[^\s*\{\s*['\x22]?\$(?:where|n?or|and|ne|n?in|[gl]te?|regex|exists|expr|function)\b]==],
+    [==[^\s*\{\s*['\x22]?\$(?:where|ne|n?in|regex|exists|expr|function)\b]==],
+    [==[^\s*\{\s*['\x22]?\$[gl]te?['\x22]?\s*:(?!\s*-?\d|\s*\x22\d{4}-\d\d)]==],
+    [==[^\s*\{\s*['\x22]?\$(?:n?or|and)\b(?!['\x22]?\s*:\s*\[\s*\{\s*['\x22]?[a-z_][\w.]*['\x22]?\s*:)]==],
     [==[\[\$(?:where|n?or|ne|regex|exists|expr)\]]==],
     [==[\$where\b['\x22]?\s*[:=]]==],
     [==[^[^'\x22]*['\x22]\s*[,}\]]+\s*['\x22]?\$\w+['\x22]?\s*:]==],
     [==[(?:pass\w*|user\w*|e?mail|login|token)['\x22]?\s*:\s*\{\s*['\x22]?\$]==],
     [==[^[^']*'\s*(?:\|\||&&)\s*'?[^']{0,20}'?\s*[!=]=]==],
-    [==[^[^'\x22]*['\x22];\s*return\b]==],
-    [==[\bdb\.\w[\w.]*\.(?:insert|find|remove|delete|update|drop|aggregate|mapreduce)\w*\s*\(]==],
+    [==[^[^'\x22]*['\x22];\s*(?:return\b|(?:sleep|while)\s*\()]==],
+    [==[\bdb\.\w[\w.]*\.(?:insert|remove|delete|update|drop|mapreduce)\w*\s*\(]==],
+    [==[[^\s].{0,200}\bdb\.\w[\w.]*\.(?:find|aggregate)\w*\s*\(]==],
     [==[\bthis\.\w+.{0,40}\|\|\s*['\x22]?1['\x22]?\s*==]==],
-    [==[^(?:json\.)?(?:\w+\.)*(?:pass\w*|user\w*|e?mail|login|token)\.\$(?:[gl]te?|ne|n?in|regex|exists)$]==],
+    [==[^(?:json\.)?(?:\w+\.)*\$where$]==],
+    [==[^(?:json\.)?(?!(?:\w+\.)*(?:where|filters?|query|selector|match|find|conditions?|criteria)\.)(?:\w+\.)*(?:pass\w*|user\w*|e?mail|login|token)\.\$(?:[gl]te?|ne|n?in|regex|exists)$]==],
     [==[^[^'\x22]*['\x22]\s*(?:\|\||&&)\s*this\.]==],
   } },
   { 9800101, VALUES, "JavaScript loop", {
@@ -38,7 +44,10 @@ local RULES = {
     [==[\(\s*\w+\s*[~<>]?=\s*\*\s*\)]==],
     [==[\w:\d+(?:\.\d+)+:=]==],
   } },
-  { 9800120, VALUES, "Mail command injection", { [==[[\r\n]\s*(?:quit\s*(?:[\r\n]|\z)|rcpt\s+to:|mail\s+from:|(?:helo|ehlo)\s|[a-z]\d+\s+(?:capability|fetch|select|login|logout)\b)]==] } },
+  { 9800120, VALUES, "Mail command injection", {
+    [==[^[^\s@<>]{1,64}@[^\s@]{1,80}[\r\n]\s*(?:b?cc|to|from|subject|reply-to|content-type)\s*:]==],
+    [==[[\r\n]\s*(?:quit\s*(?:[\r\n]|\z)|rcpt\s+to:|mail\s+from:|(?:helo|ehlo)\s|[a-z]\d+\s+(?:capability|fetch|select|login|logout)\b)]==],
+  } },
   { 9800130, VALUES, "Template injection", {
     [==[\{\{\s*[\x22']?\d+[\x22']?\s*[*+-]\s*[\x22']?\d+]==],
     [==[\{\{[^}]{0,120}(?:__class__|__globals__|\bconfig\.|\.mro\b|lipsum|cycler|_self\b|constructor)]==],
@@ -56,7 +65,7 @@ local RULES = {
   } },
   { 9800140, ANY, "Code for another machine", {
     [==[^\s*<%[=@!]?\s*(?:\d+\s*[*+-]\s*\d|[^%]{0,200}\b(?:system|exec|eval|runtime|process|popen|spawn|file\.|io\.|request\s*[.(]|response\.write|server\.|createobject))]==],
-    [==[^ro0ab[\w+/]]==],
+    [==[^ro0ab[\w+/]|/ro0ab[\w+/-]{16}]==],
     [==[^aced0005]==],
     [==[!!(?:javax?\.|com\.sun\.|org\.|(?:python|java|ruby|perl)/)]==],
     [==[<!--#\s*(?:exec|include|echo|printenv|config)\b]==],
@@ -67,6 +76,8 @@ local RULES = {
     [==[^gasv[\w+/]{8}]==],
     [==[\bcom\.sun\.rowset\.|\b(?:jdbcrowset|templates)impl\b|\borg\.apache\.commons\.collections\.functors\.]==],
     [==[<x[is]:include\b]==],
+    [==[^class\.(?:module\.)?classloader\.]==],
+    [==[^\s*\{\s*\x22(?:__proto__|constructor\x22\s*:\s*\{\s*\x22prototype)\x22\s*:]==],
   } },
   { 9800150, VALUES, "Command injection", {
     [==[\x60\s*(?:whoami|uname|cat|curl|wget|ping|nslookup|dig|sleep|hostname|ifconfig)\b[^\x60]{0,200}\x60]==],
@@ -79,15 +90,19 @@ local RULES = {
     [==[^[\w.@:/\x22'-]{0,40}\s*(?:;\s+|\|\|?\s+|&&?\s*)(?:id|whoami|uname|ls|pwd)\s*[\x22'#]?\s*$]==],
     [==[[;|&]\s*\{\w+,[^\s}]+\}]==],
     [==[/\?{2,}[/?\w]*\s+/[?*]]==],
-    [==[[&|;]\s*(?:cmd(?:\.exe)?\s+/c|powershell(?:\.exe)?\s+[-i]|certutil\s+-|net\s+(?:user|localgroup)\s|type\s+[a-z]:|dir\s+(?:[a-z]:|/)|bitsadmin\s)]==],
     [==[^\s*(?:ls|cat)\s+(?:-\w+\s+)?/(?:etc|root)\b]==],
     [==[^\(\)\s*\{]==],
     [==[[\r\n]\s*(?:wget|curl|nc|cat|bash)\s+(?:[-/]|https?:)\S*]==],
     [==[^\s*[;|]\s*[a-z]{4,}\s*$]==],
     [==[^\d+\s*[&|;]{1,2}\s*[a-z]{2,12}\s+[-/]\w]==],
     [==[[\r\n]\s*(?:id|whoami|ls|pwd|uname)\s*(?:[\r\n]|$)]==],
-    [==[^\s*cmd(?:\.exe)?\s+/c\s]==],
     [==[^\s*(?:;|\|\|?|&&?)\s*[a-z][\w.+-]{1,30}\s+(?:[-/\x22'~$<]|https?:|\w+://)]==],
+  } },
+  { 9800155, VALUES, "Command of Windows, or into a file", {
+    [==[[&|;]\s*(?:cmd(?:\.exe)?\s+/c|powershell(?:\.exe)?\s+[-i]|certutil\s+-|net\s+(?:user|localgroup)\s|type\s+[a-z]:|dir\s+(?:[a-z]:|/)|bitsadmin\s)]==],
+    [==[^\s*cmd(?:\.exe)?\s+/c\s+['\x22]?(?:dir|type|whoami|net|ping|nslookup|certutil|bitsadmin|powershell|echo|set|ipconfig|systeminfo|tasklist|calc|notepad|del|copy|curl|ver|hostname)\b]==],
+    [==[\bpowershell(?:\.exe)?\s+(?:-\w+\s+(?:\w+\s+)?){0,6}-e(?:nc?|ncodedcommand|c)?\s+[a-z\d+/=]{16}]==],
+    [==[^[\w.@:/\x22'-]{0,40}\s*(?:;|&&|\|\|?|&)\s*echo\s.{1,80}>+\s*/\w]==],
   } },
   { 9800151, VALUES, "Expression of a Unix shell", {
     [==[\$\(\s*(?:id|whoami|uname|pwd|ls|cat|curl|wget|ping|nslookup|dig|sleep|env|hostname|ifconfig|printf|echo|expr|bash|sh|nc|python\d?|perl|php|type|dir)\b[^)]*\)]==],
@@ -100,13 +115,16 @@ local RULES = {
     [==[\$\{[^}\s]{1,40}(?:%%|//)]==],
     [==[\w\$@\w]==],
     [==[\{[a-z]{1,16},[^}\s]{1,80}\}\s*[;|&]]==],
+    [==[^\{(?:cat|ls|curl|wget|nc|bash|sh|ping|head|tail),[^}\s]{1,80}\}]==],
   } },
   { 9800152, VALUES, "Program of a Unix shell", {
     [==[(?:^|[;|&\x60(=\s])/?(?:usr/)?(?:local/)?s?bin/(?:(?:ba|da|z|k|c|tc)?sh|cat|ls|id|nc|netcat|ncat|curl|wget|ping|whoami|uname|head|tail|more|less|nl|base64|xxd|telnet|printenv|echo)\s*(?:[;|&<>\x60]|\s-[a-z]|\s['\x22]?(?:/(?:etc|proc|root|flag|home|var/www)|\$))]==],
     [==[(?:^|[;|&\x60(\s])/dev/(?:tcp|udp)/]==],
+    [==[^\s*[;|&]+\s*/(?:usr/)?(?:local/)?s?bin/\w+\s*$]==],
   } },
   { 9800153, VALUES, "Call of PHP", {
     [==[\bphpinfo\s*\(\s*\)]==],
+    [==[^-d\s+(?:allow_url_include|auto_prepend_file|disable_functions)\b]==],
     [==[(?<![\w.>])(?:system|exec|passthru|shell_exec|popen|proc_open|pcntl_exec|assert|eval|call_user_func|create_function|file_(?:get|put)_contents|fopen|readfile|p?fsockopen|base64_decode|gzinflate|str_rot13|preg_replace|unserialize|move_uploaded_file|chmod|unlink)\s*\(\s*(?:['\x22$@]|[a-z_]+\s*\()]==],
     [==[\bget_defined_(?:vars|functions|constants)\s*\(]==],
     [==[^[^'\x22]*['\x22]\s*\.\s*[a-z_]\w*\s*\([^)]*\)\s*\.\s*['\x22]]==],
@@ -116,6 +134,10 @@ local RULES = {
     [==[\bjavax\.script\.]==],
     [==[\bognl\.ognl]==],
     [==[_memberaccess\b]==],
+    [==[%\{\s*\(*#\w+(?:\s*=\s*['\x22@#(]|\[|\.)]==],
+    [==[\$\{\s*\(*#\w+\s*(?:=\s*@|\[\s*['\x22])]==],
+    [==[\bimport\s*\(\s*['\x22](?:node:)?child_process]==],
+    [==[\brequire\s*\(\s*['\x22](?:node:)?fs['\x22]\s*\)\s*\.\s*\w+\s*\(\s*['\x22]/(?:etc|proc|root|flag)]==],
     [==[\bclass\.(?:module\.)?classloader\b]==],
     [==[\bgetruntime\s*\(\s*\)\s*\.\s*exec\b]==],
     [==[\brequire\s*\(\s*['\x22](?:node:)?(?:child_process|vm)['\x22]\s*\)\s*\.]==],
@@ -133,6 +155,8 @@ local RULES = {
     [==[^[^'\x22\s]{0,40}['\x22]\)*\s*(?:#|--)\s*$]==],
     [==[^[^(]{0,60}(?:\d|^[^a-z]{0,8})['\x22]?\)+\s*(?:and|or)\b.{1,80}(?:[=<>]|\blike\b)]==],
     [==[\bprocedure\s+analyse\s*\(]==],
+    [==[^\s*-?\d+['\x22]?\)*\s+(?:order|group)\s+by\s*\(]==],
+    [==[^\s*-?\d+['\x22]?\)*\s+(?:x?or|and)\s+\(*[\d.][\d.+*/() -]*\s*[=<>]+\s*[\d.+*/() -]+(?:--.*|#.*)?$]==],
     [==[\bjson_(?:depth|extract|keys|length|valid|contains)\s*\(\s*['\x22]]==],
     [==[^[^'\x22]{0,80}['\x22]\)*[\s/*+]*(?:(?:x?or|and)\b|\|\||&&).{0,100}\(\s*select\b]==],
     [==[^[^'\x22]{0,80}['\x22]\)*\s*;\s*(?:copy|declare|exec|create|alter|drop|insert|update|delete|truncate|grant|shutdown|call)\s+\w]==],
@@ -163,6 +187,7 @@ local RULES = {
     [==[\b(?:window|self|this|top|document)\)?\s*\[\s*(?:/\*.{0,40}?\*/\s*)?['\x22](?:alert|eval|document|cookie|location)]==],
     [==[\]\s*\.\s*(?:sort|map|find|filter)\s*\.\s*call\s*\x60]==],
   } },
+  { 9800171, "ARGS_NAMES", "Prototype of all objects", { [==[(?:^|\.)constructor\.prototype\.]==] } },
   { 9800180, VALUES, "Windows share or profile", {
     [==[\x5c\x5c[^\x5c\s]{1,64}\x5c[a-z]\$\x5c]==],
     [==[\bntuser\.dat\b]==],
@@ -172,12 +197,16 @@ local RULES = {
     [==[utf-7]==],
     [==[<x[si]:include]==],
   } },
-  { 9800200, VALUES, "Header injection", { [==[(?:[\r\n]|\xe5\x98[\x8a\x8d])\s*(?:(?:set-cookie|location|content-(?:type|length)|http/1)\b\s*[:.]|(?:get|post|head|put|options|delete|patch|trace|connect)\s+\S+\s+http/\d)]==] } },
+  { 9800200, VALUES, "Header injection", {
+    [==[\r\n[\w-]{1,40}:[^\r\n]{0,200}\r\n\r\n\s*<]==],
+    [==[(?:[\r\n]|\xe5\x98[\x8a\x8d])\s*(?:(?:set-cookie|location|content-(?:type|length)|http/1)\b\s*[:.]|(?:get|post|head|put|options|delete|patch|trace|connect)\s+\S+\s+http/\d)]==],
+  } },
   { 9800210, "ARGS|ARGS_PROSE|XML:/*|REQUEST_HEADERS:User-Agent|REQUEST_HEADERS:Referer", "Look-up or callback of a scanner", {
     [==[\$\{jndi\s*:\s*\w+:(?://)?[\w$\[{#]]==],
     [==[\$\{(?:lower|upper):\S\}]==],
     [==[\$\{::-]==],
     [==[\$\{(?:env|sys):[^}]{1,40}:-]==],
+    [==[\$\{[^}\s]{0,40}\$\{\w{0,12}:[^}\s]{0,30}:-]==],
     [==[\$\{[^}\s]{0,40}\$\{(?:jndi|lower|upper|env|sys|date|ctx|::)]==],
     [==[\b(?:burpcollaborator\.net|interact\.sh|oast\.(?:me|pro|live|site|online|fun)|oastify\.com)\b]==],
     [==[[{;]\s*jndi:(?:ldaps?|rmi|dns|iiop|nis|nds|corba)://\w]==],
@@ -187,7 +216,6 @@ local RULES = {
     [==[(?:\.\.[/\x5c]+){4}]==],
     [==[\.\.[/\x5c]+(?:\.\.?[/\x5c]+)*(?:etc|proc|windows|winnt|boot\.ini|bin|usr|var|root|home|\.env|\.git|\.ssh|\.aws|\.ht|web\.config|web-inf|wp-config|conf/|passwd|shadow)\b]==],
     [==[\.\.[;\x00][/\x5c]]==],
-    [==[\.\.\x5c+\.\.\x5c]==],
     [==[\.{4}[/\x5c]{2}]==],
     [==[%(?:c0%a[ef]|e0%80%a[ef]|uff0e|u221[56])]==],
     [==[\xc0[\xae\xaf]]==],
@@ -197,17 +225,17 @@ local RULES = {
   { 9800231, "REQUEST_FILENAME|ARGS_GET|ARGS:url.path", "Path of a server in a target", {
     [==[(?:\.\.[/\x5c]+){2}]==],
     [==[^(?:\.?[/\x5c])*\.\.[/\x5c]\.\w]==],
-    [==[^\s*(?:file:[/\x5c]*(?:localhost/+)?|[a-z]:)?[/\x5c.]*etc[/\x5c.]+(?:hosts|group|issue)(?=\s*$|[\x00?#;|&'\x22%])]==],
-    [==[^\s*(?:file:[/\x5c]*(?:localhost/+)?|[a-z]:)?[/\x5c.]*(?:windows|winnt)[/\x5c]+system32[/\x5c]+drivers[/\x5c]+etc[/\x5c]+hosts(?=\s*$|[\x00?#;|&'\x22%])]==],
-    [==[^\s*(?:file:[/\x5c]*(?:localhost/+)?|[a-z]:)?[/\x5c.]*var/log/(?:(?:apache2?|httpd)/\w+\.log|auth\.log|secure)(?=\s*$|[\x00?#;|&'\x22%])]==],
+    [==[^\s*(?:file:[/\x5c]*(?:localhost/+)?)?(?:[a-z]:)?[/\x5c.]*etc[/\x5c.]+(?:hosts|group|issue)(?=\s*$|[\x00?#;|&'\x22%])]==],
+    [==[^\s*(?:file:[/\x5c]*(?:localhost/+)?)?(?:[a-z]:)?[/\x5c.]*(?:windows|winnt)[/\x5c]+system32[/\x5c]+drivers[/\x5c]+etc[/\x5c]+hosts(?=\s*$|[\x00?#;|&'\x22%])]==],
+    [==[^\s*(?:file:[/\x5c]*(?:localhost/+)?)?(?:[a-z]:)?[/\x5c.]*var/log/(?:(?:apache2?|httpd)/\w+\.log|auth\.log|secure)(?=\s*$|[\x00?#;|&'\x22%])]==],
   } },
   { 9800232, ANY, "File of the system", {
-    [==[^\s*(?:file:[/\x5c]*(?:localhost/+)?|[a-z]:)?[/\x5c.]*etc[/\x5c.]+(?:passwd|g?shadow|sudoers|master\.passwd)(?=\s*$|[\x00?#;|&'\x22%])]==],
-    [==[^\s*(?:file:[/\x5c]*(?:localhost/+)?|[a-z]:)?[/\x5c.]*proc/(?:self|\d+)/[\w/]+(?=\s*$|[\x00?#;|&'\x22%])]==],
-    [==[^\s*(?:file:[/\x5c]*(?:localhost/+)?|[a-z]:)?[/\x5c.]*(?:(?:windows|winnt)[/\x5c]+(?:win|system)\.ini|boot\.ini)(?=\s*$|[\x00?#;|&'\x22%])]==],
-    [==[^\s*(?:file:[/\x5c]*(?:localhost/+)?|[a-z]:)?[/\x5c.]*(?:windows|winnt)[/\x5c]+system32[/\x5c]+(?:cmd\.exe|config[/\x5c])]==],
-    [==[^\s*(?:file:[/\x5c]*(?:localhost/+)?|[a-z]:)?[/\x5c.]*(?:~|root|home/\w+|users/\w+)[/\x5c]+\.(?:ssh[/\x5c]+id_\w+|aws[/\x5c]+credentials|bash_history)(?=\s*$|[\x00?#;|&'\x22%])]==],
-    [==[^\s*(?:file:[/\x5c]*(?:localhost/+)?|[a-z]:)?[/\x5c.]*web-inf/web\.xml(?=\s*$|[\x00?#;|&'\x22%])]==],
+    [==[^\s*(?:file:[/\x5c]*(?:localhost/+)?)?(?:[a-z]:)?[/\x5c.]*etc[/\x5c.]+(?:passwd|g?shadow|sudoers|master\.passwd)(?=\s*$|[\x00?#;|&'\x22%])]==],
+    [==[^\s*(?:file:[/\x5c]*(?:localhost/+)?)?(?:[a-z]:)?[/\x5c.]*proc/(?:self|\d+)/[\w/]+(?=\s*$|[\x00?#;|&'\x22%])]==],
+    [==[^\s*(?:file:[/\x5c]*(?:localhost/+)?)?(?:[a-z]:)?[/\x5c.]*(?:(?:windows|winnt)[/\x5c]+(?:win|system)\.ini|boot\.ini)(?=\s*$|[\x00?#;|&'\x22%])]==],
+    [==[^\s*(?:file:[/\x5c]*(?:localhost/+)?)?(?:[a-z]:)?[/\x5c.]*(?:windows|winnt)[/\x5c]+system32[/\x5c]+(?:cmd\.exe|config[/\x5c])]==],
+    [==[^\s*(?:file:[/\x5c]*(?:localhost/+)?)?(?:[a-z]:)?[/\x5c.]*(?:~|root|home/\w+|users/\w+)[/\x5c]+\.(?:ssh[/\x5c]+id_\w+|aws[/\x5c]+credentials|bash_history)(?=\s*$|[\x00?#;|&'\x22%])]==],
+    [==[^\s*(?:file:[/\x5c]*(?:localhost/+)?)?(?:[a-z]:)?[/\x5c.]*web-inf/web\.xml(?=\s*$|[\x00?#;|&'\x22%])]==],
     [==[^[^\s]*[=|;&`]\s*(?:\w+\s+)?/etc/(?:passwd|shadow|group|hosts|issue)\b]==],
   } },
   { 9800233, "REQUEST_FILENAME", "File that no site serves", {
@@ -217,7 +245,7 @@ local RULES = {
     [==[/(?:etc/(?:passwd|shadow)|proc/self/)]==],
   } },
   { 9800240, ANY, "Scheme that only servers read", { [==[^\s*(?:gopher|rmi|iiop|corbaname|dict|jar|netdoc|expect|php|phar|zip|glob|ogg|rar|compress\.zlib)://]==] } },
-  { 9800241, ANY, "Address that only the server reaches", { [==[^\s*(?:https?|ftp|ldaps?|tftp|wss?)://(?:[^/?#@]*@)?(?:169\.254\.\d|100\.100\.100\.200|127\.\d+(?:[:/]|$)|0x[\da-f]{2}|\d{8,10}(?:[:/]|$)|0+\d+\.|0(?:[:/]|$)|0\.0\.0\.0|\[(?:::1|::ffff:|::\])|metadata\.google\.internal|(?:127\.\d+\.\d+\.\d+|localhost)(?:/|$|:(?:\d{1,3}|11211|6379|2375)(?:/|$)))]==] } },
+  { 9800241, ANY .. "|" .. TELEMETRY, "Address that only the server reaches", { [==[^\s*(?:https?|ftp|ldaps?|tftp|wss?)://(?:[^/?#@]*@)?(?:169\.254\.\d|100\.100\.100\.200|127\.\d+(?:[:/]|$)|0x[\da-f]{2}|\d{8,12}(?:[:/]|$)|0+\d+\.|0(?:[:/]|$)|0\.0\.0\.0|\[(?:::1|::ffff:|::\])|metadata\.google\.internal|(?:127\.\d+\.\d+\.\d+|localhost)(?:/|$|:(?:\d{1,3}|11211|6379|2375)(?:/|$)))]==] } },
   { 9800242, "ARGS_GET|ARGS_PROSE", "Inclusion of a remote file", {
     [==[^\s*(?:ht|f)tps?://[^?#]*\.(?:txt|php\d?|phtml|inc)\?+\s*$]==],
     [==[^\s*(?:ht|f)tps?://(?:\d{1,3}\.){3}\d{1,3}(?::\d+)?/[^?#\s]*\.(?:php\d?|phtml|txt)\b]==],
@@ -230,6 +258,7 @@ local RULES = {
   { 9800260, "REQUEST_HEADERS:User-Agent", "Scanner", {
     [==[\b(?:sqlmap|nikto|nuclei|openvas|ffuf|fuzz faster|gobuster|dirbuster|wpscan|masscan|zgrab|acunetix|nessus|w3af|arachni|commix|havij|netsparker|jaeles)]==],
     [==[\.nasl\b]==],
+    [==[^\(\)\s*\{]==],
   } },
   { 9800270, "FILES", "Script as an upload", {
     [==[\.ph(?:p\d?|tml|ar|ps)\.*\s*(?:$|[\x00;])]==],
@@ -240,8 +269,8 @@ local RULES = {
     [==[;\s*\w+\s*=]==],
     [==[\.\.[/\x5c]]==],
   } },
-  { 9800310, "ARGS_PROSE", "SQL injection behind words", { [==[^[^'\x22]*[\w)%.]['\x22]\)*\s*(?:union\s+(?:all\s+|distinct\s+)?select\b|(?:or|and)\s+(?:not\s+)?(?:(?:['\x22]\w{0,30}['\x22]|\w{1,30})\s*(?:=|<|>|like\b)\s*['\x22]?\w|\w{1,30}\(['\x22{\d])|;\s*(?:drop|delete|insert|update|select)\s)]==] } },
-  { 9800300, "ARGS_PROSE", "SQL injection among words", { [==[^[^\w\x60]*(?:[\w.-]+[^\w\x60]+){0,2}union\s+(?:all\s+|distinct\s+)?select\s+(?:[\w.@(*]+\s*,|null\b|\S{1,60}\s+from\b|[^\x2c*(@]{0,40}[\x2c*(@].{0,40}\bfrom\b|\d|@@|\w+\()]==] } },
+  { 9800310, "ARGS_PROSE", "SQL injection behind words", { "^(?!\\W{0,4}" .. words.TALK .. ")" .. [==[[^'\x22]*[\w)%.]['\x22]\)*\s*(?:union\s+(?:all\s+|distinct\s+)?select\b|(?:or|and)\s+(?:not\s+)?(?:(?:['\x22]\w{0,30}['\x22]|\w{1,30})\s*(?:=|<|>|like\b)\s*['\x22]?\w|\w{1,30}\(['\x22{\d])|;\s*(?:drop|delete|insert|update|select)\s)]==] } },
+  { 9800300, "ARGS_PROSE", "SQL injection among words", { [==[^[^\w\x60]*(?:[\w.-]+[^\w\x60]+){0,2}union\s+(?:all\s+|distinct\s+)?select\s+(?:[\w.@(*]+\s*,|null\b|\S{1,60}\s+from\s+[^\d\s]|[^\x2c*(@]{0,40}[\x2c*(@].{0,40}\bfrom\b|\d|@@|\w+\()]==] } },
 }
 
 -- Marks of an injection into SQL: what breaks out of a quotation, a number or a call, and goes on as a statement does.
@@ -257,7 +286,8 @@ local EVIDENCE = {
   [==[[\w)'\x22]\s*/\*.*?\*/\s*[\w(]]==],
   [==[/\*!\d{5}]==],
   [==[\(\s*select\b]==],
-  [==[\bcase\s+when\b]==],
+  [==[\bcase\s+when\b(?!\s+[a-z_]\w*(?:\.\w+)?\s*(?:[=<>]|(?:is|in|like)\b))]==],
+  [==[[^\s].*\bcase\s+when\b]==],
   [==[@@\w]==],
   [==[\binformation_schema\b]==],
   [==[\bsqlite_master\b]==],
@@ -289,7 +319,7 @@ local SEARCHES = [[SecRule REQUEST_HEADERS:Content-Type "@rx (?i)^application/(?
   .. [[SecRule REQUEST_METHOD "@streq GET" "t:none,ctl:ruleRemoveById=920170"]]
 
 local function rule(r)
-  return ('SecRule %s "@rx (?i)%s" "id:%d,phase:2,block,capture,t:none,t:urlDecodeUni,msg:\'%s\','
+  return ('SecRule "%s" "@rx (?i)%s" "id:%d,phase:2,block,capture,t:none,t:urlDecodeUni,msg:\'%s\','
     .. "logdata:'%%{MATCHED_VAR}',tag:'moongate-api',tag:'paranoia-level/1',severity:'CRITICAL',%s\"")
     :format(r[2], (table.concat(r[4], "|"):gsub('"', "\\x22")), r[1], r[3], LAST)
 end

@@ -14,6 +14,7 @@ local TALK = [==[(?:how|what|why|when|where|which|who|does|did?|do|can|could|sho
   .. [==[xss|sqli?|csp|injection|payload|attack\w*|exploit\w*|bug|error|warning|scanner|finding|html|markup|snippet|example|]==]
   .. [==[echo|cd|sudo|mkdir|export|set|git|npm|npx|yarn|pnpm|docker|podman|kubectl|helm|make|cmake|apt|apt-get|dnf|yum|brew|]==]
   .. [==[pip3?|python3?|node|go|cargo|mvn|gradle|cat|cp|mv|rm|ls|tar|chmod|chown|ssh|scp|curl|wget|test|time|env|for|while)\b]==]
+M.TALK = TALK
 local WORD = [==[(?!]==] .. TALK .. [==[)[a-z\d][\w.,!'-]{0,24}]==]
 
 local function few(least, most)
@@ -50,12 +51,15 @@ local RULES = {
     QUOTE .. [==[(?:group\s+by\s+\S{1,20}\s+)?having\s+['\x22]?\d+['\x22]?\s*[=<>]]==],
     QUOTE .. [==[order\s+by\s+\d+\s*(?:--|#)]==],
     few(0, 4) .. [==[(?:[\w.-]{0,24}['\x22]?\)*]==] .. SPACE .. [==[)?\d*\)*]==] .. SPACE
-      .. [==[\bunion]==] .. SPACE .. [==[(?:all|distinct)?]==] .. SPACE .. [==[select\b[\s(/*+][\w.\x2c*()@\s'\x22:]{1,80}(?:\bfrom\s+\w{2,40}\s*(?:--.{0,8}|#.{0,8}|where\b.{0,60})?|--.{0,8}|#.{0,8})$]==],
+      .. [==[\bunion]==] .. SPACE .. [==[(?:all|distinct)?]==] .. SPACE .. [==[select\b[\s(/*+][\w.\x2c*()@\s'\x22:]{1,80}(?:\bfrom\s+[a-z_]\w{1,40}\s*(?:--.{0,8}|#.{0,8}|where\b.{0,60})?|--.{0,8}|#.{0,8})$]==],
   } },
   { 9801020, "Command behind words", {
     few(0, 3) .. WORD .. [==[\s{0,3}(?:;|\|\|?|&&?)\s*(?:cat|head|tail|less|more|nl)\s+/(?:etc|proc|root)/\S{1,60}\s*$]==],
     few(0, 3) .. WORD .. [==[\s{0,3}(?:;|\|\|?|&&?)\s*(?:(?:nc|ncat|netcat)\s+(?:-\w+\s+){0,3}[\w.-]+\.\w+\s+\d+|(?:wget|curl)\s+(?:-\w+\s+){0,3}https?://\S+(?:\s*\|\s*(?:ba)?sh)?|ping\s+-[cn]\s*\d+\s+\S+|rm\s+-rf?\s+(?:/|/\*|~))\s*$]==],
     few(0, 3) .. WORD .. [==[(?:\s{0,3}[|]{1,2}\s?|&&\s?)(?:id|whoami)\s*$]==],
+    -- "name; id" is a list of columns
+    few(0, 3) .. [==[(?!\w*(?:name|mail|date|time|key|number|type|label|status|value|column|field|by|or|and)\b)]==] .. WORD
+      .. [==[\s{0,3};\s?(?:id|whoami|pwd|uname(?:\s+-\w+)?|ls(?:\s+-\w+|\s+/\w*)?|ps(?:\s+-?\w+)?)\s*;?\s*$]==],
     few(0, 3) .. [==[(?:]==] .. WORD .. [==[)?(?:\$\((?:id|whoami|uname(?:\s+-a)?|cat\s+/\S{1,60}|(?:curl|wget)\s[^)]{1,100})\)|\x60(?:id|whoami|uname(?:\s+-a)?|cat\s+/\S{1,60})\x60)\s*$]==],
     [==[^\s*(?:[a-z][\w.,-]{0,24}\s){1,3}(?:\.{2,4}[/\x5c]{1,2}){3,}(?:etc|proc|root|windows|winnt)[/\x5c]\S{1,60}\s*$]==],
   } },

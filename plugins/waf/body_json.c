@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// JSON bodies: strict (RFC 8259), one pass, every scalar an argument named by its path.
+// JSON bodies: strict (RFC 8259), one pass, every scalar an argument named by its path. For the
+// profile for APIs, documents of JSON that an argument holds: their texts.
 #include "waf/waf.h"
+
+enum { INNER_DEPTH_MAX = 32 };
 
 struct level {
     size_t prefix_n; // length of the path when this level was entered
@@ -16,6 +19,7 @@ struct json {
     size_t key_n; // length of the last key on it
     struct level *levels;
     size_t depth, depth_max;
+    bool is_inner; // within an argument: what is wrong is no error of the body
 };
 
 enum { CUT_BYTES = 12 }; // the longest that has to be seen whole: "\\ud83d\\ude00"
@@ -23,12 +27,12 @@ enum { CUT_BYTES = 12 }; // the longest that has to be seen whole: "\\ud83d\\ude
 // Whether we are where the limit of inspection cut the body off: what is wrong there is the cut's.
 static bool at_cut(const struct json *j)
 {
-    return j->tx->body_over_limit && j->end - j->p < CUT_BYTES;
+    return !j->is_inner && j->tx->body_over_limit && j->end - j->p < CUT_BYTES;
 }
 
 static bool fail(struct json *j, const char *what)
 {
-    if (at_cut(j)) {
+    if (j->is_inner || at_cut(j)) {
         return false;
     }
     waf_body_error(j->tx, "JSON parsing error: %s at offset %zu", what,
@@ -63,8 +67,19 @@ static void path_push(struct json *j, struct waf_str key)
 
 static void emit(struct json *j, struct waf_str value)
 {
+    if (j->is_inner && j->tx->args.n >= j->tx->rules->options.arguments_limit) {
+        return;
+    }
     waf_arg_add(j->tx, waf_dup(&j->tx->arena, (struct waf_str){j->path, j->path_n}), value,
                 WAF_FROM_JSON);
+}
+
+// A number, a word: within an argument only for the name that it has.
+static void emit_bare(struct json *j, struct waf_str value)
+{
+    if (!j->is_inner || (j->depth > 0 && !j->levels[j->depth - 1].is_array)) {
+        emit(j, value);
+    }
 }
 
 static size_t utf8_put(char *d, unsigned c)
@@ -256,7 +271,7 @@ static bool read_number(struct json *j)
             return fail(j, "bad number");
         }
     }
-    emit(j, (struct waf_str){start, (size_t)(j->p - start)});
+    emit_bare(j, (struct waf_str){start, (size_t)(j->p - start)});
     return true;
 }
 
@@ -267,7 +282,7 @@ static bool read_word(struct json *j, const char *word, struct waf_str value)
         return fail(j, "unknown word");
     }
     j->p += n;
-    emit(j, value);
+    emit_bare(j, value);
     return true;
 }
 
@@ -373,7 +388,8 @@ static enum step read_after(struct json *j, bool *over)
     skip_blanks(j);
     if (j->depth == 0) {
         *over = true;
-        return j->p == j->end || fail(j, "something after the value") ? STEP_AFTER : STEP_FAIL;
+        return j->is_inner || j->p == j->end || fail(j, "something after the value") ? STEP_AFTER
+                                                                                     : STEP_FAIL;
     }
     struct level *l = &j->levels[j->depth - 1];
     if (j->p < j->end && *j->p == ',') {
@@ -391,18 +407,45 @@ static enum step read_after(struct json *j, bool *over)
     return STEP_FAIL;
 }
 
+static bool read_document(struct json *j)
+{
+    enum step step = STEP_VALUE;
+    bool over = false;
+    while (step != STEP_FAIL && !over) {
+        step = step == STEP_VALUE ? read_value(j) : read_after(j, &over);
+    }
+    return step != STEP_FAIL;
+}
+
 void waf_body_json(struct waf_tx *tx, struct waf_str body)
 {
     struct json j = {.tx = tx, .p = body.p, .end = body.p + body.n, .path_cap = 256};
-    bool over = false;
     if (body.n == 0) {
         return;
     }
     j.depth_max = tx->rules->options.json_depth;
     j.levels = waf_alloc(&tx->arena, sizeof *j.levels * (j.depth_max + 1));
     j.path = waf_alloc(&tx->arena, j.path_cap);
-    enum step step = STEP_VALUE;
-    while (step != STEP_FAIL && !over) {
-        step = step == STEP_VALUE ? read_value(&j) : read_after(&j, &over);
+    (void)read_document(&j);
+}
+
+struct waf_str waf_json_inner(struct waf_tx *tx, struct waf_str name, struct waf_str text)
+{
+    struct level levels[INNER_DEPTH_MAX + 1];
+    struct json j = {.tx = tx,
+                     .p = text.p,
+                     .end = text.p + text.n,
+                     .path_cap = name.n + 128,
+                     .path_n = name.n,
+                     .levels = levels,
+                     .depth_max = INNER_DEPTH_MAX,
+                     .is_inner = true};
+    j.path = memcpy(waf_alloc(&tx->arena, j.path_cap), name.p, name.n);
+    const char *left = text.p;
+    while (j.p < j.end && (*j.p == '{' || *j.p == '[') && read_document(&j)) {
+        skip_blanks(&j);
+        left = j.p;
+        j.path_n = name.n;
     }
+    return (struct waf_str){left, (size_t)(j.end - left)};
 }

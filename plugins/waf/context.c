@@ -7,6 +7,8 @@
 enum {
     DEPTH_MAX = 3,     // encodings inside one another
     BASE64_LEAST = 12, // shorter texts are names, ids, words
+    DATA_LABEL_MAX = 48,
+    BASE64_SHORT = 6, // .. but for what begins with a mark
 };
 
 void waf_context_xml(struct waf_tx *tx, struct waf_str body)
@@ -23,6 +25,8 @@ void waf_context_xml(struct waf_tx *tx, struct waf_str body)
         }
     }
 }
+
+static const struct waf_str PATH = {"url.path", 8};
 
 static bool is_letter(unsigned char c)
 {
@@ -68,12 +72,29 @@ static bool is_text(struct waf_str s)
     return has_mark;
 }
 
+// Few bytes are text by chance; that they begin with a mark as well, as what breaks out of something
+// does, they hardly are: "| id", "{{7*7}}".
+static bool begins_with_mark(struct waf_str s)
+{
+    int high = base64_digit(s.p[0]), low = base64_digit(s.p[1]);
+    unsigned char first = high < 0 || low < 0 ? 'a' : (unsigned char)(high << 2 | low >> 4);
+    return !waf_is_digit(first) && (first == '\'' || !is_letter(first));
+}
+
+// Base64 as it stands, or as the data of a URI: "data:text/html;base64,…".
 static bool base64_text(struct waf_tx *tx, struct waf_str s, struct waf_str *out)
 {
+    static const struct waf_str LABEL = {";base64,", 8};
+    if (s.n > 5 && memcmp(s.p, "data:", 5) == 0 && !waf_is_data_image(s)) {
+        size_t within = s.n < DATA_LABEL_MAX ? s.n : DATA_LABEL_MAX;
+        const char *at = memmem(s.p, within, LABEL.p, LABEL.n);
+        size_t skipped = at == NULL ? 0 : (size_t)(at - s.p) + LABEL.n;
+        s = (struct waf_str){s.p + skipped, s.n - skipped};
+    }
     while (s.n > 0 && s.p[s.n - 1] == '=') {
         s.n--;
     }
-    if (s.n < BASE64_LEAST || s.n % 4 == 1) {
+    if (s.n < BASE64_SHORT || s.n % 4 == 1 || (s.n < BASE64_LEAST && !begins_with_mark(s))) {
         return false;
     }
     for (size_t i = 0; i < s.n; i++) {
@@ -144,11 +165,34 @@ static void add_parts(struct waf_tx *tx, struct waf_str name, const struct waf_v
     }
 }
 
+// What decides what a value is: of a path, what its first segments lead to that are names alone.
+static struct waf_str decisive_part(struct waf_str name, struct waf_str path)
+{
+    if (name.p != PATH.p) {
+        return path;
+    }
+    size_t start = 0;
+    for (size_t i = 0; i < path.n; i++) {
+        char c = path.p[i];
+        bool is_up = c == '.' && i + 1 < path.n && path.p[i + 1] == '.';
+        if (is_up || (!is_letter((unsigned char)c) && !waf_is_digit((unsigned char)c) &&
+                      memchr("._-/", c, 4) == NULL)) {
+            break;
+        }
+        start = c == '/' ? i + 1 : start;
+    }
+    return (struct waf_str){path.p + start, path.n - start};
+}
+
 static void add(struct waf_tx *tx, struct waf_str name, struct waf_str value,
                 enum waf_origin origin)
 {
     struct waf_vec parts = {0};
-    bool apart = is_apart(tx, name, value, origin, &parts);
+    struct waf_str decisive = decisive_part(name, value), inner;
+    if (percent_text(tx, decisive, &inner)) {
+        decisive = inner;
+    }
+    bool apart = is_apart(tx, name, decisive, origin, &parts);
     if (tx->args.n < tx->rules->options.arguments_limit) {
         struct waf_arg *a = waf_push(&tx->arena, &tx->args, sizeof *a);
         *a = (struct waf_arg){.name = waf_text_new(tx, name, WAF_REQUEST),
@@ -161,6 +205,24 @@ static void add(struct waf_tx *tx, struct waf_str name, struct waf_str value,
     }
 }
 
+// The name below `name` of the text whose quote is at `at`: what stands before it with a colon, as in
+// GraphQL's "user(name: \"x\")".
+static struct waf_str name_before(struct waf_tx *tx, struct waf_str name, struct waf_str s,
+                                  size_t at)
+{
+    while (at > 0 && waf_is_space((unsigned char)s.p[at - 1])) {
+        at--;
+    }
+    size_t end = at > 0 && s.p[at - 1] == ':' ? at - 1 : 0, start = end;
+    while (start > 0 && (is_letter((unsigned char)s.p[start - 1]) || s.p[start - 1] == '_' ||
+                         waf_is_digit((unsigned char)s.p[start - 1]))) {
+        start--;
+    }
+    return start == end ? name
+                        : waf_printf(&tx->arena, "%.*s.%.*s", (int)name.n, name.p,
+                                     (int)(end - start), s.p + start);
+}
+
 // Each quoted text of a document as an argument, without its quotes.
 static void add_strings(struct waf_tx *tx, struct waf_str name, struct waf_str s,
                         enum waf_origin origin)
@@ -169,19 +231,43 @@ static void add_strings(struct waf_tx *tx, struct waf_str name, struct waf_str s
         if (s.p[i] != '"') {
             continue;
         }
+        struct waf_str own = name_before(tx, name, s, i);
         size_t start = ++i;
         while (i < s.n && s.p[i] != '"') {
             i += s.p[i] == '\\' && i + 1 < s.n ? 2 : 1;
         }
         size_t stop = i < s.n ? i : s.n;
-        add(tx, name, (struct waf_str){s.p + start, stop - start}, origin);
+        add(tx, own, (struct waf_str){s.p + start, stop - start}, origin);
     }
 }
 
 static bool is_json(struct waf_str s)
 {
-    return s.n > 4 && ((s.p[0] == '{' && s.p[1] == '"') ||
-                       (s.p[0] == '[' && (s.p[1] == '"' || s.p[1] == '{')));
+    size_t i = 1;
+    while (i < s.n && waf_is_space((unsigned char)s.p[i])) {
+        i++;
+    }
+    return s.n > 4 && i < s.n &&
+           ((s.p[0] == '{' && s.p[i] == '"') ||
+            (s.p[0] == '[' && (s.p[i] == '"' || s.p[i] == '{')));
+}
+
+// The texts of JSON under their paths below `name`; what is left where it ends early, as one more
+// value of that name.
+static void add_json(struct waf_tx *tx, struct waf_str name, struct waf_str s,
+                     enum waf_origin origin)
+{
+    struct waf_str left = s;
+    if (tx->inner_depth < DEPTH_MAX) {
+        tx->inner_depth++;
+        left = waf_json_inner(tx, name, s);
+        tx->inner_depth--;
+    }
+    if (left.n == s.n) {
+        add_strings(tx, name, s, origin); // of something alike
+    } else if (left.n > 0) {
+        add(tx, name, left, origin);
+    }
 }
 
 // A document of GraphQL: its own words and braces, none of the marks of other languages.
@@ -222,7 +308,7 @@ static void add_decoded(struct waf_tx *tx, struct waf_str name, struct waf_str v
             return;
         }
         if (is_json(inner)) {
-            add_strings(tx, name, inner, origin);
+            add_json(tx, name, inner, origin);
             return;
         }
         add(tx, name, inner, origin);
@@ -234,9 +320,14 @@ void waf_context_arg(struct waf_tx *tx, struct waf_arg *arg)
 {
     struct waf_str name = arg->name->s, value = arg->value->s, inner;
     enum waf_origin origin = arg->origin;
-    if (is_graphql(value) || (is_json(value) && memmem(value.p, value.n, "\"$", 2) == NULL)) {
+    if (is_graphql(value)) {
         arg->is_prose = true;
         add_strings(tx, name, value, origin); // moves `arg`
+        return;
+    }
+    if (is_json(value) && memmem(value.p, value.n, "\"$", 2) == NULL) {
+        arg->is_prose = true;
+        add_json(tx, name, value, origin); // moves `arg`
         return;
     }
     struct waf_vec parts = {0};
@@ -294,16 +385,15 @@ void waf_context_request(struct waf_tx *tx)
         while (i < path.n && path.p[i] != '/') {
             i++;
         }
-        add_decoded(tx, WAF_LIT("url.path"), (struct waf_str){path.p + start, i - start},
-                    WAF_FROM_QUERY);
+        add_decoded(tx, PATH, (struct waf_str){path.p + start, i - start}, WAF_FROM_QUERY);
     }
     struct waf_str whole = {path.p + (path.n > 0), path.n - (path.n > 0)}, inner;
     if (whole.n > 0) {
-        add(tx, WAF_LIT("url.path"), whole, WAF_FROM_QUERY);
+        add(tx, PATH, whole, WAF_FROM_QUERY);
         if (percent_text(tx, whole, &inner) && memchr(inner.p, '/', inner.n) != NULL) {
-            add_decoded(tx, WAF_LIT("url.path"), whole, WAF_FROM_QUERY);
+            add_decoded(tx, PATH, whole, WAF_FROM_QUERY);
         } else if (memchr(whole.p, '/', whole.n) != NULL && base64_text(tx, whole, &inner)) {
-            add_decoded(tx, WAF_LIT("url.path"), whole, WAF_FROM_QUERY);
+            add_decoded(tx, PATH, whole, WAF_FROM_QUERY);
         }
     }
     for (uint32_t i = 0; i < tx->headers.n; i++) {

@@ -5,7 +5,10 @@
 
 #include <stdio.h>
 
-enum { TAG_NAME_MAX = 32 };
+enum {
+    TAG_NAME_MAX = 32,
+    CALL_MAX = 80, // bytes of a handler that calls what its page has
+};
 
 struct markup {
     struct waf_tx *tx;
@@ -110,6 +113,69 @@ static bool is_harmless_style(struct waf_str v)
     return true;
 }
 
+// The end of a text in quotes that begins at `i`, of letters, digits and the marks of ids, paths and
+// selectors; 0 where it is none.
+static size_t plain_quotation_end(struct waf_str v, size_t i)
+{
+    char quote = v.p[i++];
+    while (i < v.n && (is_name_byte(v.p[i]) || memchr(" ./#,", v.p[i], 5) != NULL)) {
+        i++;
+    }
+    return i < v.n && v.p[i] == quote ? i : 0;
+}
+
+// What a handler of a page does: calls of the page's own functions and of methods, with plain
+// arguments: "toggle(this, 'menu'); return false". What is injected has no function there to call,
+// and reaches for one that every browser has.
+static bool is_page_call(struct waf_str v)
+{
+    static const char REACHES[] =
+        " alert confirm prompt eval fetch import function location cookie domain constructor atob "
+        "settimeout setinterval setimmediate write writeln open innerhtml outerhtml srcdoc src "
+        "href "
+        "insertadjacenthtml append appendchild prepend createelement setattribute xmlhttprequest "
+        "sendbeacon websocket postmessage execscript execcommand call apply bind throw new with in "
+        "of delete localstorage sessionstorage navigate assign replace submit name load ajax get "
+        "getscript post html string fromcharcode reflect object array if else while for do var let "
+        "const typeof instanceof await async ";
+    if (v.n == 0 || v.n > CALL_MAX) {
+        return false;
+    }
+    for (size_t i = 0; i < v.n;) {
+        size_t start = i;
+        while (i < v.n && (is_name_byte(v.p[i]) && v.p[i] != '-' && v.p[i] != ':')) {
+            i++;
+        }
+        if (i > start) {
+            if (WAF_IS_AMONG(REACHES, ((struct waf_str){v.p + start, i - start}))) {
+                return false;
+            }
+            continue;
+        }
+        if (v.p[i] == '\'' || v.p[i] == '"') {
+            i = plain_quotation_end(v, i);
+            if (i == 0) {
+                return false;
+            }
+        } else if (memchr("(),.; ", v.p[i], 6) == NULL) {
+            return false;
+        }
+        i++;
+    }
+    return true;
+}
+
+static bool is_own_script(struct waf_str v)
+{
+    static const struct waf_str ENDING = {".js", 3};
+    bool is_elsewhere = v.n < 4 || (v.p[0] == '/' && v.p[1] == '/');
+    for (size_t i = 0; i < v.n; i++) {
+        is_elsewhere |= !is_name_byte(v.p[i]) && v.p[i] != '/' && v.p[i] != '.';
+        is_elsewhere |= v.p[i] == ':' || (v.p[i] == '.' && i + 1 < v.n && v.p[i + 1] == '.');
+    }
+    return !is_elsewhere && waf_ieq((struct waf_str){v.p + v.n - 3, 3}, ENDING);
+}
+
 static void keep(struct markup *m, struct waf_str part)
 {
     if (part.n > 0) {
@@ -141,8 +207,14 @@ static bool is_harmless_attribute(struct markup *m, struct waf_str element, stru
     if (waf_ieq(element, WAF_LIT("link")) && waf_ieq(name, WAF_LIT("rel"))) {
         return WAF_IS_AMONG(LINKS, value) || waf_ieq(value, WAF_LIT("shortcut icon"));
     }
-    if (begins(name, "on") || WAF_IS_AMONG(RUNS, name)) {
+    if (waf_ieq(element, WAF_LIT("script")) && waf_ieq(name, WAF_LIT("src"))) {
+        return is_own_script(value);
+    }
+    if (WAF_IS_AMONG(RUNS, name)) {
         return false;
+    }
+    if (begins(name, "on")) {
+        return is_page_call(value);
     }
     if (waf_ieq(name, WAF_LIT("style"))) {
         return is_harmless_style(value);
@@ -150,6 +222,10 @@ static bool is_harmless_attribute(struct markup *m, struct waf_str element, stru
     if (WAF_IS_AMONG(REFERENCES, name)) {
         if (waf_ieq(element, WAF_LIT("iframe")) && !begins(value, "https://")) {
             return false;
+        }
+        if (waf_ieq(element, WAF_LIT("a")) && begins(value, "javascript:")) {
+            struct waf_str code = {value.p + 11, value.n - 11};
+            return is_page_call(code);
         }
         if (!is_harmless_reference(value)) {
             return false;
@@ -244,6 +320,23 @@ static bool read_declaration(struct markup *m)
     return true;
 }
 
+// What a template's engine puts in its place, "<%= user.name %>": a part, to be judged by itself.
+static bool read_insertion(struct markup *m)
+{
+    static const char *const MARKS[][2] = {{"<%", "%>"}, {"<?php ", "?>"}, {"<?=", "?>"}};
+    struct waf_str rest = {m->at, (size_t)(m->end - m->at)};
+    for (size_t i = 0; i < sizeof MARKS / sizeof MARKS[0]; i++) {
+        const char *close =
+            begins(rest, MARKS[i][0]) ? memmem(rest.p, rest.n, MARKS[i][1], 2) : NULL;
+        if (close != NULL) {
+            keep(m, (struct waf_str){rest.p, (size_t)(close + 2 - rest.p)});
+            m->at = close + 2;
+            return true;
+        }
+    }
+    return false;
+}
+
 // Up to the end tag: a style sheet that loads nothing.
 static bool read_content(struct markup *m, struct waf_str name)
 {
@@ -263,9 +356,21 @@ static bool read_content(struct markup *m, struct waf_str name)
     return false;
 }
 
+// The end of a script that holds nothing: what it is stands elsewhere.
+static bool read_empty_end(struct markup *m)
+{
+    static const char END[] = "</script>";
+    bool is_here = begins((struct waf_str){m->at, (size_t)(m->end - m->at)}, END);
+    m->at += is_here ? sizeof END - 1 : 0;
+    return is_here;
+}
+
 static bool read_tag(struct markup *m)
 {
     char next = m->at + 1 < m->end ? m->at[1] : ' ';
+    if ((next == '%' || next == '?') && read_insertion(m)) {
+        return true;
+    }
     if (next == '!' || next == '?') {
         return read_declaration(m);
     }
@@ -273,7 +378,8 @@ static bool read_tag(struct markup *m)
     m->at += is_end ? 2 : 1;
     struct waf_str name = name_at(m);
     bool is_style = waf_ieq(name, WAF_LIT("style"));
-    if (!is_style && !is_harmless_element(name)) {
+    bool is_script = !is_end && waf_ieq(name, WAF_LIT("script"));
+    if (!is_style && !is_script && !is_harmless_element(name)) {
         return false;
     }
     m->tags++;
@@ -282,7 +388,8 @@ static bool read_tag(struct markup *m)
         skip_space(m);
         return m->at < m->end && *m->at++ == '>';
     }
-    return read_attributes(m, name) && (!is_style || read_content(m, name));
+    return read_attributes(m, name) && (!is_style || read_content(m, name)) &&
+           (!is_script || read_empty_end(m));
 }
 
 // Text: an entity of the five that markup needs as what it stands for, but an angle as a gap: one

@@ -393,7 +393,7 @@ bool waf_is_command_line(struct waf_str s)
         i++;
     }
     struct waf_str tool = {s.p + start, i - start};
-    bool has_more = i + 2 < s.n;
+    bool has_more = i + 2 < s.n && s.p[i] == ' ';
     bool is_inline = has_more && s.p[i + 1] == '-' && strchr("cer", s.p[i + 2]) != NULL &&
                      (i + 3 == s.n || waf_is_space((unsigned char)s.p[i + 3]));
     return has_more && !is_inline && WAF_IS_AMONG(TOOLS, tool);
@@ -412,9 +412,11 @@ static bool is_page(struct waf_str s)
     return false;
 }
 
-// A filter of LDAP, whole: what is injected into one closes it and opens another.
+// A filter of LDAP, whole: what is injected into one closes it and opens another, compares constants, or
+// guesses a password.
 bool waf_is_directory_filter(struct waf_str s)
 {
+    static const struct waf_str SECRET = {"userpassword", 12};
     int depth = 0;
     if (s.n < 5 || s.p[0] != '(' || s.p[s.n - 1] != ')' || strchr("&|!", s.p[1]) == NULL) {
         return false;
@@ -423,7 +425,12 @@ bool waf_is_directory_filter(struct waf_str s)
         depth += s.p[i] == '(';
         depth -= s.p[i] == ')';
         bool is_early = depth == 0 && i + 1 < s.n;
-        if (is_early || s.p[i] == '\0' || strchr("\"`;<{$", s.p[i]) != NULL) {
+        struct waf_str next = {s.p + i + 1, s.n - i - 1};
+        bool is_constant = s.p[i] == '(' && next.n > 0 && waf_is_digit((unsigned char)next.p[0]);
+        bool is_secret = s.p[i] == '(' && next.n > SECRET.n &&
+                         waf_ieq((struct waf_str){next.p, SECRET.n}, SECRET);
+        if (is_early || is_constant || is_secret || s.p[i] == '\0' ||
+            strchr("\"`;<{$", s.p[i]) != NULL) {
             return false;
         }
     }

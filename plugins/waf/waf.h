@@ -417,6 +417,7 @@ struct waf_tx {
     struct waf_vec headers, response_headers; // struct waf_header
     struct waf_vec cookies;                   // struct waf_arg; read with the first list of them
     struct waf_vec args;                      // struct waf_arg
+    unsigned inner_depth;                     // documents around the one that is read
     bool query_is_unread;                     // no rule has asked for what it holds
     bool cookies_are_read;
     bool args_limited;
@@ -629,6 +630,9 @@ bool waf_is_harmless_markup(struct waf_tx *tx, struct waf_str s, struct waf_vec 
 bool waf_is_data_image(struct waf_str s);
 void waf_body_multipart(struct waf_tx *tx, struct waf_str body);
 void waf_body_json(struct waf_tx *tx, struct waf_str body);
+/// Texts of the documents of JSON that an argument begins with, as arguments named NAME.PATH.
+/// @return what is left behind the last whole one
+struct waf_str waf_json_inner(struct waf_tx *tx, struct waf_str name, struct waf_str text);
 void waf_body_xml(struct waf_tx *tx, struct waf_str body);
 
 // pm.c

@@ -105,7 +105,7 @@ describe("a value, as the profile for APIs sees it,", function()
     "data:text/html;base64,PHN2Zz4=", "{\"$where\": \"sleep(1)\"}",
     "a = 1 or 1=1", "a = a", "name = 'x' or sleep(5)", "name = 'x", "a = 1 -- b", "a = (select b)", "javascript:alert(1)",
     "1 = 1 and b = 2", "https://example.com/'\"<x>", "https://example.com/../../etc/passwd", "javascript://a?b=c",
-    "https://example.com/$(id)", "(&(uid=a))(|(uid=*)", "cd /tmp; cat /etc/passwd", "bash -c {echo,aQ==}|sh",
+    "https://example.com/$(id)", "(&(uid=a))(|(uid=*)", "(&(uid=a)(1=0))", "(|(cn=a)(userPassword=b))", "java\tscript:alert(1)", "cd /tmp; cat /etc/passwd", "bash -c {echo,aQ==}|sh",
     "| id", "|id|\n|x", "SELECT sleep(5) FROM a", "javascript:document.write(1)", "a\n; b\n",
   }
   for _, text in ipairs(machine) do
@@ -120,6 +120,8 @@ describe("a value, as the profile for APIs sees it,", function()
     "<img src=\"data:image/gif;base64,R0lGOD==\">", "<video controls src=\"/v.mp4\"></video>",
     "<saml:Issuer Version=\"2.0\">x</saml:Issuer>", "<p style=\"color: red\">1 < 2</p>",
     "<svg viewBox=\"0 0 1 1\"><path d=\"M0 0\"/></svg>", "<iframe src=\"https://example.com/\"></iframe>",
+    "<b onclick=\"menu.show(this, 'file-1'); return false\">y</b>", "<body onload=\"init()\">x", "<a href=\"javascript:history.back()\">y</a>",
+    "<script src=\"/js/app.js\"></script>", "<td><%= row.title %></td>", "<li><?= $row ?></li>",
   }
   for _, text in ipairs(harmless) do
     it("is harmless markup: " .. text, function()
@@ -129,6 +131,10 @@ describe("a value, as the profile for APIs sees it,", function()
   end
 
   local harmful = {
+    "<b onclick=\"alert(1)\">y</b>", "<b onclick=\"window.location.assign('x')\">y</b>", "<b onclick=\"a.href='x'\">y</b>",
+    "<b onclick=\"f`x`\">y</b>", "<b onclick=\"self['x'](1)\">y</b>", "<b onclick=\"top.eval('x')\">y</b>", "<b onclick=\"&#97;lert(1)\">y</b>",
+    "<script src=\"//example.com/a.js\"></script>", "<script src=\"https://example.com/a.js\"></script>", "<script src=\"/a.js\">x</script>",
+    "<script src=\"/jsonp?f=x.js\"></script>", "<script src=\"../a.js\"></script>", "<b>y</b></script>", "<a href=\"javascript:fetch(a)\">y</a>",
     "<script>x</script>", "<p onclick=x>y</p>", "<img/src=x/onerror=y>", "<img src=x onerror=y>",
     "<a href=\"javascript:x\">y</a>", "<a href=\"java&#115;cript:x\">y</a>", "<a href=\"\tjavascript:x\">y</a>",
     "<a href=\"data:text/html,x\">y</a>", "<svg><script>x</script></svg>", "<x:script>y</x:script>",
@@ -151,10 +157,65 @@ describe("a value, as the profile for APIs sees it,", function()
     assert.are.same({ 10, 11 }, all.ids)
   end)
 
-  it("is what a text of JSON holds", function()
-    local got = seen("application/x-www-form-urlencoded", "a=" .. ('{"b":"1;2","c":3}'):gsub("[^%w]",
-      function(c) return ("%%%02X"):format(c:byte()) end))
-    assert.equal("1;2", got[2] or got[1])
+  local collecting = assert(engine.load({ { text = RULES .. [[
+SecRule ARGS|ARGS_PROSE "@rx ." "id:20,phase:2,pass,nolog,setvar:'tx.all=%{tx.all}%{MATCHED_VAR_NAME}=%{MATCHED_VAR}|'"
+]] } }))
+
+  -- Every argument as "NAME=value".
+  local function all_of(content_type, body)
+    local got = engine.run(collecting, { method = "POST", uri = "/", body = body,
+      headers = { { "Host", "a" }, { "Content-Type", content_type } } }, nil, { get = { "all" } })
+    local all = {}
+    for name, value in got.vars.all:gmatch("ARGS[_PROSE]*:([^=]*)=([^|]*)|") do
+      all[name .. "=" .. value] = true
+    end
+    return all
+  end
+
+  local FORM = "application/x-www-form-urlencoded"
+
+  it("is each text of JSON in an argument, by its path, and what stands behind the JSON", function()
+    local all = all_of(FORM, 'a={"b":["x y",{"c":"\\u003cz"}],"__proto__":{"d":true}}')
+    assert.is_true(all["a.b.b=x y"])
+    assert.is_true(all["a.b.b.c=<z"])
+    assert.is_true(all["a.__proto__.d=true"])
+    assert.is_true(all_of(FORM, 'a={"b":"c"} ! ls')["a=! ls"])
+    assert.is_true(all_of(FORM, 'a={"b":"{\\"c\\":\\"d e\\"}"}')["a.b.c=d e"])
+  end)
+
+  it("is no error of the body where JSON in an argument is deep, broken or long", function()
+    for _, text in ipairs({ ('{"a":'):rep(5000), '{"a":"b', '["' .. ("a"):rep(10) .. '\1"]', '["x",' .. ('"y",'):rep(3000) .. '"z"]' }) do
+      local got = engine.run(collecting, { method = "POST", uri = "/", body = "a=" .. text,
+        headers = { { "Host", "a" }, { "Content-Type", FORM } } }, nil, { get = { "all" } })
+      assert.is_truthy(got.vars.all:find("a=", 1, true))
+    end
+  end)
+
+  it("is a short text in base64 where it begins with a mark", function()
+    assert.is_true(all_of("application/json", '{"a":"e3s3Kjd9fQ"}')["a={{7*7}}"])
+    assert.are.same({ ["a=active"] = true }, all_of("application/json", '{"a":"active"}'))
+    assert.is_true(all_of("application/json", '{"a":"data:text/html;base64,PHN2Zy9vbmxvYWQ9eD4="}')["a=<svg/onload=x>"])
+  end)
+
+  it("is a text of GraphQL by the argument that it is given for", function()
+    local all = all_of("application/json", json.encode({ query = '{ f(host: "a;b", tags: ["c;d"]) { id } }' }))
+    assert.is_true(all["query.host=a;b"])
+    assert.is_true(all["query=c;d"])
+  end)
+
+  it("is prose in a field of the head and in a path as in a body", function()
+    local function is_prose(uri, note)
+      local got = engine.run(rules, { method = "GET", uri = uri, headers = { { "Host", "a" }, { "X-Note", note } } })
+      for _, f in ipairs(got.fired) do
+        if f.id == 10 then
+          return f.value == "Bob;"
+        end
+      end
+      return #got.fired > 0
+    end
+    assert.is_true(is_prose("/", "What%27s%20%3Cb%3E%20for%20in%20a%20page%3F"))
+    assert.is_true(is_prose("/wiki/What%27s%20%3Cb%3E%20for%20in%20a%20page%3F", "Bob;"))
+    assert.is_false(is_prose("/a/..%2f..%2f;What%27s%20it%20for%20in%20a%20page", "please read it"))
   end)
 
   it("is looked at in time that grows with its length", function()
