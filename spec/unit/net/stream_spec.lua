@@ -34,7 +34,7 @@ describe("a plain stream", function()
     assert.is_true(net.turn_until(function()
       return b:text() == "GET / HTTP/1.1\r\n" and a:text() == "hello"
     end))
-    assert.equal(16, tonumber(C.moon_stream_bytes_out(a.c)))
+    assert.equal(16, tonumber(C.moon_stream_bytes_read(a.c)))
     assert.equal("again", a.result)
   end)
 

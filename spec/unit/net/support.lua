@@ -78,7 +78,7 @@ void moon_stream_abort(struct moon_stream *stream);
 const struct moon_tls_info *moon_stream_tls(struct moon_stream *stream);
 struct moon_slice moon_stream_client_pem(struct moon_stream *stream);
 int moon_stream_fd(const struct moon_stream *stream);
-uint64_t moon_stream_bytes_out(const struct moon_stream *stream);
+uint64_t moon_stream_bytes_read(const struct moon_stream *stream);
 
 struct moon_listen_address { char sa[128]; uint32_t len; char text[128];
   uint32_t mode; bool is_dual; };
