@@ -146,10 +146,28 @@ static enum moon_rc encode_kept(struct moon_exchange *x)
     return rc;
 }
 
+// A client that asks by the tag of what was compressed for it must not be given the origin's strong one,
+// by which it could join parts of the two (RFC 9110 §15.4.5).
+static void encode_not_modified(struct moon_exchange *x)
+{
+    const struct moon_field *etag = moon_fields_find(&x->response.fields, MOON_S("ETag"));
+    struct moon_slice asked = moon_fields_joined(&x->request.fields, MOON_S("If-None-Match"));
+    struct moon_slice one;
+    while (etag != NULL && moon_slice_next_element(&asked, &one)) {
+        if (!moon_slice_starts(one, MOON_S("W/")) ||
+            !moon_slice_is(moon_slice_from(one, 2), etag->value))
+            continue;
+        (void)(encode_add_vary(x) == MOON_OK && encode_weaken(x) == MOON_OK);
+        return;
+    }
+}
+
 void moon_encode_start(struct moon_exchange *x)
 {
     const struct moon_compression_conf *conf =
         x->ctx.leaf == NULL ? NULL : &x->ctx.leaf->compression;
+    if (conf != NULL && conf->is_on && x->response.status == 304)
+        encode_not_modified(x);
     if (conf == NULL || !conf->is_on || !encode_is_fit(x, conf) || encode_add_vary(x) != MOON_OK)
         return;
     enum moon_coding coding = encode_choose(x, conf);

@@ -69,6 +69,7 @@ struct moon_exchange {
     bool is_from_cache; // x->response came out of the store; there is no call to read from
     bool is_tunnel;     // after 101: bytes both ways
     bool is_grpc;
+    bool is_grpc_web;     // for browsers: trailers within the body
     bool is_grpc_error;   // the response is ours, told as gRPC tells it
     bool is_forwarding;   // a policy waits for the call's head
     bool are_fields_made; // the request has the fields that the gateway adds

@@ -99,9 +99,14 @@ void moon_grpc_start(struct moon_exchange *x)
 {
     const struct moon_fields *fields = &x->request.fields;
     const struct moon_field *type = moon_fields_find_id(fields, MOON_FIELD_CONTENT_TYPE);
-    if (type == NULL || !moon_slice_starts_nocase(type->value, MOON_S("application/grpc")))
+    static const char grpc[] = "application/grpc", web[] = "application/grpc-web";
+    if (type == NULL || !moon_slice_starts_nocase(type->value, moon_slice_text(grpc)))
         return;
-    x->is_grpc = true;
+    char next = type->value.len > sizeof(grpc) - 1 ? type->value.data[sizeof(grpc) - 1] : ';';
+    x->is_grpc_web = moon_slice_starts_nocase(type->value, moon_slice_text(web));
+    x->is_grpc = x->is_grpc_web || next == '+' || next == ';' || next == ' ';
+    if (!x->is_grpc)
+        return;
     const struct moon_field *timeout = moon_fields_find(fields, MOON_S("grpc-timeout"));
     int64_t ms = timeout == NULL ? 0 : grpc_timeout_ms(timeout->value);
     if (ms == 0)
@@ -142,6 +147,16 @@ static enum moon_rc grpc_add_status(struct moon_exchange *x, struct moon_fields 
                : rc;
 }
 
+// A client of gRPC-Web takes an answer for gRPC-Web only: in the form that it has sent.
+static struct moon_slice grpc_media_type(const struct moon_exchange *x)
+{
+    const struct moon_field *type =
+        moon_fields_find_id(&x->request.fields, MOON_FIELD_CONTENT_TYPE);
+    if (!x->is_grpc_web || type == NULL)
+        return MOON_S("application/grpc");
+    return moon_slice_trim(moon_slice(type->value.data, moon_slice_find(type->value, ';')));
+}
+
 void moon_grpc_map_response(struct moon_exchange *x)
 {
     struct moon_response *response = &x->response;
@@ -154,7 +169,7 @@ void moon_grpc_map_response(struct moon_exchange *x)
                              : x->ctx.error.reason.len > 0 ? x->ctx.error.reason
                                                            : moon_status_reason(response->status);
     if (grpc_add_status(x, fields, response->status, text) != MOON_OK ||
-        moon_fields_set(fields, MOON_S("Content-Type"), MOON_S("application/grpc")) != MOON_OK)
+        moon_fields_set(fields, MOON_S("Content-Type"), grpc_media_type(x)) != MOON_OK)
         return; // short of memory: the client maps the HTTP status itself
     response->status = 200;
     moon_buf_clear(&x->response_body);
@@ -164,7 +179,8 @@ void moon_grpc_map_response(struct moon_exchange *x)
 bool moon_grpc_cut(struct moon_exchange *x, enum moon_rc rc)
 {
     struct moon_fields trailers;
-    if (!x->is_grpc || x->request.version_major != 2)
+    // Trailers of gRPC-Web are a message, for which there is no place within one that is cut.
+    if (!x->is_grpc || x->is_grpc_web || x->request.version_major != 2)
         return false;
     moon_fields_init(&trailers, &x->arena);
     if (grpc_add_status(x, &trailers, moon_rc_status(rc), moon_slice_text(moon_rc_text(rc))) !=

@@ -54,6 +54,17 @@ describe("gRPC", function()
     assert.is_true(answer.is_whole)
   end
 
+  it("for browsers is answered as gRPC-Web, over either version of HTTP", function()
+    for _, form in ipairs { "application/grpc-web", "application/grpc-web+proto", "application/grpc-web-text" } do
+      local answer = gw:get("/refused/m", { method = "POST", body = "x",
+        headers = { ["Content-Type"] = form .. "; a=b" } })
+      assert.same({ 200, "16", form }, { answer.status, answer.headers["grpc-status"], answer.headers["content-type"] })
+    end
+    local answer = gw:get("/refused/m", { method = "POST", body = "x",
+      headers = { ["Content-Type"] = "application/grpcish" } })
+    assert.equal(401, answer.status)
+  end)
+
   it("reaches the backend with TE: trailers", function()
     local answer = call("/svc/m")
     assert.equal("\0\0\0\0\1x", answer.body)
