@@ -716,7 +716,7 @@ void redis_conn_move(struct redis_conn *conn, const struct moon_redis_address *a
     conn->address = *address;
     conn->next_address = 0;
     if (conn->state != REDIS_DOWN)
-        conn_fail(conn, "is not used any more: another one leads");
+        conn_fail(conn, "is not used any more: another one is");
     redis_conn_wake(conn);
 }
 

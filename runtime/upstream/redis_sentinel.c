@@ -18,13 +18,15 @@ struct redis_sentinel {
     size_t next; // of the addresses
     struct moon_timer poll;
     bool is_asking;
+    bool is_ignorant;     // the one that was asked does not know the master
+    bool is_unknown_told; // which is in the log
 };
 
 static void sentinel_move(struct redis_sentinel *s, struct moon_slice host, struct moon_slice port)
 {
     struct moon_redis_address address = {0};
     int64_t n;
-    if (!moon_slice_copy_text(host, address.host, sizeof(address.host)) ||
+    if (host.len == 0 || !moon_slice_copy_text(host, address.host, sizeof(address.host)) ||
         !moon_slice_number(port, &n) || n < 1 || n > 65535) {
         moon_log_warn("redis: a Sentinel names no usable address for master %s",
                       s->redis->conf.master_name);
@@ -44,10 +46,14 @@ static void sentinel_told(void *owner, enum moon_rc rc, const struct moon_redis_
     s->is_asking = false;
     if (rc != MOON_OK)
         return;
-    if (reply->type == MOON_REDIS_ARRAY && reply->count == 2)
+    if (reply->type == MOON_REDIS_ARRAY && reply->count == 2) {
+        s->is_unknown_told = false;
         sentinel_move(s, reply->elements[0]->text, reply->elements[1]->text);
-    else
-        moon_log_warn("redis: a Sentinel knows no master named %s", s->redis->conf.master_name);
+    } else {
+        if (!s->is_unknown_told)
+            moon_log_warn("redis: a Sentinel knows no master named %s", s->redis->conf.master_name);
+        s->is_unknown_told = s->is_ignorant = true;
+    }
 }
 
 static void sentinel_send(struct redis_sentinel *s, struct redis_conn *conn, int argc,
@@ -71,12 +77,23 @@ static void sentinel_ask(struct redis_sentinel *s)
         sentinel_send(s, s->asker, 3, argv, sentinel_told);
 }
 
+// One that was set up anew, or for another master, is no better than one that is down.
+static void sentinel_pass_on(struct redis_sentinel *s)
+{
+    const struct moon_redis_conf *conf = &s->redis->conf;
+    s->is_ignorant = false;
+    redis_conn_move(s->asker, &conf->addresses[(s->next + 1) % conf->address_count]);
+}
+
 static void sentinel_poll(struct moon_timer *timer)
 {
     struct redis_sentinel *s = timer->owner;
     bool is_calm = s->redis->conn->state == REDIS_READY;
     moon_timer_set(timer, is_calm ? SENTINEL_CALM_MS : SENTINEL_WORRY_MS);
-    sentinel_ask(s);
+    if (s->is_ignorant)
+        sentinel_pass_on(s);
+    else
+        sentinel_ask(s);
 }
 
 void redis_sentinel_doubt(struct redis_sentinel *s)

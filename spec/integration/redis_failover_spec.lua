@@ -101,6 +101,19 @@ describe("redis", function()
   end
 
   describe("Sentinel", function()
+    it("that does not know the master is passed over for the next one", function()
+      local master = start { tcp = true }
+      local ports = {}
+      for i, name in ipairs { "other", "main" } do
+        ports[i] = start { tcp = true, arguments = "--sentinel",
+          conf = ("sentinel monitor %s 127.0.0.1 %d 1\n"):format(name, master.port) }.port
+      end
+      redis = support.redis(("redis+sentinel://127.0.0.1:%d,127.0.0.1:%d/main"):format(ports[1], ports[2]),
+        PATIENT.redis)
+      assert.is_true(redis:ready(5000))
+      assert.equal(1, select(2, redis:call { "INCR", "n" }))
+    end)
+
     it("names the master, and the new one after it has died", function()
       local master = start { tcp = true }
       local replica = start { tcp = true,
