@@ -19,6 +19,9 @@ if not has_core then
     is_act = function()
       return false
     end,
+    act = function()
+      return nil
+    end,
   }
 end
 
@@ -183,13 +186,43 @@ local function call(entry, section, name, is_nested)
   return text .. (" if r then return r, %d end"):format(name.line)
 end
 
+-- A policy whose `prepare` says so (`native`) is done by C alone in a section, or by its Lua function
+-- where C declines. The runtime itself calls those that a chain begins with, which may wait as well.
+local function act_of(entry, section, may_wait)
+  local listing = entry.listing
+  if listing.when or type(listing.own) ~= "table" then
+    return nil
+  end
+  local native = rawget(listing.own, "native")
+  local act = type(native) == "table" and rawget(native, section)
+  return core.is_act(act, may_wait) and { object = act, product = entry.product } or nil
+end
+
+--- The acts that follow each other, by the place in the chain of the first of them; and by place, of
+--- which run a policy is and as which.
+local function runs_of(entries, section)
+  local runs, of, run = {}, {}, nil
+  for i, entry in ipairs(entries) do
+    local act = act_of(entry, section, false)
+    if not act then
+      run = nil
+    else
+      run = run or { first = i }
+      run[#run + 1] = act
+      runs[run.first], of[i] = run, run
+    end
+  end
+  return runs, of
+end
+
 --- Generates the source of a chain. Line 1 opens the function; entries follow, one a line.
 ---@return string source
 ---@return any[] values what its names stand for
 ---@return table<integer, moongate.ChainEntry> by_line
 function M.generate(entries, section, is_nested)
   local out, values, by_line = {}, {}, {}
-  local uses_names = #entries * 3 + 3 <= MAX_UPVALUES
+  local runs, run_of = runs_of(entries, section)
+  local uses_names = #entries * 4 + 4 <= MAX_UPVALUES
   local names, line, product_line = {}, 1, nil
 
   local function bind(value, name)
@@ -204,10 +237,16 @@ function M.generate(entries, section, is_nested)
 
   for i, entry in ipairs(entries) do
     local listing = entry.listing
-    if entry.product and not product_line then
+    if entry.product and not run_of[i] and not product_line then
       out[#out + 1] = "local q = ctx.product q = q and q.name"
       line = line + 1
       product_line = line
+      by_line[line] = entry
+    end
+    if runs[i] then
+      out[#out + 1] = ("d = act(%s, 1, ctx)"):format(bind(core.acts(runs[i]), "a" .. i))
+      line = line + 1
+      runs[i].name = uses_names and "a" .. i or ("P[%d]"):format(#values)
       by_line[line] = entry
     end
     line = line + 1
@@ -220,13 +259,18 @@ function M.generate(entries, section, is_nested)
       text = ("if %s(ctx) then %s end"):format(bind(listing.when, "w" .. i), text)
     end
     text = ("at[1] = %d %s"):format(place_number(listing), text)
-    if entry.product then
+    local run = run_of[i]
+    if entry.product and not run then
       text = ("if q == %q then %s end"):format(entry.product, text)
+    elseif run then -- the act was the caller's, and has declined
+      local place = i - run.first + 1
+      text = ("if d == %d then %s%s end"):format(place, text,
+        place < #run and (" d = act(%s, %d, ctx)"):format(run.name, place + 1) or "")
     end
     out[#out + 1] = text
     by_line[line] = entry
   end
-  local head = ("local P, at, guard, guard_function, place = ... %sreturn function(ctx) local r")
+  local head = ("local P, at, guard, guard_function, place, act = ... %sreturn function(ctx) local r, d")
     :format(concat(names))
   return head .. "\n" .. concat(out, "\n") .. "\nend\n", values, by_line
 end
@@ -245,7 +289,7 @@ local function compile(entries, section, is_nested)
     end
     return r
   end
-  return chunk(values, core.at, guard, guard_function, place), source, name
+  return chunk(values, core.at, guard, guard_function, place, core.act), source, name
 end
 
 -- What an act declines is rare: the chain from there on is compiled when it is first called.
@@ -257,29 +301,18 @@ local function from(entries, first, section)
   end
 end
 
--- A policy whose `prepare` says so (`native`) is done by C alone in a section, or by its Lua function
--- where C declines. Where a chain begins with such policies, the runtime calls them itself.
-local function act_of(entry, section)
-  local listing = entry.listing
-  if listing.when or type(listing.own) ~= "table" then
-    return nil
-  end
-  local native = rawget(listing.own, "native")
-  local act = type(native) == "table" and rawget(native, section)
-  return core.is_act(act) and act or nil
-end
-
 --- Takes the acts at the front of a chain.
 ---@return moongate.ChainAct[] acts
 ---@return moongate.ChainEntry[] rest
 local function split(entries, section)
   local acts = {}
   for i, entry in ipairs(entries) do
-    local object = act_of(entry, section)
-    if not object then
+    local act = act_of(entry, section, true)
+    if not act then
       break
     end
-    acts[i] = { object = object, product = entries[i].product, instead = from(entries, i, section) }
+    act.instead = from(entries, i, section)
+    acts[i] = act
   end
   if #acts == 0 then
     return acts, entries

@@ -227,7 +227,7 @@ static int ctx_push_vars(lua_State *L, struct moon_ctx *x)
     return 1;
 }
 
-bool moon_ctx_keep_note(struct moon_ctx *x, const char *name, const char *text, double number)
+static bool ctx_keep_note(struct moon_ctx *x, const char *name, const char *text, double number)
 {
     struct moon_note *note = x->notes;
     while (note != NULL && note->name != name)
@@ -251,9 +251,19 @@ void moon_ctx_note(lua_State *L, struct moon_ctx *x, const char *name, const cha
     if (ctx_push_cached(L, x, MOON_SLOT_VARS)) {
         ctx_set_note(L, name, text, number);
         lua_pop(L, 1);
-    } else if (!moon_ctx_keep_note(x, name, text, number)) {
+    } else if (!ctx_keep_note(x, name, text, number)) {
         moon_raise_full(L);
     }
+}
+
+bool moon_ctx_keep_note(struct moon_ctx *x, const char *name, const char *text, double number)
+{
+    if (!moon_ctx_is_in_lua(x, MOON_SLOT_VARS))
+        return ctx_keep_note(x, name, text, number);
+    if (x->script->acting == NULL)
+        return false;
+    moon_ctx_note(x->script->acting, x, name, text, number);
+    return true;
 }
 
 // What an act has accepted becomes a table when a policy asks for it first.

@@ -84,7 +84,8 @@ struct moon_script {
     size_t idle_runner_count;
     struct moon_key_memo key_memo[MOON_KEY_MEMOS]; // subscription keys seen lately
     struct moon_name_memo name_memo[MOON_NAME_MEMOS];
-    struct moon_ctx *current;  // whose section runs now
+    struct moon_ctx *current; // whose section runs now
+    lua_State *acting; // the chain that has acts done; NULL: the runtime has, and nothing may raise
     struct moon_runner *shown; // whose `ctx` answers at once: that of `current`, or of the last one
     int handle_metatables[MOON_HANDLE_COUNT]; // registry references
     int slot_keys[MOON_SLOT_COUNT];           // the same; ctx.c
@@ -201,7 +202,7 @@ MUST_CHECK bool moon_ctx_remove_query(struct moon_ctx *x, struct moon_slice want
 void moon_ctx_note(lua_State *L, struct moon_ctx *x, const char *name, const char *text,
                    double number);
 
-/// The same for acts, as long as no policy has asked for ctx.vars. @return false when the arena is full
+/// The same for acts. @return false where Lua has to do it, or the arena is full
 MUST_CHECK bool moon_ctx_keep_note(struct moon_ctx *x, const char *name, const char *text,
                                    double number);
 
@@ -284,6 +285,15 @@ int moon_ctx_drop_response(lua_State *L);
 
 /// Makes objects of a metatable, which is on top of the stack, acts of policies.
 void moon_act_register(lua_State *L, moon_act_fn *run);
+
+/// The same for acts that may wait, or end their section: they are done at the front of a chain only.
+void moon_act_register_waiting(lua_State *L, moon_act_fn *run);
+
+/// Adds what chains need of acts to moongate.chain.core, which lies on top of the stack.
+void moon_acts_register(lua_State *L);
+
+/// Whether an act is for the exchange's caller, too.
+bool moon_act_is_meant(const struct moon_act *act, struct moon_ctx *x);
 
 /// Makes a metatable whose objects are acts and nothing else.
 void moon_act_new_class(lua_State *L, const char *name, moon_act_fn *run);

@@ -437,45 +437,6 @@ static enum moon_run run_go_on(struct moon_ctx *x, int args)
 
 // ---- acts --------------------------------------------------------------------------------------
 
-static const char run_act_field[] = "__act";
-
-void moon_act_register(lua_State *L, moon_act_fn *run)
-{
-    lua_pushlightuserdata(L, (void *)(uintptr_t)run);
-    lua_setfield(L, -2, run_act_field);
-}
-
-void moon_act_new_class(lua_State *L, const char *name, moon_act_fn *run)
-{
-    luaL_newmetatable(L, name);
-    lua_pushliteral(L, "act");
-    lua_setfield(L, -2, "__metatable");
-    moon_act_register(L, run);
-    lua_pop(L, 1);
-}
-
-void moon_keep_with(lua_State *L, int count)
-{
-    lua_createtable(L, count, 0);
-    for (int i = 1; i <= count; i++) {
-        lua_pushvalue(L, i);
-        lua_rawseti(L, -2, i);
-    }
-    lua_setfenv(L, -2);
-}
-
-bool moon_act_read(lua_State *L, int index, struct moon_act *act)
-{
-    const void *object = lua_touserdata(L, index);
-    if (object == NULL || luaL_getmetafield(L, index, run_act_field) == 0)
-        return false;
-    uintptr_t run = (uintptr_t)lua_touserdata(L, -1);
-    lua_pop(L, 1);
-    act->run = (moon_act_fn *)run;
-    act->object = object;
-    return true;
-}
-
 enum moon_act_answer moon_act_wait(struct moon_ctx *x, void (*cancel)(void *op), void *op)
 {
     x->cancel = cancel;
@@ -486,21 +447,13 @@ enum moon_act_answer moon_act_wait(struct moon_ctx *x, void (*cancel)(void *op),
 
 static enum moon_run run_chain(struct moon_ctx *x, int chain);
 
-static bool run_is_meant(const struct moon_act *act, struct moon_ctx *x)
-{
-    if (act->product.len == 0)
-        return true;
-    moon_ctx_find_subscription(x);
-    return x->subscription != NULL && moon_slice_is(x->subscription->product, act->product);
-}
-
 // The section's acts that have not been begun, and what follows them.
 static enum moon_run run_acts(struct moon_ctx *x)
 {
     const struct moon_acts *acts = &x->leaf->acts[x->section];
     while (x->acts_begun < acts->count) {
         const struct moon_act *act = &acts->list[x->acts_begun++];
-        if (!run_is_meant(act, x))
+        if (!moon_act_is_meant(act, x))
             continue;
         switch (act->run(x, act->object)) {
         case MOON_ACT_GO_ON:

@@ -360,7 +360,7 @@ static int cache_open(lua_State *L)
     luaL_newmetatable(L, cache_rule_name);
     lua_pushliteral(L, "rule");
     lua_setfield(L, -2, "__metatable");
-    moon_act_register(L, cache_act);
+    moon_act_register_waiting(L, cache_act);
     lua_pop(L, 1);
     lua_newtable(L);
     luaL_register(L, NULL, cache_functions);

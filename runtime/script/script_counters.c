@@ -577,7 +577,8 @@ static enum moon_act_answer counters_gate_act(struct moon_ctx *x, const void *ob
     struct moon_slice text = {NULL, 0};
     char room[COUNTERS_CALLER_BYTES];
     enum counters_kind kind = gate->kind;
-    if (env->counters == NULL || moon_ctx_is_in_lua(x, MOON_SLOT_VARS))
+    bool is_noted = !moon_ctx_is_in_lua(x, MOON_SLOT_VARS) || x->script->acting != NULL;
+    if (env->counters == NULL || !is_noted)
         return MOON_ACT_DECLINES;
     if (kind == COUNTERS_BY_TEXT) {
         switch (moon_text_make(gate->text, x, &text)) {

@@ -31,25 +31,16 @@ static int place_name(lua_State *L)
     return 1;
 }
 
-/// is_act(value) -> boolean
-static int place_is_act(lua_State *L)
-{
-    struct moon_act act;
-    lua_pushboolean(L, moon_act_read(L, 1, &act));
-    return 1;
-}
-
 static int place_open(lua_State *L)
 {
     const struct moon_script *script = moon_script_of(L);
-    lua_createtable(L, 0, 3);
+    lua_createtable(L, 0, 5);
     lua_pushvalue(script->place_L, 1);
     lua_xmove(script->place_L, L, 1);
     lua_setfield(L, -2, "at");
     lua_pushcfunction(L, place_name);
     lua_setfield(L, -2, "name");
-    lua_pushcfunction(L, place_is_act);
-    lua_setfield(L, -2, "is_act");
+    moon_acts_register(L);
     return 1;
 }
 
