@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // XML bodies, by libxml2's push parser: the text of the root element and all attribute values.
 // Entities are never expanded and nothing is ever fetched: a declared one stands for nothing.
+#include "moongate/xml_bounds.h"
+
 #include "waf/waf.h"
 
 #include <libxml/SAX2.h>
@@ -8,13 +10,7 @@
 #include <libxml/xmlerror.h>
 #include <stdlib.h>
 
-enum {
-    DEPTH_MAX = 256,
-    TEXT_MAX = 16 * 1024 * 1024,
-    ATTRIBUTES_MAX = 256,   // of an element: libxml2 compares each with each
-    DECLARATIONS_MAX = 256, // of attributes, in a DTD: likewise
-    NAMESPACES_MAX = 512,   // declared around an element: it looks through all of them
-};
+enum { DEPTH_MAX = 256, TEXT_MAX = 16 * 1024 * 1024 };
 
 // libxml2 calls us back, so nothing in here may leave by the arena's longjmp: malloc is used.
 struct reader {
@@ -74,7 +70,7 @@ static void on_start(void *ctx, const xmlChar *name, const xmlChar *prefix, cons
     }
     r->namespaces[r->depth] = namespaces;
     r->namespaces_open += namespaces;
-    if (r->namespaces_open > NAMESPACES_MAX) {
+    if (r->namespaces_open > MOON_XML_NAMESPACES) {
         stop(ctx, r);
         return;
     }
@@ -218,43 +214,6 @@ static void take(struct waf_tx *tx, const struct reader *r)
     tx->xml_ok = true;
 }
 
-// Values between `at`, behind a '<', and the end of the tag or declaration, or the next '<', which no
-// value holds.
-static size_t values_of_tag(const char *at, const char *end)
-{
-    size_t n = 0;
-    char quote = '\0';
-    for (; at < end && *at != '<' && (quote != '\0' || *at != '>'); at++) {
-        if (quote != '\0') {
-            quote = *at == quote ? '\0' : quote;
-        } else if (*at == '"' || *at == '\'') {
-            quote = *at;
-            n++;
-        }
-    }
-    return n;
-}
-
-// Whether libxml2 reads it in time that grows with its length.
-static bool is_bounded(struct waf_str body)
-{
-    const char *at = body.p, *end = body.p + body.n;
-    size_t declared = 0;
-    while ((at = memchr(at, '<', (size_t)(end - at))) != NULL) {
-        at++;
-        // A comment, a section of text, an instruction: quotes in them are none.
-        bool is_text =
-            end - at > 2 && (at[0] == '?' || (at[0] == '!' && (at[1] == '-' || at[1] == '[')));
-        size_t n = is_text ? 0 : values_of_tag(at, end);
-        bool is_declaration = end - at > 2 && at[0] == '!' && at[1] == 'A';
-        declared += is_declaration ? n + 1 : 0;
-        if (n > ATTRIBUTES_MAX || declared > DECLARATIONS_MAX) {
-            return false;
-        }
-    }
-    return true;
-}
-
 void waf_body_xml(struct waf_tx *tx, struct waf_str body)
 {
     xmlSAXHandler sax;
@@ -262,7 +221,7 @@ void waf_body_xml(struct waf_tx *tx, struct waf_str body)
     if (body.n == 0) {
         return;
     }
-    if (!is_bounded(body)) {
+    if (!moon_xml_is_bounded(body.p, body.n)) {
         waf_body_error(tx, "XML parsing error: XML: an element or a DTD has too many attributes.");
         return;
     }

@@ -9,5 +9,5 @@ file(GLOB waf_engine_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/plugins/waf/*
 list(FILTER waf_engine_sources EXCLUDE REGEX "/plugin\\.c$")
 add_library(waf_unit SHARED ${waf_engine_sources})
 target_compile_options(waf_unit PRIVATE -fvisibility=default -fno-semantic-interposition)
-target_include_directories(waf_unit PRIVATE ${CMAKE_SOURCE_DIR}/plugins)
+target_include_directories(waf_unit PRIVATE ${CMAKE_SOURCE_DIR}/plugins ${CMAKE_SOURCE_DIR}/runtime/include)
 target_link_libraries(waf_unit PRIVATE -l:libmodsecurity.a PkgConfig::PCRE2 PkgConfig::LIBXML2 m)

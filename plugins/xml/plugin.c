@@ -2,9 +2,12 @@
 
 /// moongate.xml: documents as Lua tables, JSON as tables that keep its order, XSLT 1.0, XML Schema.
 
+#include "moongate/xml_bounds.h"
+
 #include "json/json.h"
 #include "xml/xml.h"
 
+#include <libxml/SAX2.h>
 #include <libxml/tree.h>
 #include <stdlib.h>
 #include <string.h>
@@ -54,6 +57,20 @@ static void xml_refuse_dtd(void *data, const xmlChar *name, const xmlChar *exter
     xmlStopParser(ctxt);
 }
 
+// Each prefix is looked for in all namespaces that are open.
+static void xml_start(void *data, const xmlChar *name, const xmlChar *prefix, const xmlChar *uri,
+                      int namespaces, const xmlChar **ns, int attributes, int defaulted,
+                      const xmlChar **values)
+{
+    xmlParserCtxtPtr ctxt = data;
+    if (ctxt->nsNr / 2 > MOON_XML_NAMESPACES) { // a prefix and an address each
+        ctxt->wellFormed = 0;
+        xmlStopParser(ctxt);
+        return;
+    }
+    xmlSAX2StartElementNs(data, name, prefix, uri, namespaces, ns, attributes, defaulted, values);
+}
+
 xmlDocPtr xml_read(struct moon_slice text, const char **why)
 {
     *why = "out of memory";
@@ -61,10 +78,15 @@ xmlDocPtr xml_read(struct moon_slice text, const char **why)
         *why = "the document is too large";
         return NULL;
     }
+    if (!moon_xml_is_bounded(text.data, text.len)) {
+        *why = "an element has too many attributes";
+        return NULL;
+    }
     xmlParserCtxtPtr ctxt = xmlNewParserCtxt();
     if (ctxt == NULL)
         return NULL;
     ctxt->sax->internalSubset = xml_refuse_dtd;
+    ctxt->sax->startElementNs = xml_start;
     xmlDocPtr doc = xmlCtxtReadMemory(ctxt, text.data, (int)text.len, NULL, NULL,
                                       XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING |
                                           XML_PARSE_NOCDATA | XML_PARSE_COMPACT);

@@ -79,6 +79,28 @@ describe("validate_content with xml_schema", function()
     end
   end)
 
+  it("refuses what libxml2 would read in the square of its length", function()
+    local function many(n, text)
+      local out = {}
+      for i = 1, n do
+        out[i] = text:format(i)
+      end
+      return table.concat(out)
+    end
+    local nested = {}
+    for i = 1, 150 do
+      nested[i] = "<a " .. many(200, 'xmlns:p' .. i .. 'x%d="u" ') .. ">"
+    end
+    for _, text in ipairs { "<order " .. many(60000, 'b%d="x" ') .. "/>",
+      table.concat(nested) .. ('<b p1x1:x="1"/>'):rep(20000) } do
+      local began = os.clock()
+      local status, told = ask("/xml", text)
+      assert.equal(400, status)
+      assert.is_true(os.clock() - began < 1)
+      assert.is_truthy(told:find("too many attributes", 1, true) or told:find("not well-formed", 1, true), told)
+    end
+  end)
+
   it("looks into SOAP envelopes of both versions", function()
     for _, space in ipairs { "http://schemas.xmlsoap.org/soap/envelope/",
       "http://www.w3.org/2003/05/soap-envelope" }
