@@ -156,7 +156,7 @@ local RULES = {
     [==[^[^(]{0,60}(?:\d|^[^a-z]{0,8})['\x22]?\)+\s*(?:and|or)\b.{1,80}(?:[=<>]|\blike\b)]==],
     [==[\bprocedure\s+analyse\s*\(]==],
     [==[^\s*-?\d+['\x22]?\)*\s+(?:order|group)\s+by\s*\(]==],
-    [==[^\s*-?\d+['\x22]?\)*\s+(?:x?or|and)\s+\(*[\d.][\d.+*/() -]*\s*[=<>]+\s*[\d.+*/() -]+(?:--.*|#.*)?$]==],
+    [==[^\s*-?\d+['\x22]?\)*\s+(?:x?or|and)\s+\(*[\d.][\d.+*/()\s-]*[=<>]+[\d.+*/()\s-]+(?:--|#|$)]==],
     [==[\bjson_(?:depth|extract|keys|length|valid|contains)\s*\(\s*['\x22]]==],
     [==[^[^'\x22]{0,80}['\x22]\)*[\s/*+]*(?:(?:x?or|and)\b|\|\||&&).{0,100}\(\s*select\b]==],
     [==[^[^'\x22]{0,80}['\x22]\)*\s*;\s*(?:copy|declare|exec|create|alter|drop|insert|update|delete|truncate|grant|shutdown|call)\s+\w]==],

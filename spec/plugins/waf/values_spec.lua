@@ -219,7 +219,8 @@ SecRule ARGS|ARGS_PROSE "@rx ." "id:20,phase:2,pass,nolog,setvar:'tx.all=%{tx.al
   end)
 
   it("is looked at in time that grows with its length", function()
-    for _, unit in ipairs({ "a ", "<p>", "<p a='", "&lt;", "`a` ", "- [ ] ", "<!--", "{\"a\":", "%41", "\\" }) do
+    for _, unit in ipairs({ "a ", "<p>", "<p a='", "&lt;", "`a` ", "- [ ] ", "<!--", "{\"a\":", "%41", "\\",
+      "{\"a\":\"", "%2541", "<b onclick=\"a(", "<% %>", "{ a(b: \"\" " }) do
       local text = unit:rep(math.floor(100000 / #unit))
       local started = os.clock()
       seen("application/json", json.encode({ a = text }))
