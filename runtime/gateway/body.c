@@ -205,13 +205,23 @@ void moon_body_pump_request(struct moon_exchange *x)
 
 static bool body_is_bodiless(const struct moon_exchange *x)
 {
-    return !x->is_tunnel && moon_response_is_bodiless(x->request.method, x->response.status);
+    return !x->is_tunnel && moon_response_is_bodiless(x->request.client_method, x->response.status);
+}
+
+// A policy made HEAD of the client's method: the client awaits a body, and the backend sends none.
+static bool body_is_withheld(const struct moon_exchange *x)
+{
+    return x->is_answered && !x->cache->is_serving && !x->is_tunnel && !body_is_bodiless(x) &&
+           moon_response_is_bodiless(x->request.method, x->response.status);
 }
 
 static void body_frame(struct moon_exchange *x)
 {
     if (body_is_bodiless(x)) {
-        if (x->is_response_kept && x->request.method == MOON_METHOD_HEAD && !x->is_answered)
+        bool is_own = x->is_response_kept && !x->is_answered;
+        if (is_own && x->response.status == 304) // of what is not here (RFC 9110 §8.6)
+            x->response.content_length = -1;
+        else if (is_own && x->request.client_method == MOON_METHOD_HEAD)
             x->response.content_length = (int64_t)moon_buf_len(&x->response_body);
         x->response.framing = MOON_FRAMING_NONE;
     } else if (x->is_grpc_error) {
@@ -220,6 +230,9 @@ static void body_frame(struct moon_exchange *x)
     } else if (x->is_response_kept) {
         x->response.framing = MOON_FRAMING_LENGTH;
         x->response.content_length = (int64_t)moon_buf_len(&x->response_body);
+    } else if (body_is_withheld(x)) {
+        x->response.framing = MOON_FRAMING_LENGTH;
+        x->response.content_length = 0;
     } else if (x->response.framing == MOON_FRAMING_CLOSE && !x->is_tunnel) {
         x->response.framing = MOON_FRAMING_CHUNKED;
     }
@@ -244,7 +257,7 @@ bool moon_body_awaits_response(struct moon_exchange *x)
     int64_t length = x->call.response.content_length;
     bool is_streamed = x->is_answered && !x->is_response_kept && !x->cache->is_serving &&
                        !x->is_tunnel && !x->is_grpc && !x->ctx.leaf->is_streaming &&
-                       !body_is_bodiless(x);
+                       !body_is_bodiless(x) && !body_is_withheld(x);
     return is_streamed && length > 0 && length <= BODY_AWAITED_BYTES &&
            moon_call_awaits(&x->call, length);
 }

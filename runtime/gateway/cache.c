@@ -731,7 +731,10 @@ void moon_cache_on_response(struct moon_exchange *x)
         moon_store_remove(moon_cache_seat(x), cache->key);
     moon_store_release(&cache->stale);
     cache_add_date(x);
-    if (cache->may_store)
+    // HEAD of GET or GET of HEAD, by a policy: the body does not come, or is not read.
+    bool is_changed = x->request.method != x->request.client_method &&
+                      (is_head || x->request.client_method == MOON_METHOD_HEAD);
+    if (cache->may_store && !is_changed)
         cache_store_response(x);
     moon_cache_add_status(x);
     if (cache->writer.seat != NULL &&

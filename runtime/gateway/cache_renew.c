@@ -88,7 +88,7 @@ static bool renew_request(struct moon_exchange *y, const struct moon_exchange *x
         x->cache->asked.arena != NULL ? &x->cache->asked : &x->request.fields;
     struct moon_fields fields = y->request.fields, trailers = y->request.trailers;
     y->request = x->request;
-    y->request.method = MOON_METHOD_GET;
+    y->request.method = y->request.client_method = MOON_METHOD_GET;
     y->request.method_name = MOON_S("GET");
     y->request.path = x->original_path;
     y->request.query = x->original_query;

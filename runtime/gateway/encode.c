@@ -173,7 +173,7 @@ void moon_encode_start(struct moon_exchange *x)
     enum moon_coding coding = encode_choose(x, conf);
     if (coding == MOON_CODING_NONE)
         return;
-    if (x->request.method == MOON_METHOD_HEAD) {
+    if (x->request.client_method == MOON_METHOD_HEAD) {
         encode_tell_head(x, coding);
         return;
     }

@@ -288,7 +288,7 @@ static enum moon_rc session_write_head(void *peer, const struct moon_response *r
     if (s->exchange->is_tunnel)
         moon_h1_body_init(&s->body, MOON_FRAMING_CLOSE, -1, NULL, false);
     moon_buf_init(&head, 1 << 20);
-    enum moon_rc rc = moon_h1_write_response(&head, response, s->exchange->request.method,
+    enum moon_rc rc = moon_h1_write_response(&head, response, s->exchange->request.client_method,
                                              s->client_minor, s->is_keep_alive);
     if (rc == MOON_OK)
         rc = session_write(s, moon_buf_slice(&head), data, is_last, NULL);
@@ -409,7 +409,8 @@ static void session_start_exchange(struct moon_session *s, enum moon_rc scanned,
         if (scanned != MOON_OK)
             head = session_refused_head(s, x);
         if (moon_slice_starts(head, MOON_S("HEAD ")))
-            x->request.method = MOON_METHOD_HEAD; // its answer has no body, whatever is wrong
+            x->request.client_method =
+                MOON_METHOD_HEAD; // its answer has no body, whatever is wrong
         moon_buf_clear(&s->in);
         moon_h1_body_init(&s->body, MOON_FRAMING_NONE, 0, NULL, false);
         moon_exchange_refuse(x, rc, head);

@@ -168,7 +168,7 @@ enum moon_rc moon_h1_parse_request(struct moon_request *request, struct moon_sli
     request->version_major = 1;
     request->version_minor = line.minor;
     request->method_name = line.method;
-    request->method = moon_method_parse(line.method);
+    request->method = request->client_method = moon_method_parse(line.method);
     request->target = line.target;
     rc = moon_h1_parse_fields(moon_slice_from(head, request->line.len + 2), &request->fields,
                               limits, &facts);

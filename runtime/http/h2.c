@@ -518,7 +518,8 @@ enum moon_rc moon_h2_write_head(struct moon_h2_stream *stream, const struct moon
     nghttp2_data_provider provider = {.source.ptr = stream, .read_callback = h2_read_source};
     if (stream->is_closed)
         return MOON_ERR_IO;
-    enum moon_method method = stream->request != NULL ? stream->request->method : MOON_METHOD_OTHER;
+    enum moon_method method =
+        stream->request != NULL ? stream->request->client_method : MOON_METHOD_OTHER;
     size_t n = h2_response_fields(nva, response, method, status, digits);
     if (n == 0)
         return MOON_ERR_LIMIT;

@@ -17,7 +17,7 @@ static enum moon_rc request_pseudo(struct moon_h2_stream *stream, struct moon_sl
     struct moon_request *request = stream->request;
     if (moon_slice_is(name, MOON_S(":method"))) {
         request->method_name = value;
-        request->method = moon_method_parse(value);
+        request->method = request->client_method = moon_method_parse(value);
     } else if (moon_slice_is(name, MOON_S(":path"))) {
         request->target = value;
     } else if (moon_slice_is(name, MOON_S(":authority"))) {
@@ -249,7 +249,7 @@ static enum moon_rc request_upgrade(struct moon_h2_stream *stream)
         return MOON_OK;
     if (!moon_slice_is(stream->protocol, MOON_S("websocket")))
         return MOON_ERR_METHOD;
-    request->method = MOON_METHOD_GET;
+    request->method = request->client_method = MOON_METHOD_GET;
     request->method_name = MOON_S("GET");
     request->framing = MOON_FRAMING_NONE;
     request->content_length = -1;

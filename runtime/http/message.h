@@ -36,6 +36,7 @@ enum moon_target_form { // RFC 9112 §3.2
 
 struct moon_request {
     enum moon_method method;
+    enum moon_method client_method; // as it came; policies change the other two
     struct moon_slice method_name;
     enum moon_target_form target_form;
     struct moon_slice target;    // as it came

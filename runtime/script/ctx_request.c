@@ -143,6 +143,8 @@ static void request_set_method(lua_State *L, struct moon_ctx *x)
     struct moon_slice name = moon_check_copy(L, 3, x);
     if (!moon_field_name_is_valid(name))
         luaL_error(L, "ctx.request.method: \"%s\" is no method", name.data);
+    if (moon_method_parse(name) == MOON_METHOD_CONNECT)
+        luaL_error(L, "ctx.request.method: CONNECT asks for a tunnel, and the gateway makes none");
     x->request->method_name = name;
     x->request->method = moon_method_parse(name);
 }

@@ -9,6 +9,7 @@ struct moon_fields {
 };
 struct moon_request {
   int method;
+  int client_method;
   struct moon_slice method_name;
   int target_form;
   struct moon_slice target, line, scheme, authority, host, path_raw, path, query;
