@@ -108,16 +108,9 @@ static void set_tx(struct waf_tx *tx, const struct waf_action *a)
     waf_cell_set(tx, c, value);
 }
 
-// The collection that a rule has opened; NULL: none has.
-static struct waf_record *record_of(struct waf_tx *tx, enum waf_var collection)
-{
-    int at = waf_store_index(collection);
-    return at < 0 ? NULL : tx->stores[at].record;
-}
-
 static void set_stored(struct waf_tx *tx, const struct waf_action *a)
 {
-    struct waf_record *r = record_of(tx, a->collection);
+    struct waf_record *r = waf_record_of(tx, a->collection);
     if (r == NULL) {
         return;
     }
@@ -134,7 +127,7 @@ static void set_stored(struct waf_tx *tx, const struct waf_action *a)
 
 static void expire(struct waf_tx *tx, const struct waf_action *a)
 {
-    struct waf_record *r = record_of(tx, a->collection);
+    struct waf_record *r = waf_record_of(tx, a->collection);
     if (r != NULL) {
         waf_record_expire(r, waf_expand(tx, a->name),
                           tx->now_s + waf_to_long(waf_expand(tx, a->value)));
@@ -143,7 +136,7 @@ static void expire(struct waf_tx *tx, const struct waf_action *a)
 
 static void deprecate(struct waf_tx *tx, const struct waf_action *a)
 {
-    struct waf_record *r = record_of(tx, a->collection);
+    struct waf_record *r = waf_record_of(tx, a->collection);
     if (r != NULL) {
         waf_record_deprecate(tx, r, waf_expand(tx, a->name), waf_expand(tx, a->value));
     }
@@ -152,11 +145,10 @@ static void deprecate(struct waf_tx *tx, const struct waf_action *a)
 static void init_collection(struct waf_tx *tx, const struct waf_action *a)
 {
     int at = waf_store_index(a->collection);
-    if (at < 0 || tx->stores[at].record != NULL) {
-        return;
+    if (at >= 0 && !tx->stores[at].is_open) {
+        tx->stores[at].is_open = true;
+        tx->stores[at].key = waf_expand(tx, a->value);
     }
-    tx->stores[at].key = waf_expand(tx, a->value);
-    tx->stores[at].record = waf_record_open(tx, a->collection, tx->stores[at].key);
 }
 
 static void remove_rules(struct waf_tx *tx, const struct waf_action *a)

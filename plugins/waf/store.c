@@ -97,7 +97,8 @@ static struct waf_str name_of(struct waf_tx *tx, enum waf_var collection, struct
     return (struct waf_str){p, head.n + key.n};
 }
 
-struct waf_record *waf_record_open(struct waf_tx *tx, enum waf_var collection, struct waf_str key)
+static struct waf_record *record_read(struct waf_tx *tx, enum waf_var collection,
+                                      struct waf_str key)
 {
     char bytes[WAF_RECORD_BYTES];
     struct waf_record *r = waf_alloc(&tx->arena, sizeof *r);
@@ -119,6 +120,18 @@ struct waf_record *waf_record_open(struct waf_tx *tx, enum waf_var collection, s
                                        .expires_s = s.expires_s};
     }
     return r;
+}
+
+struct waf_record *waf_record_of(struct waf_tx *tx, enum waf_var collection)
+{
+    int at = waf_store_index(collection);
+    if (at < 0 || !tx->stores[at].is_open) {
+        return NULL;
+    }
+    if (tx->stores[at].record == NULL) {
+        tx->stores[at].record = record_read(tx, collection, tx->stores[at].key);
+    }
+    return tx->stores[at].record;
 }
 
 static struct var *var_find(struct waf_record *r, struct waf_str name)

@@ -594,7 +594,7 @@ static void values_store(struct adder *a, const struct waf_target *t)
 {
     struct waf_tx *tx = a->tx;
     int which = waf_store_index(t->var);
-    struct waf_record *r = tx->stores[which].record;
+    struct waf_record *r = waf_record_of(tx, t->var);
     long fact;
     if (r == NULL) { // no rule has opened it
         return;

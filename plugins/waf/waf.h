@@ -455,8 +455,9 @@ struct waf_tx {
     struct waf_cell *cells; // TX, by slot
     struct waf_vec extra;   // TX names not known at load: struct waf_cell
     struct {
+        bool is_open; // by a rule
         struct waf_str key;
-        struct waf_record *record;
+        struct waf_record *record; // read when a rule asks for it: most requests' are not
     } stores[WAF_STORES];
     const struct waf_keeper *keeper;
     void *keeper_arg;
@@ -668,8 +669,8 @@ static inline int waf_store_index(enum waf_var v)
            : v == WAF_VAR_USER     ? 4
                                    : -1;
 }
-/// What is kept of a key, as it is now. Arena.
-struct waf_record *waf_record_open(struct waf_tx *tx, enum waf_var collection, struct waf_str key);
+/// The record of a collection that a rule has opened, as it is when it is first asked for; NULL: none has.
+struct waf_record *waf_record_of(struct waf_tx *tx, enum waf_var collection);
 /// Gives what has changed to the keeper; what others have added meanwhile stays.
 void waf_record_close(struct waf_tx *tx, struct waf_record *r);
 bool waf_record_get(struct waf_record *r, struct waf_str name, int64_t now_s, struct waf_str *out);
