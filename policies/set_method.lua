@@ -18,6 +18,9 @@ M.schema = {
         { type = "string", pattern = "^[A-Z][A-Z-]*$", expected = "a method in capitals" },
         { type = "function" },
       },
+      check = function(value)
+        return value ~= "CONNECT", "a method that asks for no tunnel"
+      end,
       description = "The method, in capitals, or a function of `ctx` that gives it.",
     },
   },

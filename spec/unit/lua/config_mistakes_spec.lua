@@ -572,6 +572,9 @@ local mistakes = {
   { GATEWAY, "idle_timeout = 60",
     "streams = 2^32",
     "gateway.lua:16: limits.streams: expected integer >= 1, up to 2147483647, got 4294967296" },
+  { ORDERS, "p.cors {",
+    'p.set_method { value = "CONNECT" }, p.cors {',
+    'apis/orders.lua:14: policies.inbound[3].value: expected a method that asks for no tunnel, got "CONNECT"' },
   -- Names without a value.
   { GATEWAY, '{ "api.shop.test" }',
     "{ api_host }",
