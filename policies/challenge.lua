@@ -17,7 +17,10 @@ local M = {
   sections = { "inbound" },
   azure = "JavaScript challenge of the web application firewall",
   differences = "Programs can pass it too. The cookie's name, lifetime and the work are settings.",
-  statuses = { ["403"] = "the challenge; `status` changes it", ["204"] = "answered: the cookie" },
+  statuses = {
+    ["403"] = "the challenge: a page, or `ChallengeRequired`; `status` changes it",
+    ["204"] = "answered: the cookie",
+  },
   example = [[p.challenge { secret = "{{challenge_secret}}", difficulty = 16, lifetime = 1800 }]],
 }
 

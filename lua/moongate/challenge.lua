@@ -4,7 +4,7 @@
 --- and a cookie carry what is to be known of them, signed, and are bound to the caller's address.
 local clock = require("moongate.clock")
 local crypto = require("moongate.crypto")
-local json = require("moongate.json")
+local reply = require("moongate.reply")
 
 local M = {}
 M.__index = M
@@ -167,12 +167,11 @@ local function page(self, ctx, status)
 end
 
 local function problem(self, ctx, status)
-  return { status = status, headers = {
-    ["Content-Type"] = "application/problem+json", ["Cache-Control"] = "no-store",
-    [M.CHALLENGE_HEADER] = self:token(ctx.request.client_ip),
-    ["X-Moongate-Difficulty"] = tostring(self.bits),
-  }, body = json.encode({ type = "about:blank", title = "Challenge required", status = status,
-    detail = "send " .. M.CHALLENGE_HEADER .. " again with " .. M.RESPONSE_HEADER }) }
+  return reply.refuse(status, "ChallengeRequired",
+    "send " .. M.CHALLENGE_HEADER .. " again with " .. M.RESPONSE_HEADER, {
+      ["Cache-Control"] = "no-store", [M.CHALLENGE_HEADER] = self:token(ctx.request.client_ip),
+      ["X-Moongate-Difficulty"] = tostring(self.bits),
+    })
 end
 
 --- What to do with a request: nil, "passed" | reply, "issued" or "verified" or "failed".

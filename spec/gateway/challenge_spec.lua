@@ -36,6 +36,8 @@ describe("challenge", function()
     local answer = gw:get("/api")
     assert.equal(403, answer.status)
     assert.equal("8", answer.headers["x-moongate-difficulty"])
+    assert.matches('"reason":"ChallengeRequired"', answer.body, 1, true)
+    assert.matches('"request_id":', answer.body, 1, true)
     return answer.headers["x-moongate-challenge"]
   end
 
