@@ -67,7 +67,8 @@ local limits = f.record("What one client, connection or request may use.", {
     .. "on average over `send_timeout` of such waiting; 0: no limit.",
     { default = 150, unit = "bytes/s", maximum = 1073741824 }) },
   { "tls_timeout", f.seconds("Until a TLS handshake is complete.", { default = 10 }) },
-  { "drain_timeout", f.seconds("Until a stopping worker closes what is still open.",
+  { "drain_timeout", f.seconds("Until a stopping worker closes what is still open, and drops what "
+    .. "policies and mirrors still send.",
     { default = 30 }) },
   { "requests_per_connection", f.int("Requests after which a connection is closed; 0: no limit.",
     0, { default = 10000 }) },
