@@ -14,7 +14,6 @@ local TALK = [==[(?:how|what|why|when|where|which|who|does|did?|do|can|could|sho
   .. [==[xss|sqli?|csp|injection|payload|attack\w*|exploit\w*|bug|error|warning|scanner|finding|html|markup|snippet|example|]==]
   .. [==[echo|cd|sudo|mkdir|export|set|git|npm|npx|yarn|pnpm|docker|podman|kubectl|helm|make|cmake|apt|apt-get|dnf|yum|brew|]==]
   .. [==[pip3?|python3?|node|go|cargo|mvn|gradle|cat|cp|mv|rm|ls|tar|chmod|chown|ssh|scp|curl|wget|test|time|env|for|while)\b]==]
-M.TALK = TALK
 local WORD = [==[(?!]==] .. TALK .. [==[)[a-z\d][\w.,!'-]{0,24}]==]
 
 local function few(least, most)

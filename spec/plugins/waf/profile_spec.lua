@@ -227,7 +227,8 @@ describe("the profile for APIs", function()
 
   for what, file in pairs({ ["in the places where APIs take values"] = "attack_requests.json",
     ["as outsiders would place them"] = "attacks_of_outsiders.json",
-    ["as strangers would place them"] = "attacks_of_strangers.json" }) do
+    ["as strangers would place them"] = "attacks_of_strangers.json",
+    ["as passers-by would place them"] = "attacks_of_passers_by.json" }) do
     it("catches at least 95 of 100 attacks " .. what, function()
       if not is_here then
         return pending("neither the engine's library nor the rules are here")
