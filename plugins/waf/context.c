@@ -77,7 +77,9 @@ static bool is_text(struct waf_str s)
 static bool begins_with_mark(struct waf_str s)
 {
     int high = base64_digit(s.p[0]), low = base64_digit(s.p[1]);
-    unsigned char first = high < 0 || low < 0 ? 'a' : (unsigned char)(high << 2 | low >> 4);
+    unsigned char first = 'a';
+    if (high >= 0 && low >= 0)
+        first = (unsigned char)(high << 2 | low >> 4);
     return !waf_is_digit(first) && (first == '\'' || !is_letter(first));
 }
 
