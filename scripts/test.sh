@@ -150,12 +150,13 @@ stage_unit-asan() {
   sanitizer_reports unit-asan
 }
 
-# What starts real processes is run one after the other, for the sake of what it measures; beside it those of
-# Redis, which mostly wait.
+# What starts real processes is run one after the other, for the sake of what it measures; beside it those that
+# mostly wait: of Redis, the cache and backends.
 integration_specs() {
+  local waiting=(-name '*redis*' -o -name 'cache*' -o -name 'backend*')
   specs "$1" "$jobs" spec/gateway
-  (specs "$1" 1 spec/integration -name '*redis*') &
-  (specs "$1" 1 spec/integration -not -name '*redis*' -not -name 'many_routes*') &
+  (specs "$1" 1 spec/integration "(" "${waiting[@]}" ")") &
+  (specs "$1" 1 spec/integration -not "(" "${waiting[@]}" ")" -not -name 'many_routes*') &
   wait
   specs "$1" 1 spec/integration -name 'many_routes*' # compares what the processor's caches decide
 }

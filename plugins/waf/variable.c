@@ -303,6 +303,36 @@ static struct waf_str server_name(struct waf_tx *tx)
     return colon == NULL ? host : (struct waf_str){host.p, (size_t)(colon - host.p)};
 }
 
+// And of a multipart body.
+static void build_of_response(struct adder *a)
+{
+    struct waf_tx *tx = a->tx;
+    switch ((int)a->var) {
+    case WAF_VAR_RESPONSE_BODY:
+        if (tx->response_n != 0) {
+            add_one(a, (struct waf_str){tx->response, tx->response_n});
+        }
+        break;
+    case WAF_VAR_RESPONSE_CONTENT_LENGTH:
+        add_response_header(a, "Content-Length", false);
+        break;
+    case WAF_VAR_RESPONSE_CONTENT_TYPE:
+        add_response_header(a, "Content-Type", true);
+        break;
+    case WAF_VAR_RESPONSE_PROTOCOL:
+        add_one(a, tx->response_protocol);
+        break;
+    case WAF_VAR_RESPONSE_STATUS:
+        add_one(a, status_text(tx));
+        break;
+    case WAF_VAR_STATUS_LINE:
+        add_one(a, join3(tx, tx->response_protocol, ' ', status_text(tx)));
+        break;
+    default:
+        add_multipart(a);
+    }
+}
+
 static void build_one(struct adder *a)
 {
     struct waf_tx *tx = a->tx;
@@ -375,26 +405,6 @@ static void build_one(struct adder *a)
     case WAF_VAR_REQUEST_URI_RAW:
         add_one(a, tx->uri_raw);
         break;
-    case WAF_VAR_RESPONSE_BODY:
-        if (tx->response_n != 0) {
-            add_one(a, (struct waf_str){tx->response, tx->response_n});
-        }
-        break;
-    case WAF_VAR_RESPONSE_CONTENT_LENGTH:
-        add_response_header(a, "Content-Length", false);
-        break;
-    case WAF_VAR_RESPONSE_CONTENT_TYPE:
-        add_response_header(a, "Content-Type", true);
-        break;
-    case WAF_VAR_RESPONSE_PROTOCOL:
-        add_one(a, tx->response_protocol);
-        break;
-    case WAF_VAR_RESPONSE_STATUS:
-        add_one(a, status_text(tx));
-        break;
-    case WAF_VAR_STATUS_LINE:
-        add_one(a, join3(tx, tx->response_protocol, ' ', status_text(tx)));
-        break;
     case WAF_VAR_SERVER_ADDR:
         add_one(a, tx->server);
         break;
@@ -416,7 +426,7 @@ static void build_one(struct adder *a)
     case WAF_VAR_REMOTE_USER:
         break; // the gateway has none
     default:
-        add_multipart(a);
+        build_of_response(a);
     }
 }
 

@@ -32,15 +32,19 @@ local function is_refused(rules, request)
   return engine.run(rules, request, nil, { mode = PREVENTION, quiet = true }).status ~= nil
 end
 
+-- The sanitizers' build, which looks for other faults than these, takes each fourth of thousands of requests.
+local STEP = (os.getenv("MOONGATE_BUILD") or ""):find("dev$") and 4 or 1
+
 local function share(rules, requests)
-  local refused, those = 0, {}
-  for _, r in ipairs(requests) do
+  local refused, those, step = 0, {}, #requests > 5000 and STEP or 1
+  for i = 1, #requests, step do
+    local r = requests[i]
     if is_refused(rules, r) then
       refused = refused + 1
       those[#those + 1] = r.method .. " " .. r.uri .. " " .. (r.body or ""):sub(1, 200)
     end
   end
-  return 100 * refused / #requests, those
+  return 100 * refused / math.ceil(#requests / step), those
 end
 
 local function attack_requests()
