@@ -8,6 +8,7 @@
 #include "process/notify.h"
 #include "process/ready.h"
 #include "process/serve.h"
+#include "process/trim.h"
 #include "process/watch.h"
 
 #include <limits.h>
@@ -201,6 +202,7 @@ void moon_supervisor_child_serves(struct moon_supervisor *supervisor)
     moon_upgrade_announce();
     moon_log_info("ready: %d workers serve generation %u", supervisor->worker_count,
                   supervisor->generation);
+    moon_process_trim();
 }
 
 /// Reads and checks what is in the directory. @return false after telling standard error

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "gateway/access_log.h"
 #include "process/message.h"
+#include "process/trim.h"
 
 #include <errno.h>
 #include <execinfo.h>
@@ -203,6 +204,8 @@ static void worker_flip(struct worker_process *process)
     struct moon_gateway *gateway = &process->worker.gateway;
     if (process->worker.next == NULL)
         return;
+    if (gateway->generation == NULL) // the first: nobody waits
+        moon_process_trim();
     for (size_t i = 0; i < process->next.count; i++)
         sockets[i] = (struct moon_gateway_socket){.fd = process->next.all[i].fd,
                                                   .index = process->next.all[i].index};

@@ -64,6 +64,16 @@ describe("memory of a worker", function()
     return total
   end
 
+  it("gives back the pages of files that only its start needed, as the supervisor does", function()
+    local function of_files(pid)
+      local text = gateway.run(("cat /proc/%s/smaps_rollup"):format(pid))
+      return assert(tonumber(text:match("Pss_File:%s+(%d+)")), text)
+    end
+    local worker = gateway.run(("cat /proc/%d/task/*/children"):format(gw.pid)):match("%d+")
+    local kib = of_files(gw.pid) + of_files(worker)
+    assert.is_true(kib < 4096, kib .. " KiB") -- 7,800 before it did
+  end)
+
   local function connect(bytes)
     local client = assert(socket.connect("127.0.0.1", port))
     client:settimeout(0)
