@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: Apache-2.0
 --- Sets, appends or removes a header field of the request or the response.
 local expression = require("moongate.expression")
+local header_fields = require("moongate.header_fields")
 
 local has_setters, setters = pcall(require, "moongate.header")
 local get, type, concat = expression.get, type, table.concat
@@ -19,14 +20,6 @@ local M = {
   example = 'p.set_header { name = "X-Client", value = "${ctx.request.client_ip}" }',
 }
 
-local of_connection = {}
-for name in
-  ([[connection content-length keep-alive proxy-connection te trailer transfer-encoding
-     upgrade]]):gmatch("%S+")
-do
-  of_connection[name] = true
-end
-
 local own_line = {}
 for name in
   ([[cookie date expires if-modified-since if-unmodified-since last-modified proxy-authenticate
@@ -43,7 +36,7 @@ local value = {
 -- Texts that a header field can hold: they may come from a named value's file.
 local function is_field_value(given)
   for _, one in ipairs(type(given) == "table" and given or { given }) do
-    if type(one) == "string" and one:find("[%z\1-\8\10-\31\127]") then
+    if type(one) == "string" and not header_fields.is_value(one) then
       return false, "texts without line ends and control characters"
     end
   end
@@ -58,7 +51,7 @@ M.schema = {
       type = "string", pattern = "^[%w!#$%%&'*+.^_`|~-]+$", description = "Name of the field.",
       expected = "a header field that a policy may set",
       check = function(name)
-        return not of_connection[name:lower()],
+        return not header_fields.of_connection[name:lower()],
           "a field that does not belong to the connection itself"
       end,
     },

@@ -244,9 +244,9 @@ function M.generate(entries, section, is_nested)
       by_line[line] = entry
     end
     if runs[i] then
-      out[#out + 1] = ("d = act(%s, 1, ctx)"):format(bind(core.acts(runs[i]), "a" .. i))
+      runs[i].name = bind(core.acts(runs[i]), "a" .. i)
+      out[#out + 1] = ("d = act(%s, 1, ctx)"):format(runs[i].name)
       line = line + 1
-      runs[i].name = uses_names and "a" .. i or ("P[%d]"):format(#values)
       by_line[line] = entry
     end
     line = line + 1

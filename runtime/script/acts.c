@@ -55,6 +55,17 @@ bool moon_act_read(lua_State *L, int index, struct moon_act *act)
     return true;
 }
 
+void moon_act_read_entry(lua_State *L, struct moon_act *act)
+{
+    luaL_checktype(L, -1, LUA_TTABLE);
+    lua_getfield(L, -1, "object");
+    lua_getfield(L, -2, "product");
+    if (!moon_act_read(L, -2, act))
+        luaL_error(L, "chain.core.acts: this is no act");
+    act->product = lua_isnil(L, -1) ? moon_slice(NULL, 0) : moon_check_slice(L, -1);
+    lua_pop(L, 2);
+}
+
 bool moon_act_is_meant(const struct moon_act *act, struct moon_ctx *x)
 {
     if (act->product.len == 0)
@@ -72,18 +83,6 @@ struct act_run {
     struct moon_act list[];
 };
 
-// Reads the act on top of the stack: { object =, product = }.
-static void act_read_entry(lua_State *L, struct moon_act *act)
-{
-    luaL_checktype(L, -1, LUA_TTABLE);
-    lua_getfield(L, -1, "object");
-    lua_getfield(L, -2, "product");
-    if (!moon_act_read(L, -2, act))
-        luaL_error(L, "chain.core.acts: this is no act");
-    act->product = lua_isnil(L, -1) ? moon_slice(NULL, 0) : moon_check_slice(L, -1);
-    lua_pop(L, 2);
-}
-
 /// acts({ { object = act, product = name | nil }, ... }) -> run
 static int act_run_new(lua_State *L)
 {
@@ -96,7 +95,7 @@ static int act_run_new(lua_State *L)
     memset(run->list, 0, count * sizeof(run->list[0]));
     for (size_t i = 0; i < count; i++) {
         lua_rawgeti(L, 1, (int)i + 1);
-        act_read_entry(L, &run->list[i]);
+        moon_act_read_entry(L, &run->list[i]);
         lua_pop(L, 1);
     }
     moon_keep_with(L, 1);
@@ -112,14 +111,12 @@ static int act_run_go(lua_State *L)
     const struct act_run *run = moon_check_object(L, 1, sizeof(*run), ACT_RUN_MARK, act_run_name);
     struct moon_ctx *x = moon_handle_check(L, 3, MOON_HANDLE_CTX);
     lua_Integer from = luaL_checkinteger(L, 2);
-    struct moon_script *script = x->script;
-    lua_State *outer = script->acting;
-    script->acting = L;
+    x->script->acting = L;
     size_t i = from < 1 ? 0 : (size_t)from - 1;
     while (i < run->count && (!moon_act_is_meant(&run->list[i], x) ||
                               run->list[i].run(x, run->list[i].object) == MOON_ACT_GO_ON))
         i++;
-    script->acting = outer;
+    x->script->acting = NULL;
     if (i >= run->count)
         return 0;
     lua_pushinteger(L, (lua_Integer)i + 1);

@@ -292,6 +292,10 @@ void moon_act_register_waiting(lua_State *L, moon_act_fn *run);
 /// Adds what chains need of acts to moongate.chain.core, which lies on top of the stack.
 void moon_acts_register(lua_State *L);
 
+/// Reads the act on top of the stack: { object =, product = name | nil }. Lent: the name, as the object, while
+/// the table lives. Raises where it is none.
+void moon_act_read_entry(lua_State *L, struct moon_act *act);
+
 /// Whether an act is for the exchange's caller, too.
 bool moon_act_is_meant(const struct moon_act *act, struct moon_ctx *x);
 

@@ -406,17 +406,13 @@ static void plan_acts(struct plan_reader *r, struct moon_acts *acts)
     struct moon_act *list = plan_alloc(r, acts->count, sizeof(*list));
     for (size_t i = 0; !r->has_failed && i < acts->count; i++) {
         plan_element(r, i);
-        struct moon_slice product = plan_text(r, "product");
-        lua_getfield(r->L, -1, "object");
-        MOON_ASSERT(moon_act_read(r->L, -1, &list[i])); // chain.lua has seen to it
-        list[i].product = product;
-        lua_getfield(r->L, -2, "instead");
+        moon_act_read_entry(r->L, &list[i]); // chain.lua has seen to it that it is one
+        lua_getfield(r->L, -1, "instead");
         list[i].instead = luaL_ref(r->L, LUA_REGISTRYINDEX);
-        lua_pop(r->L, 1);
         plan_leave(r);
     }
     acts->list = list;
-    (void)luaL_ref(r->L, LUA_REGISTRYINDEX); // keeps the objects
+    (void)luaL_ref(r->L, LUA_REGISTRYINDEX); // keeps the objects and the names
 }
 
 static void plan_leaf_chains(struct plan_reader *r, struct moon_leaf *leaf)

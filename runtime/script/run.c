@@ -451,6 +451,7 @@ static enum moon_run run_chain(struct moon_ctx *x, int chain);
 static enum moon_run run_acts(struct moon_ctx *x)
 {
     const struct moon_acts *acts = &x->leaf->acts[x->section];
+    x->script->acting = NULL; // an act of a chain may have raised
     while (x->acts_begun < acts->count) {
         const struct moon_act *act = &acts->list[x->acts_begun++];
         if (!moon_act_is_meant(act, x))

@@ -28,13 +28,11 @@ return {
 local gw, origin
 
 setup(function()
-  origin = wire.origin()
-  gw = moongate.gateway { files = { ["gateway.lua"] = CONFIG:gsub("PORT", origin.port) } }
+  gw, origin = wire.serve(moongate, CONFIG)
 end)
 
 teardown(function()
-  gw:close()
-  origin:close()
+  wire.close(gw, origin)
 end)
 
 local function get(path)

@@ -37,13 +37,11 @@ describe("a method that a policy has changed", function()
   local gw, origin
 
   setup(function()
-    origin = wire.origin()
-    gw = moongate.gateway { files = { ["gateway.lua"] = config:gsub("PORT", origin.port) } }
+    gw, origin = wire.serve(moongate, config)
   end)
 
   teardown(function()
-    gw:close()
-    origin:close()
+    wire.close(gw, origin)
   end)
 
   --- The origin answers HEAD with a head alone, and all else with a body that looks like an answer.

@@ -36,13 +36,11 @@ describe("a backend of HTTP/2 that", function()
   local gw, origin
 
   setup(function()
-    origin = wire.origin()
-    gw = moongate.gateway { files = { ["gateway.lua"] = config:gsub("PORT", origin.port) } }
+    gw, origin = wire.serve(moongate, config)
   end)
 
   teardown(function()
-    gw:close()
-    origin:close()
+    wire.close(gw, origin)
   end)
 
   local function has_request(bytes)

@@ -44,13 +44,11 @@ end
 local gw, origin
 
 setup(function()
-  origin = wire.origin()
-  gw = moongate.gateway { files = { ["gateway.lua"] = config:gsub("PORT", origin.port) } }
+  gw, origin = wire.serve(moongate, config)
 end)
 
 teardown(function()
-  gw:close()
-  origin:close()
+  wire.close(gw, origin)
 end)
 
 --- { section, { { what, bytes, status }, ... } }

@@ -20,13 +20,11 @@ local FINE = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine"
 local gw, origin
 
 setup(function()
-  origin = wire.origin()
-  gw = moongate.gateway { files = { ["gateway.lua"] = config:gsub("PORT", origin.port) } }
+  gw, origin = wire.serve(moongate, config)
 end)
 
 teardown(function()
-  gw:close()
-  origin:close()
+  wire.close(gw, origin)
 end)
 
 --- `first` to the first request, a plain answer to those behind it.

@@ -324,4 +324,16 @@ function M.exchange(gw, origin, bytes, options)
     requests = origin.requests, origin_bytes = origin.bytes }
 end
 
+--- A gateway with this configuration, in which PORT stands for a new origin's port.
+---@param moongate table the module moongate.test
+function M.serve(moongate, config)
+  local origin = M.origin()
+  return moongate.gateway { files = { ["gateway.lua"] = config:gsub("PORT", origin.port) } }, origin
+end
+
+function M.close(gw, origin)
+  gw:close()
+  origin:close()
+end
+
 return M

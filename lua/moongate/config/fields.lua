@@ -2,6 +2,8 @@
 --- Short words to write schemas with. Every field carries its description: the reference is made
 --- from it. Durations are in seconds and sizes in bytes, as the reader writes them.
 
+local header_fields = require("moongate.header_fields")
+
 local M = {}
 
 local function with(def, more)
@@ -93,23 +95,14 @@ end
 
 --- The value of a header field.
 function M.field_value(description)
-  return { type = "string", description = description, check = function(value)
-    return not value:find("[%z\1-\8\10-\31\127]")
-  end, expected = "a text without line ends and control characters" }
-end
-
-local of_connection = {}
-for name in
-  ([[connection content-length keep-alive proxy-connection te trailer transfer-encoding
-    upgrade]]):gmatch("%S+")
-do
-  of_connection[name] = true
+  return { type = "string", description = description, check = header_fields.is_value,
+    expected = "a text without line ends and control characters" }
 end
 
 --- A check: header fields that an answer may be given.
 function M.are_not_of_connection(headers)
   for name in pairs(headers) do
-    if of_connection[name:lower()] then
+    if header_fields.of_connection[name:lower()] then
       return false, ("fields other than %s, which are the connection's own"):format(name)
     end
   end
